@@ -1,0 +1,202 @@
+"""The vocabulary of every task: Example, Dataset, Scores and the Task class itself."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar, Literal, Protocol
+
+from PIL import Image
+
+AnswerSampling = Literal["published", "majority", "first"]
+
+
+class ImageRef(Protocol):
+    """A picture that is not read before it is opened."""
+
+    name: str  # what an error message calls it
+
+    def open(self) -> Image.Image:
+        """Decode the picture: RGB, its own size."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation; plain text without template or special token."""
+
+    role: Literal["user", "assistant", "system"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One picture, what is asked about it, and every accepted answer.
+
+    Attributes:
+        example_id: unique in its split.
+        turns: the conversation up to the answer; a plain question is one user turn.
+        references: accepted answers, as published; empty on a split whose answers are withheld.
+        tags: what breakdowns group by, e.g. `{"answer_type": ("number",)}`; an example counts
+            under each of its values.
+        details: what only this task's metric needs (GQA's groups and entailed questions).
+    """
+
+    example_id: int | str
+    image: ImageRef
+    turns: tuple[Turn, ...]
+    references: tuple[str, ...]
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    details: Any = None
+
+
+class Dataset(Sequence[Example]):
+    """Rows of one split; an Example is made when it is asked for."""
+
+    def __init__(self, task: "Task", split: str, rows: Sequence[Any]) -> None:
+        self.task = task
+        self.split = split
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Dataset(self.task, self.split, self.rows[index])
+        return self.task.example(self.rows[index])
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self.task.example(row) for row in self.rows)
+
+    def subset(self, num_examples: int | None, seed: int) -> "Dataset":
+        """Draw `num_examples` rows, in their old order; all of them where that is fewer or None."""
+        if num_examples is None or num_examples >= len(self.rows):
+            return self
+        chosen = Random(seed).sample(range(len(self.rows)), num_examples)
+        return Dataset(self.task, self.split, [self.rows[i] for i in sorted(chosen)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a metric says of a split.
+
+    Attributes:
+        values: the headline metric of each example, in its own units: their mean is the headline.
+        figures: every figure of the split by its official name, the headline first; None where
+            it cannot be computed.
+        reasons: for each None in `figures`, why.
+        notes: sentences that must stand beside the figures ("approximate: no Java").
+    """
+
+    values: Sequence[float]
+    figures: Mapping[str, float | None]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class MissingSplit(ValueError):
+    """The files of a split are not there (they may be for another split)."""
+
+
+class Task(ABC):
+    """One dataset: how it is read, asked, answered and scored.
+
+    A task is complete with `load`, `example` and `score` and the class attributes below; nothing
+    else in the project changes when one is added but the import in `tasks/registry.py`.
+    """
+
+    name: ClassVar[str]  # = file name = value of --task
+    aliases: ClassVar[tuple[str, ...]] = ()
+    metric: ClassVar[str]  # the headline; higher is better
+    metric_range: ClassVar[float]  # its best value: 1, 100, or 10 for CIDEr
+    max_new_tokens: ClassVar[int]
+    num_beams: ClassVar[int] = 1
+    max_length: ClassVar[int] = 64  # text budget in tokens: prompt and answer, image not counted
+    prompts: ClassVar[Mapping[str, str]]  # model family -> template, and "default"
+    train_splits: ClassVar[tuple[str, ...]] = ("train",)  # the default first
+    eval_splits: ClassVar[tuple[str, ...]] = ("val",)  # the default first
+    hidden_splits: ClassVar[tuple[str, ...]] = ()  # answers withheld: predict only
+    needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
+
+    @abstractmethod
+    def load(self, split: str, source: "Source") -> Dataset:
+        """Read one split. The only method that touches disk or network; opens no image.
+
+        Raises:
+            MissingSplit: the split's files are not there; says where it looked.
+            ValueError: a file is there but cannot be right; names the file and the place in it.
+        """
+
+    @abstractmethod
+    def example(self, row: Any) -> Example:
+        """Make the example of one row; pure."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """Score a whole split by the official rule; opens no image."""
+
+    def clean(self, raw: str) -> str:
+        """What the metric is given of a generated text."""
+        return raw.strip()
+
+    def prompt(self, family: str) -> str:
+        """The template for a model family."""
+        return self.prompts.get(family, self.prompts["default"])
+
+    def target(
+        self, example: Example, epoch: int, seed: int, sampling: AnswerSampling = "published"
+    ) -> str:
+        """The answer to train on: a pure function of (seed, example id, epoch).
+
+        `published` walks through the references in an order shuffled anew each time all were
+        seen, as the PaliGemma transfers do ("choice_no_replacement"); `majority` takes the most
+        frequent one, the earliest of equals; `first` the first.
+        """
+        references = example.references
+        if not references:
+            raise ValueError(
+                f"{self.name} example {example.example_id} has no answer to train on; "
+                f"splits with answers are {', '.join(self.train_splits + self.eval_splits)}."
+            )
+        if sampling == "first":
+            return references[0].strip()
+        if sampling == "majority":
+            return Counter(references).most_common(1)[0][0].strip()
+        pass_number, position = divmod(epoch, len(references))
+        order = list(range(len(references)))
+        Random(f"{seed}/{example.example_id}/{pass_number}").shuffle(order)
+        return references[order[position]].strip()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Every split name, in the order in which `--help` and errors list them."""
+        return tuple(dict.fromkeys(self.train_splits + self.eval_splits + self.hidden_splits))
+
+    def check_split(self, split: str) -> None:
+        """Raise ValueError unless the task has this split."""
+        if split not in self.splits:
+            raise ValueError(
+                f"{self.name} has no split '{split}'; its splits are {', '.join(self.splits)}."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where data comes from: a local folder, or else a Hub copy.
+
+    Attributes:
+        data_root: folder with the official files, or a folder written by `datasets`'
+            `save_to_disk`; None for the Hub.
+        hub_repo, hub_config, hub_split, hub_revision: override the task's Hub copy.
+        hub_columns: the task's own name of a column -> its name in that copy.
+    """
+
+    data_root: Path | None = None
+    hub_repo: str | None = None
+    hub_config: str | None = None
+    hub_split: str | None = None
+    hub_revision: str | None = None
+    hub_columns: Mapping[str, str] = field(default_factory=dict)
