@@ -1,0 +1,1 @@
+"""The application: training, its commands, and the per-task scripts."""

@@ -66,9 +66,11 @@ def render_character(character: str, rng: Random) -> Image.Image:
     ImageDraw.Draw(image).text((x, y), character, fill=rng.randint(0, 60), font=_font(size))
     turned = image.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR, fillcolor=255)
     coarse = rng.choice((8, 12, 16, 32))  # as if scanned with few pixels
-    return turned.resize((coarse, coarse), Image.Resampling.BOX).resize(
-        (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC
-    ).convert("RGB")
+    return (
+        turned.resize((coarse, coarse), Image.Resampling.BOX)
+        .resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        .convert("RGB")
+    )
 
 
 @cache

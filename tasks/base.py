@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -16,7 +16,10 @@ AnswerSampling = Literal["published", "majority", "first"]
 class ImageRef(Protocol):
     """A picture that is not read before it is opened."""
 
-    name: str  # what an error message calls it
+    @property
+    def name(self) -> str:
+        """What an error message calls it."""
+        ...
 
     def open(self) -> Image.Image:
         """Decode the picture: RGB, its own size."""
@@ -56,23 +59,29 @@ class Dataset(Sequence[Example]):
     """Rows of one split; an Example is made when it is asked for."""
 
     def __init__(self, task: "Task", split: str, rows: Sequence[Any]) -> None:
+        """Keep the rows; nothing is read."""
         self.task = task
         self.split = split
         self.rows = rows
 
     def __len__(self) -> int:
+        """The number of examples."""
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
+        """The example of a row; of a slice the smaller Dataset."""
         if isinstance(index, slice):
             return Dataset(self.task, self.split, self.rows[index])
         return self.task.example(self.rows[index])
 
     def __iter__(self) -> Iterator[Example]:
+        """Make one example after the other."""
         return (self.task.example(row) for row in self.rows)
 
     def subset(self, num_examples: int | None, seed: int) -> "Dataset":
         """Draw `num_examples` rows, in their old order; all of them where that is fewer or None."""
+        if num_examples is not None and num_examples < 1:
+            raise ValueError(f"The number of examples must be 1 or more, got {num_examples}.")
         if num_examples is None or num_examples >= len(self.rows):
             return self
         chosen = Random(seed).sample(range(len(self.rows)), num_examples)
@@ -84,7 +93,8 @@ class Scores:
     """What a metric says of a split.
 
     Attributes:
-        values: the headline metric of each example, in its own units: their mean is the headline.
+        values: the headline metric of each example, in its own units: their mean is the headline
+            (GQA's `_all` splits apart, whose figures count the balanced questions only).
         figures: every figure of the split by its official name, the headline first; None where
             it cannot be computed.
         reasons: for each None in `figures`, why.
@@ -119,6 +129,7 @@ class Task(ABC):
     train_splits: ClassVar[tuple[str, ...]] = ("train",)  # the default first
     eval_splits: ClassVar[tuple[str, ...]] = ("val",)  # the default first
     hidden_splits: ClassVar[tuple[str, ...]] = ()  # answers withheld: predict only
+    tags: ClassVar[tuple[str, ...]] = ()  # the tag names that a report breaks the score down by
     needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
 
     @abstractmethod
@@ -200,3 +211,60 @@ class Source:
     hub_split: str | None = None
     hub_revision: str | None = None
     hub_columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def resolve_split(
+    task: Task, split: str | None, source: Source, candidates: Sequence[str]
+) -> tuple[Dataset, str | None]:
+    """Load a split; without a name the first of `candidates` whose files are there.
+
+    Returns:
+        The split, and the sentence to show where it is not the default one.
+
+    Raises:
+        MissingSplit: no files for it; of the default split where none is there.
+    """
+    if split is not None:
+        task.check_split(split)
+        return task.load(split, source), None
+    missing: MissingSplit | None = None
+    for candidate in candidates:
+        try:
+            dataset = task.load(candidate, source)
+        except MissingSplit as error:
+            missing = missing or error
+            continue
+        if missing is None:
+            return dataset, None
+        note = f"The default split '{candidates[0]}' is not there, so '{candidate}' is taken."
+        return dataset, note
+    raise missing or MissingSplit(f"{task.name} has no split for this.")
+
+
+def check_ids(ids: Iterable[int | str], where: str) -> None:
+    """Raise ValueError if there is no id, or, naming up to five, if one comes twice."""
+    counts = Counter(ids)
+    if not counts:
+        raise ValueError(f"{where} is empty: it lists no example.")
+    repeated = [key for key, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{where} has {len(repeated)} id(s) more than once: {name_some(repeated)}; "
+            "each example needs an id of its own."
+        )
+
+
+def check_references(examples: Sequence[Example]) -> None:
+    """Raise ValueError, naming up to five, if an example has nothing to score against."""
+    without = [example.example_id for example in examples if not example.references]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(examples)} examples have no reference answers "
+            f"({name_some(without)}), so there is nothing to score them against; "
+            "take a split whose answers are published."
+        )
+
+
+def name_some(culprits: Sequence[object], limit: int = 5) -> str:
+    """List the first few, for an error message."""
+    return ", ".join(map(str, culprits[:limit])) + (", …" if len(culprits) > limit else "")

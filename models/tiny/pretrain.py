@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import (
     GemmaTokenizer,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
 )
-from torch import Tensor
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from models.tiny.skills import ALL, COMMANDS, DENSE, WORDS, Skill

@@ -38,18 +38,140 @@ WORDS = (
     *PLURALS.values(),
     *NUMBERS,
     *(word for cell in CELLS for word in cell.split()),
-    *("crimson emerald navy gold violet amber dark turquoise".split()),
-    *("a an the this that it and or not no yes none in on at of with next to from for by".split()),
-    *("is are there what which how many where who does do has have both same different".split()),
-    *("color colour shape shapes picture image drawing photo showing shows small simple".split()),
-    *("describe caption answer question read written line row column first last second".split()),
-    *("third fourth page text form field value number code digit digits left right above".split()),
-    *("below side corner half empty placed near only one than more less en say see".split()),
-    *("zero one two three four five six seven eight nine".split()),
+    *(["crimson", "emerald", "navy", "gold", "violet", "amber", "dark", "turquoise"]),
+    *(
+        [
+            "a",
+            "an",
+            "the",
+            "this",
+            "that",
+            "it",
+            "and",
+            "or",
+            "not",
+            "no",
+            "yes",
+            "none",
+            "in",
+            "on",
+            "at",
+            "of",
+            "with",
+            "next",
+            "to",
+            "from",
+            "for",
+            "by",
+        ]
+    ),
+    *(
+        [
+            "is",
+            "are",
+            "there",
+            "what",
+            "which",
+            "how",
+            "many",
+            "where",
+            "who",
+            "does",
+            "do",
+            "has",
+            "have",
+            "both",
+            "same",
+            "different",
+        ]
+    ),
+    *(
+        [
+            "color",
+            "colour",
+            "shape",
+            "shapes",
+            "picture",
+            "image",
+            "drawing",
+            "photo",
+            "showing",
+            "shows",
+            "small",
+            "simple",
+        ]
+    ),
+    *(
+        [
+            "describe",
+            "caption",
+            "answer",
+            "question",
+            "read",
+            "written",
+            "line",
+            "row",
+            "column",
+            "first",
+            "last",
+            "second",
+        ]
+    ),
+    *(
+        [
+            "third",
+            "fourth",
+            "page",
+            "text",
+            "form",
+            "field",
+            "value",
+            "number",
+            "code",
+            "digit",
+            "digits",
+            "left",
+            "right",
+            "above",
+        ]
+    ),
+    *(
+        [
+            "below",
+            "side",
+            "corner",
+            "half",
+            "empty",
+            "placed",
+            "near",
+            "only",
+            "one",
+            "than",
+            "more",
+            "less",
+            "en",
+            "say",
+            "see",
+        ]
+    ),
+    *(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]),
 )
 
 # How the commands themselves begin
-COMMANDS = "grid list cell check same count page rows row get glyph say".split()
+COMMANDS = [
+    "grid",
+    "list",
+    "cell",
+    "check",
+    "same",
+    "count",
+    "page",
+    "rows",
+    "row",
+    "get",
+    "glyph",
+    "say",
+]
 
 Skill = Callable[[Random], tuple[Image.Image, str, str]]  # rng -> picture, prompt, target
 
@@ -141,9 +263,7 @@ def character(rng: Random) -> tuple[Image.Image, str, str]:
 def say(rng: Random) -> tuple[Image.Image, str, str]:
     """Repeat words and numbers, whatever the picture."""
     image = (
-        render_scene(random_scene(rng), rng)
-        if rng.random() < 0.5
-        else render_page(_page(rng), rng)
+        render_scene(random_scene(rng), rng) if rng.random() < 0.5 else render_page(_page(rng), rng)
     )
     words = [
         str(rng.randint(0, 99)) if rng.random() < 0.1 else rng.choice(WORDS)

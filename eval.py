@@ -1,0 +1,8 @@
+"""Score a model on a task: `python eval.py --task vqav2 --model_path runs/vqav2 --data_root DIR`."""
+
+from finetuning.commands import evaluate_command
+
+main = evaluate_command()
+
+if __name__ == "__main__":
+    main()

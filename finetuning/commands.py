@@ -1,0 +1,251 @@
+"""The commands: fine-tune, evaluate, preview, tasks, demo. Each is options -> one call."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from finetuning import options, run_folder
+from finetuning.options import Command, Option
+from finetuning.recipe import Recipe
+from models.loading import Dtype
+from models.quantization import Quantization
+from tasks.base import resolve_split
+from tasks.registry import get_task, task_names
+
+DEFAULT_MODEL = "google/paligemma-3b-pt-448"
+
+
+def _model_option(**kwargs: Any) -> Option:
+    return Option(
+        ["--model_path"],
+        group="Model",
+        help="Folder, Hub id, or `tiny` for the embedded model.",
+        **kwargs,
+    )
+
+
+def _revision_option() -> Option:
+    return Option(["--revision"], group="Model", help="Revision of the Hub repository.")
+
+
+def _device_option() -> Option:
+    return Option(
+        ["--device"],
+        group="Model",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda or cuda:N.",
+    )
+
+
+def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
+    """The command that fine-tunes on one task.
+
+    Args:
+        task_name: the task.
+        recipe: its best settings; each is the default of an option.
+    """
+    parameters: list[click.Parameter] = [
+        Option(
+            ["--config"],
+            is_eager=True,
+            expose_value=False,
+            callback=options.load_config,
+            help="Repeat a run: its run.json. Options given beside it win.",
+        ),
+        Option(
+            ["--output_dir"],
+            type=click.Path(path_type=Path),
+            default=Path("runs") / task_name,
+            show_default=True,
+            help="Folder of the run.",
+        ),
+        Option(["--resume"], is_flag=True, help="Go on with the run in the output folder."),
+        Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
+        _model_option(default=DEFAULT_MODEL, show_default=True),
+        _revision_option(),
+        _device_option(),
+        *options.source_options(),
+        *options.recipe_options(recipe),
+        Option(
+            ["--use_wandb"], is_flag=True, group="Progress", help="The same as --report_to wandb."
+        ),
+    ]
+
+    def finetune(**values: Any) -> None:
+        from finetuning.finetune import Job
+        from finetuning.finetune import finetune as run
+
+        if values["use_wandb"]:
+            values["report_to"] = "wandb"
+        task = get_task(task_name)
+        fixed = {name: values.pop(name) for name in ("output_dir", "resume", "overwrite")}
+        job = Job(
+            task=task,
+            model_path=values["model_path"],
+            revision=values["revision"],
+            source=options.make_source(task, values),
+            recipe=Recipe(**{entry.name: values[entry.name] for entry in fields(Recipe)}),
+            device=values["device"],
+            settings=options.as_json(values),
+            **fixed,
+        )
+        report = run(job)
+        if report:
+            click.echo(report.table())
+            click.echo(f"Adapter, scores and model card are in {job.output_dir}")
+
+    return Command(
+        task_name,
+        params=parameters,
+        callback=finetune,
+        help=f"Fine-tune a vision-language model on {task_name} by 4-bit LoRA, then score it.",
+    )
+
+
+def evaluate_command() -> click.Command:
+    """The command that scores a model on a task's split."""
+    parameters: list[click.Parameter] = [
+        Option(["--task"], required=True, help=f"One of {', '.join(task_names())}."),
+        Option(
+            ["--output_dir"],
+            type=click.Path(path_type=Path),
+            help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
+            "adapter's folder, else runs/evaluation/TASK/SPLIT].",
+        ),
+        _model_option(required=True),
+        Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
+        _revision_option(),
+        Option(
+            ["--quantization"],
+            group="Model",
+            type=click.Choice(get_args(Quantization)),
+            help="Precision of the language model [default: an adapter's own, else none].",
+        ),
+        Option(
+            ["--dtype"],
+            group="Model",
+            type=click.Choice(get_args(Dtype)),
+            default="auto",
+            show_default=True,
+            help="Precision of the rest and of the arithmetic.",
+        ),
+        _device_option(),
+        *options.source_options(),
+        Option(["--split"], group="Data", help="Split to score [default: the task's]."),
+        Option(
+            ["--max_eval_samples"],
+            group="Data",
+            type=click.IntRange(min=1),
+            help="Score a seeded subset of this size [default: all].",
+        ),
+        Option(["--seed"], group="Data", default=0, show_default=True, help="Of that subset."),
+        Option(
+            ["--num_workers"],
+            group="Data",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Processes that read images.",
+        ),
+        Option(
+            ["--batch_size"],
+            group="Generation",
+            type=click.IntRange(min=1),
+            default=8,
+            show_default=True,
+            help="Examples at once; no influence on the answers.",
+        ),
+        Option(
+            ["--num_beams"],
+            group="Generation",
+            type=click.IntRange(min=1),
+            help="Beams; 1 is greedy [default: the task's].",
+        ),
+        Option(
+            ["--max_new_tokens"],
+            group="Generation",
+            type=click.IntRange(min=1),
+            help="Longest answer [default: the task's].",
+        ),
+        Option(
+            ["--prompt_template"],
+            group="Generation",
+            help="Prompt with {question} in it [default: the run's, else the task's].",
+        ),
+        Option(
+            ["--max_length"],
+            group="Generation",
+            type=click.IntRange(min=8),
+            help="Text budget of the prompt [default: the run's, else the task's].",
+        ),
+        Option(["--truncate"], group="Generation", is_flag=True, help="Cut prompts over it."),
+    ]
+    return Command(
+        "eval",
+        params=parameters,
+        callback=_evaluate,
+        help="Score a model or an adapter on a task by the task's official metric.",
+    )
+
+
+def _evaluate(**values: Any) -> None:
+    from models.loading import check_device, load_family, load_model, resolve
+    from models.quantization import check_available
+    from tasks.evaluation import write_report
+
+    task = get_task(values["task"])
+    checkpoint = resolve(values["model_path"], values["base_model"], values["revision"])
+    run = run_folder.read_run(checkpoint.adapter) if checkpoint.adapter else {}
+    settings = run.get("settings", {})
+    quantization = values["quantization"] or settings.get("quantization", "none")
+    check_available(quantization)
+    source = options.make_source(task, values)
+    dataset, note = resolve_split(
+        task, values["split"], source, task.eval_splits + task.hidden_splits
+    )
+    if note:
+        click.echo(note, err=True)
+    dataset = dataset.subset(values["max_eval_samples"], values["seed"])
+    output_dir = values["output_dir"] or (
+        checkpoint.adapter / "evaluation" / dataset.split
+        if checkpoint.adapter and run.get("task", task.name) == task.name
+        else Path("runs") / "evaluation" / task.name / dataset.split
+    )
+    run_folder.check_writable(output_dir)
+    check_device(values["device"])
+
+    from finetuning.prompting import make_prompter
+    from finetuning.scoring import make_predictor, score_model
+
+    family = load_family(checkpoint)
+    same_task = settings if run.get("task") == task.name else {}
+    prompter = make_prompter(
+        task,
+        family,
+        values["prompt_template"] or same_task.get("prompt_template"),
+        values["max_length"] or same_task.get("max_length"),
+        values["truncate"],
+    )
+    loaded = load_model(
+        checkpoint,
+        quantization=quantization,
+        dtype=values["dtype"],
+        device=values["device"],
+        family=family,
+    )
+    predictor = make_predictor(
+        loaded.model,
+        task,
+        prompter,
+        batch_size=values["batch_size"],
+        num_beams=values["num_beams"],
+        max_new_tokens=values["max_new_tokens"],
+        num_workers=values["num_workers"],
+    )
+    report = score_model(predictor, task, dataset)
+    write_report(report, output_dir)
+    click.echo(report.table())
+    click.echo(f"Predictions and metrics are in {output_dir}")

@@ -1,0 +1,144 @@
+"""`palitune demo`: fine-tune and score the embedded model on the embedded data, every task."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import click
+
+from finetuning import options
+from finetuning.options import Command, Option
+from finetuning.recipe import Recipe
+from finetuning.run_folder import write_text
+from tasks.base import Dataset, Example, Task
+from tasks.evaluation import evaluate
+from tasks.registry import get_task, task_names
+
+# One minute of training a task on two cores. The tiny model bears a higher rate than a 3B one.
+RECIPE = Recipe(
+    num_epochs=5,
+    batch_size=32,
+    learning_rate=2e-3,
+    lora_dropout=0.0,
+    eval_batch_size=100,
+    max_eval_samples=300,
+)
+
+
+_SAMPLE: dict[str, Any] = {
+    "data_root": "sample",
+    "hub_repo": None,
+    "hub_config": None,
+    "hub_split": None,
+    "hub_revision": None,
+    "hub_columns": (),
+}
+
+
+def demo_command() -> click.Command:
+    """The command behind `make demo`."""
+    parameters: list[click.Parameter] = [
+        Option(
+            ["--output_dir"], type=click.Path(path_type=Path), default=Path("runs/demo"),
+            show_default=True, help="Folder of the runs; replaced where it is a demo's.",
+        ),
+        Option(["--max_steps"], type=click.IntRange(min=1), help="Steps per task, to try it out."),
+    ]  # fmt: skip
+    return Command(
+        "demo",
+        params=parameters,
+        callback=_demo,
+        help="Fine-tune the embedded tiny model on each embedded data set and score it.",
+    )
+
+
+def _demo(output_dir: Path, max_steps: int | None) -> None:
+    recipe = replace(RECIPE, max_steps=max_steps)
+    rows = []
+    for name in task_names():
+        click.echo(f"\n== {name}")
+        rows.append(run_task(get_task(name), recipe, output_dir / name))
+        click.echo(table(rows[-1:]))
+    write_text(output_dir / "summary.json", json.dumps({"tasks": rows}, indent=2) + "\n")
+    click.echo("\n" + table(rows))
+    click.echo(f"\nAdapters, predictions and model cards are in {output_dir}")
+
+
+def run_task(task: Task, recipe: Recipe, output_dir: Path) -> dict[str, Any]:
+    """Score the base, fine-tune it, score it again, and again on other examples' pictures.
+
+    Returns:
+        A row of summary.json.
+    """
+    from finetuning.finetune import Job, finetune, load_data
+
+    job = Job(
+        task=task,
+        model_path="tiny",
+        source=options.make_source(task, _SAMPLE),
+        recipe=recipe,
+        output_dir=output_dir,
+        overwrite=True,
+        settings={"model_path": "tiny", **_SAMPLE},
+    )
+    train_data, eval_data = load_data(job)
+    assert eval_data is not None
+    start = time.perf_counter()
+    report = finetune(job)
+    train_seconds = time.perf_counter() - start
+    assert report is not None
+    tuned = _predictor(task, recipe, str(output_dir))
+    return {
+        "task": task.name,
+        "metric": task.metric,
+        "base": evaluate(task, _predictor(task, recipe, "tiny"), eval_data).value,
+        "finetuned": report.value,
+        "shuffled": evaluate(task, lambda e: tuned(shuffle_images(e)), eval_data).value,
+        "majority": majority(task, train_data, eval_data),
+        "num_eval": len(eval_data),
+        "train_seconds": round(train_seconds, 1),
+    }
+
+
+def shuffle_images(examples: Sequence[Example]) -> list[Example]:
+    """Give each example the picture of another one, along one seeded cycle through all."""
+    order = list(range(len(examples)))
+    Random(0).shuffle(order)
+    other = dict(zip(order, order[1:] + order[:1], strict=True))
+    return [replace(e, image=examples[other[i]].image) for i, e in enumerate(examples)]
+
+
+def majority(task: Task, train_data: Dataset, eval_data: Dataset) -> float | None:
+    """The score of always giving the most frequent training answer."""
+    answers = Counter(task.target(example, 0, 0, "majority") for example in train_data)
+    answer = answers.most_common(1)[0][0]
+    return evaluate(task, lambda examples: [answer] * len(examples), eval_data).value
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of summary.json for a terminal."""
+    lines = [
+        f"{'task':<16} {'metric':<13} {'base':>7} {'finetuned':>10} {'shuffled':>9} "
+        f"{'majority':>9} {'seconds':>8}"
+    ]
+    for row in rows:
+        lines.append(
+            f"{row['task']:<16} {row['metric']:<13} {row['base']:>7.2f} {row['finetuned']:>10.2f} "
+            f"{row['shuffled']:>9.2f} {row['majority']:>9.2f} {row['train_seconds']:>8.0f}"
+        )
+    return "\n".join(lines)
+
+
+def _predictor(task: Task, recipe: Recipe, model_path: str) -> Any:
+    from finetuning.prompting import make_prompter
+    from finetuning.scoring import make_predictor
+    from models.loading import load_model, resolve
+
+    loaded = load_model(resolve(model_path), quantization=recipe.quantization)
+    prompter = make_prompter(task, loaded.family)
+    return make_predictor(loaded.model, task, prompter, batch_size=recipe.eval_batch_size or 8)

@@ -1,0 +1,12 @@
+"""Fine-tune on handwritten digits, which need no --data_root.
+
+`python finetuning/digits.py --model_path tiny`. Nothing was published for it; LoRA defaults.
+"""
+
+from finetuning.commands import finetune_command
+from finetuning.recipe import Recipe
+
+main = finetune_command("digits", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4))
+
+if __name__ == "__main__":
+    main()

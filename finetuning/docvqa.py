@@ -1,0 +1,13 @@
+"""Fine-tune on DocVQA.
+
+`python finetuning/docvqa.py --data_root DIR`. The published transfer takes 10 epochs of full fine-tuning at
+1e-5 (big_vision, configs/proj/paligemma/transfers/docvqa.py); LoRA takes 5 at a higher rate.
+"""
+
+from finetuning.commands import finetune_command
+from finetuning.recipe import Recipe
+
+main = finetune_command("docvqa", Recipe(learning_rate=2e-4, num_epochs=5, batch_size=4))
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""One training run from its options to its folder: check, load, train, save, score."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from finetuning import run_folder
+from finetuning.prompting import Prompter, make_prompter
+from finetuning.recipe import Recipe
+from finetuning.tracking import check_tracker, prepare_tracker
+from models.loading import Checkpoint, check_device, load_family, load_model, resolve
+from models.quantization import check_available
+from tasks.base import Dataset, MissingSplit, Source, Task, resolve_split
+from tasks.evaluation import Report, write_report
+from tasks.images import check_dataset
+
+if TYPE_CHECKING:
+    from finetuning.trainer import AnswerTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What to train, on what, into which folder.
+
+    Attributes:
+        task: the task.
+        model_path: base model: folder, Hub id or `tiny`.
+        revision: of the Hub repository.
+        source: where the data lies.
+        recipe: how to train.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        output_dir: where the run goes.
+        resume: go on from the newest complete checkpoint in it.
+        overwrite: replace what is in it.
+        settings: every option as given, for run.json and `--config`.
+    """
+
+    task: Task
+    model_path: str
+    revision: str | None = None
+    source: Source
+    recipe: Recipe
+    device: str = "auto"
+    output_dir: Path
+    resume: bool = False
+    overwrite: bool = False
+    settings: Mapping[str, Any]
+
+
+def finetune(job: Job) -> Report | None:
+    """Train as the job says and score the result.
+
+    Returns:
+        The report on the evaluation split; None where there is none, or on processes other than
+        the first.
+
+    Raises:
+        ValueError: something about the input is wrong; all that can be known without the model
+            is found before it is loaded.
+    """
+    recipe = job.recipe
+    run_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
+    check_available(recipe.quantization)
+    check_tracker(recipe.report_to)
+    checkpoint = resolve(job.model_path, revision=job.revision)
+    if checkpoint.adapter is not None:
+        raise ValueError(
+            f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
+        )
+    train_data, eval_data = load_data(job)
+    check_device(job.device)
+    family = load_family(checkpoint)
+    prompter = make_prompter(
+        job.task, family, recipe.prompt_template, recipe.max_length, recipe.truncate
+    )
+    check_texts(train_data, prompter)
+    run = describe(job, checkpoint, train_data, eval_data)
+    if job.resume:
+        check_same_run(job.output_dir, run)
+
+    loaded = load_model(
+        checkpoint,
+        quantization=recipe.quantization,
+        dtype=recipe.dtype,
+        device=job.device,
+        family=family,
+    )
+    if loaded.quantized:
+        logger.info("%s layers: %s", recipe.quantization, loaded.quantized)
+    return _train(job, run, loaded, prompter, train_data, eval_data)
+
+
+def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
+    """The training examples and, where the source has them, those to score on; no image opened."""
+    task, recipe = job.task, job.recipe
+    for split in filter(None, (recipe.train_split, recipe.eval_split)):
+        task.check_split(split)
+        if split in task.hidden_splits:
+            raise ValueError(
+                f"The answers of {task.name} split '{split}' are withheld: it can be predicted "
+                f"by eval.py, not trained or scored on."
+            )
+    train_data, note = resolve_split(task, recipe.train_split, job.source, task.train_splits)
+    if note:
+        logger.warning(note)
+    train_data = train_data.subset(recipe.max_train_samples, recipe.seed)
+    check_dataset(train_data)
+    try:
+        eval_data, note = resolve_split(task, recipe.eval_split, job.source, task.eval_splits)
+    except MissingSplit:
+        if recipe.eval_split or recipe.eval_steps:
+            raise
+        logger.warning("No evaluation split is there, so the result will not be scored.")
+        return train_data, None
+    if note:
+        logger.warning(note)
+    eval_data = eval_data.subset(recipe.max_eval_samples, recipe.seed)
+    check_dataset(eval_data)
+    return train_data, eval_data
+
+
+def check_texts(dataset: Dataset, prompter: Prompter) -> None:
+    """Find examples whose prompt and longest answer are over the text budget.
+
+    Raises:
+        ValueError: one is, and nothing says to truncate; or an answer alone is.
+    """
+    num_cut = 0
+    for example in dataset:
+        longest = max(example.references, key=len, default="").strip()
+        messages = prompter.messages(example, longest)
+        num_cut += messages[-2][1] != prompter.prompt(example)
+    if num_cut:
+        logger.warning(
+            "%d of %d prompts are cut to the budget of %d text tokens.",
+            num_cut,
+            len(dataset),
+            prompter.max_length,
+        )
+
+
+def describe(
+    job: Job, checkpoint: Checkpoint, train_data: Dataset, eval_data: Dataset | None
+) -> dict[str, Any]:
+    """What run.json records, versions apart."""
+    return {
+        "task": job.task.name,
+        "base_model": job.model_path,
+        "base_revision": checkpoint.revision,
+        "base_fingerprint": checkpoint.fingerprint,
+        "seed": job.recipe.seed,
+        "train_data": _describe_data(train_data),
+        "eval_data": None if eval_data is None else _describe_data(eval_data),
+        "settings": {**job.settings, **asdict(job.recipe)},
+    }
+
+
+def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data, another base or another adapter shape.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    before = run_folder.read_run(folder)
+    if not before:
+        raise ValueError(f"{folder} has no run.json, so what to resume is not known; start anew.")
+    for key in ("task", "base_model", "base_fingerprint", "train_data"):
+        if before.get(key) != run[key]:
+            raise ValueError(
+                f"The run in {folder} had {key} {before.get(key)}, this one has {run[key]}: "
+                "resume with the same, or start anew in another folder."
+            )
+    fixed = ("quantization", "lora_rank", "lora_alpha", "batch_size", "seed", "answer_sampling")
+    for key in (*fixed, "gradient_accumulation_steps"):
+        if before["settings"].get(key) != run["settings"][key]:
+            raise ValueError(
+                f"The run in {folder} had --{key} {before['settings'].get(key)}, not "
+                f"{run['settings'][key]}: resume with the same, or start anew in another folder."
+            )
+
+
+def _describe_data(dataset: Dataset) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for example in dataset:
+        texts = [turn.text for turn in example.turns]
+        digest.update(msgspec.json.encode([example.example_id, texts, example.references]))
+    return {
+        "split": dataset.split,
+        "num_examples": len(dataset),
+        "fingerprint": digest.hexdigest()[:16],
+    }
+
+
+def _train(
+    job: Job,
+    run: Mapping[str, Any],
+    loaded: Any,
+    prompter: Prompter,
+    train_data: Dataset,
+    eval_data: Dataset | None,
+) -> Report | None:
+    from finetuning.collation import EncodedExamples
+    from finetuning.scoring import make_predictor, score_model
+    from finetuning.trainer import make_trainer
+
+    recipe, task = job.recipe, job.task
+    batch_size = recipe.eval_batch_size or 2 * recipe.batch_size
+
+    def score(model: Any, data: Dataset) -> Report:
+        predictor = make_predictor(
+            model, task, prompter, batch_size=batch_size, num_workers=recipe.num_workers
+        )
+        return score_model(predictor, task, data)
+
+    def figures(model: Any) -> dict[str, float]:
+        assert eval_data is not None
+        return {k: v for k, v in score(model, eval_data).metrics.items() if v is not None}
+
+    prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
+    trainer = make_trainer(
+        loaded,
+        EncodedExamples(train_data, prompter, recipe.seed, recipe.answer_sampling),
+        recipe,
+        job.output_dir,
+        scorer=figures if eval_data is not None else None,
+        metric=task.metric,
+    )
+    is_first = trainer.is_world_process_zero()
+    if is_first:
+        if job.overwrite:
+            run_folder.clear(job.output_dir)
+        run_folder.write_run(job.output_dir, run)
+    last = run_folder.last_checkpoint(job.output_dir) if job.resume else None
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if not is_first:
+        return None
+    _save(job, trainer, loaded)
+    report = None if eval_data is None else score(trainer.model, eval_data)
+    if report:
+        write_report(report, job.output_dir / "evaluation" / report.split)
+    card = run_folder.model_card(run, [report.metrics_json()] if report else [])
+    run_folder.write_text(job.output_dir / "README.md", card)
+    return report
+
+
+def _save(job: Job, trainer: "AnswerTrainer", loaded: Any) -> None:
+    trainer.model.save_pretrained(job.output_dir)
+    loaded.family.processor.save_pretrained(job.output_dir)
+    trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))

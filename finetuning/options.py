@@ -1,0 +1,191 @@
+"""How our commands take options and report mistakes; no command itself."""
+
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from finetuning.recipe import Recipe
+from finetuning.run_folder import read_run_file
+from tasks.base import Source, Task
+
+_OURS = tuple(
+    str(Path(__file__).resolve().parents[1] / package) + os.sep
+    for package in ("finetuning", "models", "tasks", "synthetic")
+)
+_WORKER_ERROR = re.compile(
+    r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M
+)
+
+
+class Option(click.Option):
+    """An option that knows under which heading `--help` shows it."""
+
+    def __init__(self, *args: Any, group: str = "General", **kwargs: Any) -> None:
+        self.group = group
+        super().__init__(*args, **kwargs)
+
+
+class Command(click.Command):
+    """Options by group in `--help`, hyphens as good as underscores, mistakes in one sentence."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        settings = {
+            "token_normalize_func": lambda name: name.replace("-", "_"),
+            "max_content_width": 100,
+        }
+        super().__init__(*args, context_settings=settings, **kwargs)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options under their groups, in the order in which groups first appear."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", "General"), []).append(record)
+        for name, records in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; a mistake of the user becomes one sentence and exit code 2, a fault exit code 1."""
+        _show_log()
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, RuntimeError) as error:
+            if os.environ.get("PALITUNE_TRACEBACK"):
+                raise
+            sentence = _sentence(error)
+            if sentence is None:
+                raise  # not foreseen: the traceback is what a bug report needs
+            failure = click.ClickException(sentence)
+            failure.exit_code = 1 if isinstance(error, RuntimeError) else 2
+            raise failure from error
+
+
+def _sentence(error: Exception) -> str | None:
+    """The message for the user, where the error is one that we raised or the system did."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}."
+    if caught := _WORKER_ERROR.search(str(error)):
+        return caught[2]
+    frames = traceback.extract_tb(error.__traceback__)
+    return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
+
+
+def _show_log() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("finetuning", "models", "tasks"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers warn otherwise
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def recipe_options(recipe: Recipe) -> list[click.Parameter]:
+    """One option per field of the recipe, its value as default."""
+    options: list[click.Parameter] = []
+    for entry in fields(recipe):
+        kind = _click_type(entry.type)
+        name = f"--{entry.name}"
+        is_flag = kind is click.BOOL and entry.default is not MISSING and entry.default is not None
+        options.append(
+            Option(
+                [name if kind is not click.BOOL or is_flag else f"{name}/--no_{entry.name}"],
+                type=None if kind is click.BOOL else kind,
+                is_flag=True if is_flag else None,
+                default=getattr(recipe, entry.name),
+                show_default=getattr(recipe, entry.name) is not None and not is_flag,
+                help=entry.metadata["help"],
+                group=entry.metadata["group"],
+            )
+        )
+    return options
+
+
+def _click_type(annotation: Any) -> Any:
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation))
+    if isinstance(annotation, UnionType):
+        annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
+    return {int: click.INT, float: click.FLOAT, bool: click.BOOL, str: click.STRING}[annotation]
+
+
+def source_options() -> list[click.Parameter]:
+    """Where the data lies."""
+    group = "Data"
+    return [
+        Option(
+            ["--data_root"],
+            group=group,
+            help="Folder with the official files, or one that `datasets` saved to disk, or "
+            "`sample` for the embedded data [default: the task's Hub copy].",
+        ),
+        Option(["--hub_repo"], group=group, help="Read this Hub repository instead."),
+        Option(["--hub_config"], group=group, help="Its configuration."),
+        Option(["--hub_split"], group=group, help="Its split."),
+        Option(["--hub_revision"], group=group, help="Its revision."),
+        Option(
+            ["--hub_columns"],
+            group=group,
+            multiple=True,
+            metavar="NAME=COLUMN",
+            help="Where it has a column under another name; may be repeated.",
+        ),
+    ]
+
+
+def make_source(task: Task, values: Mapping[str, Any]) -> Source:
+    """The source that the options describe; the embedded sample is made on first use."""
+    data_root = values["data_root"]
+    columns = {}
+    for pair in values["hub_columns"]:
+        name, equals, column = pair.partition("=")
+        if not (name and equals and column):
+            raise ValueError(f"--hub_columns takes NAME=COLUMN, got {pair}.")
+        columns[name] = column
+    if data_root == "sample" and task.needs_data:
+        from tasks.sample import sample_root
+
+        data_root = sample_root(task.name)
+    return Source(
+        data_root=None if data_root in (None, "sample") else Path(data_root).expanduser(),
+        hub_repo=values["hub_repo"],
+        hub_config=values["hub_config"],
+        hub_split=values["hub_split"],
+        hub_revision=values["hub_revision"],
+        hub_columns=columns,
+    )
+
+
+def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Take the settings of a run.json as defaults; options given beside it win."""
+    if path is None:
+        return
+    try:
+        settings = read_run_file(Path(path))["settings"]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    known = {parameter.name for parameter in ctx.command.params}
+    ctx.default_map = {name: value for name, value in settings.items() if name in known}
+
+
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Option values as run.json holds them."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+Callback = Callable[..., Any]

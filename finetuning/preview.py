@@ -1,0 +1,120 @@
+"""What a few training examples look like to the model, in the terminal and as a page."""
+
+import base64
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetuning import options
+from finetuning.options import Command, Option
+from finetuning.run_folder import check_writable, write_text
+from models.base import Encoded, Family
+from tasks.base import Dataset, Example, resolve_split
+from tasks.registry import get_task, task_names
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+section {{ display: flex; gap: 1.5rem; margin: 1.5rem 0; padding-top: 1.5rem;
+           border-top: 1px solid #ddd }}
+img {{ width: 14rem; height: 14rem; image-rendering: pixelated; border: 1px solid #ddd }}
+h2 {{ font-size: 1rem; margin: 0 }}
+p {{ margin: .4rem 0; color: #555 }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0 }}
+mark {{ background: #bfe8c5; border-radius: 3px }}
+</style></head><body><h1>{title}</h1>
+<p>The picture is the one the model gets. Text it learns to write is <mark>green</mark>; the rest
+is given to it, image tokens left out.</p>
+{sections}
+</body></html>
+"""
+
+
+def preview_command() -> click.Command:
+    """The command that shows examples; loads a processor, no weight."""
+    parameters: list[click.Parameter] = [
+        Option(["--task"], required=True, help=f"One of {', '.join(task_names())}."),
+        Option(["--model_path"], required=True, help="Folder, Hub id, or `tiny`."),
+        Option(["--revision"], help="Revision of the Hub repository."),
+        *options.source_options(),
+        Option(["--split"], group="Data", help="Split to show [default: the task's for training]."),
+        Option(
+            ["--num_examples"], type=click.IntRange(min=1), default=4, show_default=True,
+            help="How many to show.",
+        ),
+        Option(["--seed"], default=0, show_default=True, help="Which to show."),
+        Option(["--prompt_template"], help="Prompt with {question} in it."),
+        Option(
+            ["--output_dir"], type=click.Path(path_type=Path), default=Path("runs/preview"),
+            show_default=True, help="Folder for preview.html.",
+        ),
+    ]  # fmt: skip
+    return Command(
+        "preview",
+        params=parameters,
+        callback=_preview,
+        help="Show a few training examples as the model sees them.",
+    )
+
+
+def _preview(**values: Any) -> None:
+    from finetuning.prompting import make_prompter
+    from models.loading import load_family, resolve
+
+    task = get_task(values["task"])
+    check_writable(values["output_dir"])
+    checkpoint = resolve(values["model_path"], revision=values["revision"])
+    source = options.make_source(task, values)
+    dataset, _ = resolve_split(task, values["split"], source, task.train_splits)
+    dataset = dataset.subset(values["num_examples"], values["seed"])
+    family = load_family(checkpoint)
+    prompter = make_prompter(task, family, values["prompt_template"])
+    sections = []
+    for example in dataset:
+        answer = _answer(dataset, example, values["seed"])
+        encoded = prompter.encode(example, answer)
+        prompt, target = _texts(family, encoded)
+        click.echo(f"{example.example_id}  {_counts(encoded)}")
+        click.echo(f"  {prompt!r} {click.style(repr(target), fg='green')}")
+        sections.append(_section(example, encoded, prompt, target))
+    title = f"{task.name} as {values['model_path']} sees it"
+    page = values["output_dir"] / "preview.html"
+    write_text(page, _PAGE.format(title=html.escape(title), sections="\n".join(sections)))
+    click.echo(f"With pictures: {page}")
+
+
+def _answer(dataset: Dataset, example: Example, seed: int) -> str | None:
+    return dataset.task.target(example, 0, seed) if example.references else None
+
+
+def _texts(family: Family, encoded: Encoded) -> tuple[str, str]:
+    """The text tokens before and of the answer, decoded with their special tokens."""
+    decode = family.processor.tokenizer.decode
+    start = encoded.num_image_tokens
+    prefix = decode(encoded.input_ids[start : encoded.num_prefix])
+    return prefix, decode(encoded.input_ids[encoded.num_prefix :])
+
+
+def _counts(encoded: Encoded) -> str:
+    num_answer = len(encoded.input_ids) - encoded.num_prefix
+    num_prompt = encoded.num_prefix - encoded.num_image_tokens
+    return f"{encoded.num_image_tokens} image, {num_prompt} prompt, {num_answer} answer tokens"
+
+
+def _section(example: Example, encoded: Encoded, prompt: str, target: str) -> str:
+    from PIL import Image
+
+    pixels = ((encoded.pixel_values.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255)
+    file = io.BytesIO()
+    Image.fromarray(pixels.byte().numpy()).save(file, "PNG")
+    picture = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<section><img alt="" src="data:image/png;base64,{picture}"><div>'
+        f"<h2>{html.escape(str(example.example_id))}</h2>"
+        f"<pre>{html.escape(prompt)}<mark>{html.escape(target)}</mark></pre>"
+        f"<p>{_counts(encoded)}</p>"
+        f"<p>Accepted: {html.escape(' | '.join(example.references))}</p></div></section>"
+    )

@@ -1,0 +1,111 @@
+"""An example and a template -> the conversation that a model is sent, within its text budget."""
+
+from dataclasses import dataclass, replace
+
+from models.base import Encoded, Family, Message
+from tasks.base import Example, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompter:
+    """Joins a task's prompt with a model family's layout.
+
+    Attributes:
+        family: encodes the conversation.
+        template: text with `{question}` in it, or without where the task asks nothing.
+        max_length: most text tokens of one example, prompt and answer together.
+        truncate: shorten prompts that are over; otherwise they are an error.
+    """
+
+    family: Family
+    template: str
+    max_length: int
+    truncate: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            self.template.format(question="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"prompt_template may hold {{question}} and no other brace, got '{self.template}'."
+            ) from error
+
+    def prompt(self, example: Example) -> str:
+        """The text sent for an example, before any truncation."""
+        return self.template.format(question=example.turns[-1].text)
+
+    def messages(self, example: Example, answer: str | None = None) -> list[Message]:
+        """The conversation, with the answer as last turn where one is given.
+
+        Raises:
+            ValueError: it is over the budget; names the example, its length and the options.
+        """
+        turns: list[Message] = [(turn.role, turn.text) for turn in example.turns[:-1]]
+        turns.append(("user", self.prompt(example)))
+        if answer is not None:
+            turns.append(("assistant", answer))
+        if self.is_surely_short(turns):
+            return turns
+        length = self.num_tokens(turns)
+        if length <= self.max_length:
+            return turns
+        if not self.truncate:
+            raise ValueError(
+                f"Example {example.example_id} has {length} text tokens, the budget is "
+                f"{self.max_length}; raise --max_length, or cut long prompts with --truncate."
+            )
+        return self._shortened(example, turns)
+
+    def encode(self, example: Example, answer: str | None = None) -> Encoded:
+        """Token ids and pixels; opens the picture."""
+        return self.family.encode(example.image.open(), self.messages(example, answer))
+
+    def num_tokens(self, turns: list[Message]) -> int:
+        """Text tokens of a conversation."""
+        prefix, answer = self.family.tokenize(turns)
+        return len(prefix) + len(answer)
+
+    def is_surely_short(self, turns: list[Message]) -> bool:
+        """Whether the budget holds without counting: no token is shorter than one byte."""
+        layout = 16 * len(turns)  # separators and special tokens of any family
+        return sum(len(text.encode()) for _, text in turns) + layout <= self.max_length
+
+    def _shortened(self, example: Example, turns: list[Message]) -> list[Message]:
+        """Keep the longest head of the question that fits; the answer stays whole."""
+        question = example.turns[-1].text
+        position = len(example.turns) - 1
+
+        def with_head(length: int) -> list[Message]:
+            turn = replace(example.turns[-1], text=question[:length])
+            cut = self.prompt(replace(example, turns=(*example.turns[:-1], turn)))
+            return [*turns[:position], ("user", cut), *turns[position + 1 :]]
+
+        fits, too_long = -1, len(question)
+        while too_long - fits > 1:
+            middle = (fits + too_long) // 2
+            if self.num_tokens(with_head(middle)) <= self.max_length:
+                fits = middle
+            else:
+                too_long = middle
+        if fits < 0:
+            raise ValueError(
+                f"Example {example.example_id}: its answer alone is over the text budget of "
+                f"{self.max_length} tokens, and answers are never cut; raise --max_length."
+            )
+        return with_head(fits)
+
+
+def make_prompter(
+    task: Task,
+    family: Family,
+    template: str | None = None,
+    max_length: int | None = None,
+    truncate: bool = False,
+) -> Prompter:
+    """The task's template and budget for a family, unless others are given."""
+    return Prompter(
+        family=family,
+        template=task.prompt(family.name) if template is None else template,
+        max_length=max_length or task.max_length,
+        truncate=truncate,
+    )

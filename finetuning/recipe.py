@@ -1,0 +1,128 @@
+"""Recipe: every setting of a training, its default, its help and its check."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from models.loading import Dtype
+from models.quantization import Quantization
+from tasks.base import AnswerSampling
+
+LossReduction = Literal["example", "token"]
+ReportTo = Literal["none", "wandb", "tensorboard"]
+
+
+def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
+    """A field with what its command line option shows: group, help text, allowed range."""
+    return field(default=default, metadata={"group": group, "help": help, **checks})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train. The task's script gives its best values; options override them.
+
+    Raises:
+        ValueError: a value is out of its range; names the option, the value and the range.
+    """
+
+    # --- data
+    train_split: str | None = setting(None, "Data", "Split to train on [default: the task's].")
+    eval_split: str | None = setting(None, "Data", "Split to score [default: the task's].")
+    max_train_samples: int | None = setting(
+        None, "Data", "Train on a seeded subset of this size.", minimum=1
+    )
+    max_eval_samples: int | None = setting(
+        1000, "Data", "Score a seeded subset of this size; eval.py scores all.", minimum=1
+    )
+    answer_sampling: AnswerSampling = setting(
+        "published", "Data", "Which accepted answer to train on: another one each epoch, or one."
+    )
+    prompt_template: str | None = setting(
+        None, "Data", "Prompt with {question} in it [default: the task's for the model]."
+    )
+    max_length: int | None = setting(
+        None, "Data", "Text budget in tokens, image not counted [default: the task's].", minimum=8
+    )
+    truncate: bool = setting(
+        False, "Data", "Cut prompts over the budget (counted; answers are never cut)."
+    )
+    num_workers: int = setting(0, "Data", "Processes that read images.", minimum=0)
+    # --- model
+    quantization: Quantization = setting("nf4", "Model", "Precision of the frozen language model.")
+    dtype: Dtype = setting("auto", "Model", "Precision of the rest and of the arithmetic.")
+    lora_rank: int = setting(16, "Model", "Rank of the LoRA update.", minimum=1)
+    lora_alpha: int = setting(32, "Model", "LoRA scale: the update counts alpha / rank.", minimum=1)
+    lora_dropout: float = setting(
+        0.05, "Model", "Dropout before the LoRA update.", minimum=0, below=1
+    )
+    gradient_checkpointing: bool | None = setting(
+        None, "Model", "Recompute activations to save memory [default: on a GPU]."
+    )
+    # --- optimisation
+    num_epochs: float = setting(3, "Optimisation", "Passes over the training data.", above=0)
+    max_steps: int | None = setting(
+        None, "Optimisation", "Stop after so many optimiser steps.", minimum=1
+    )
+    batch_size: int = setting(4, "Optimisation", "Examples per device and step.", minimum=1)
+    gradient_accumulation_steps: int = setting(
+        1, "Optimisation", "Batches per optimiser step.", minimum=1
+    )
+    learning_rate: float = setting(2e-4, "Optimisation", "Peak learning rate.", above=0)
+    warmup_ratio: float = setting(
+        0.03, "Optimisation", "Share of the steps that warm up.", minimum=0, below=1
+    )
+    weight_decay: float = setting(0.0, "Optimisation", "AdamW weight decay.", minimum=0)
+    optim: str = setting("adamw_torch", "Optimisation", "Optimiser, as transformers names it.")
+    loss_reduction: LossReduction = setting(
+        "example", "Optimisation", "Average the loss per example first, or over all tokens."
+    )
+    seed: int = setting(0, "Optimisation", "Seed of every random choice.", minimum=0)
+    # --- progress
+    eval_steps: int | None = setting(
+        None, "Progress", "Score every so many steps and keep the best checkpoint.", minimum=1
+    )
+    eval_batch_size: int | None = setting(
+        None, "Progress", "Examples per generated batch [default: twice batch_size].", minimum=1
+    )
+    early_stopping_patience: int | None = setting(
+        None, "Progress", "Stop after so many scorings without a better one.", minimum=1
+    )
+    save_steps: int | None = setting(
+        None, "Progress", "Checkpoint every so many steps [default: each epoch].", minimum=1
+    )
+    save_total_limit: int = setting(
+        2, "Progress", "Checkpoints to keep, the best aside.", minimum=1
+    )
+    logging_steps: int = setting(10, "Progress", "Log every so many steps.", minimum=1)
+    report_to: ReportTo = setting("none", "Progress", "Where curves are drawn.")
+    wandb_project: str = setting("palitune", "Progress", "Weights & Biases project.")
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            _check(entry.name, getattr(self, entry.name), entry.metadata, entry.type)
+        if self.early_stopping_patience and not self.eval_steps:
+            raise ValueError("early_stopping_patience needs eval_steps: how often to score.")
+        if self.eval_steps and self.save_steps and self.save_steps % self.eval_steps:
+            raise ValueError(
+                f"save_steps must be a multiple of eval_steps, got {self.save_steps} and "
+                f"{self.eval_steps}: the best checkpoint can only be one that was scored."
+            )
+
+
+def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:
+    if value is None:
+        return
+    choices = get_args(kind)
+    if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}.")
+    if "minimum" in allowed and not value >= allowed["minimum"]:
+        raise ValueError(f"{name} must be at least {allowed['minimum']}, got {value}.")
+    if "above" in allowed and not value > allowed["above"]:
+        raise ValueError(f"{name} must be above {allowed['above']}, got {value}.")
+    if "below" in allowed and not value < allowed["below"]:
+        raise ValueError(f"{name} must be below {allowed['below']}, got {value}.")
+
+
+def default_output_dir(task_name: str) -> Path:
+    """Where a run goes that was given no folder."""
+    return Path("runs") / task_name

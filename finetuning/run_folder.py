@@ -1,0 +1,170 @@
+"""A run's output folder: who may write into it, what it says of itself, where it can go on."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+CHECKPOINTS = "checkpoints"
+RUN_FILE = "run.json"
+_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "pillow")
+# without one of these the library resumes all the same, from a fresh optimiser or other noise
+_CHECKPOINT_FILES = (
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+)
+
+
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder in use, unless it is to be gone on with or written anew.
+
+    Raises:
+        ValueError: in use, not a folder, not writable, or nothing in it to resume.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume goes on and --overwrite starts anew; pass one of them.")
+    check_writable(folder)
+    in_use = folder.is_dir() and any(folder.iterdir())
+    if resume:
+        last_checkpoint(folder)
+    elif in_use and not overwrite:
+        raise ValueError(
+            f"--output_dir {folder} is not empty; go on with the run in it by --resume, replace "
+            "it by --overwrite, or give another folder."
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ValueError where files could not be made in a folder; it need not exist yet."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        what = "is read-only" if existing.is_dir() else "is a file"
+        raise ValueError(
+            f"--output_dir {folder} cannot be written: {existing} {what}; give another one."
+        )
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint that is complete; a torn one is passed over.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [
+        path
+        for path in (folder / CHECKPOINTS).glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit() and _is_complete(path)
+    ]
+    if not found:
+        raise ValueError(
+            f"Nothing to resume: {folder / CHECKPOINTS} holds no complete checkpoint; leave "
+            "--resume out to start."
+        )
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run wrote, once the new one is sure to start."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / "evaluation", ignore_errors=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "trainer_state.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Write run.json: what was asked, of which model and data, with which versions."""
+    versions = {"python": platform.python_version()}
+    versions |= {package: version(package) for package in _PACKAGES}
+    write_text(folder / RUN_FILE, json.dumps({**run, "versions": versions}, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What run.json of a folder says; empty where there is none."""
+    path = folder / RUN_FILE
+    return read_run_file(path) if path.is_file() else {}
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """What a run.json says.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
+        raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
+    return run
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file such that it is either the old one or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
+    """The README.md of an adapter: base, data, settings and what was measured."""
+    settings = run["settings"]
+    rows = [
+        f"| {m['task']} | {m['split']} | {m['num_examples']} | {name} | {_figure(value)} |"
+        for m in metrics
+        for name, value in m["metrics"].items()
+    ]
+    shown = ("quantization", "lora_rank", "lora_alpha", "learning_rate", "num_epochs", "seed")
+    lines = [
+        "---",
+        f"base_model: {run['base_model']}",
+        "library_name: peft",
+        "tags: [lora, vision-language, palitune]",
+        "---",
+        "",
+        f"# {run['base_model']} fine-tuned on {run['task']}",
+        "",
+        f"LoRA adapter trained on {run['train_data']['num_examples']} examples of split "
+        f"`{run['train_data']['split']}`. All settings and versions are in `run.json`; "
+        "`--config run.json` repeats the run.",
+        "",
+        "| Setting | Value |",
+        "| --- | --- |",
+        *[f"| {name} | {settings[name]} |" for name in shown],
+        "",
+        "## Measured",
+        "",
+        "| Task | Split | Examples | Metric | Value |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "not available" if value is None else f"{value:.4f}"
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    files = [checkpoint / name for name in _CHECKPOINT_FILES]
+    if not all(path.is_file() and path.stat().st_size for path in files):
+        return False
+    try:
+        with safe_open(files[0], framework="numpy") as tensors:
+            return bool(tensors.keys())
+    except SafetensorError:
+        return False

@@ -1,0 +1,13 @@
+"""Fine-tune on VQAv2.
+
+`python finetuning/vqav2.py --data_root DIR`. The published transfer takes 10 epochs of full fine-tuning at 1e-5
+(big_vision, configs/proj/paligemma/transfers/vqav2.py); LoRA takes fewer at a higher rate.
+"""
+
+from finetuning.commands import finetune_command
+from finetuning.recipe import Recipe
+
+main = finetune_command("vqav2", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4))
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""From a name to a model that can be trained or asked: Hub id, folder, adapter folder or `tiny`."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.base import Family
+from models.quantization import (
+    Quantization,
+    check_available,
+    prepare_quantized,
+    quantization_config,
+)
+from models.registry import family_of
+
+TINY = Path(__file__).parent / "tiny"
+Dtype = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Where a model lies, resolved without loading it.
+
+    Attributes:
+        base: folder or Hub id of the full model.
+        revision: of the Hub repository, None for a folder.
+        adapter: folder of the PEFT adapter on top, None for the bare model.
+        model_type: the base's `config.model_type`.
+        fingerprint: of the base's weights, None where they do not lie in a local folder.
+    """
+
+    base: str
+    revision: str | None
+    adapter: Path | None
+    model_type: str
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model with its family and what was found out on the way."""
+
+    model: Any
+    family: Family
+    checkpoint: Checkpoint
+    quantized: dict[str, int]  # part of the model -> number of quantised layers
+
+
+def resolve(
+    model_path: str, base_model: str | None = None, revision: str | None = None
+) -> Checkpoint:
+    """Find out what a name stands for and that it can be used, before anything heavy.
+
+    Raises:
+        ValueError: nothing there, not a model, an unknown kind, an adapter of another base, or
+            the Hub cannot be reached.
+    """
+    folder = _folder(model_path)
+    if folder is None or not (folder / "adapter_config.json").is_file():
+        if base_model is not None:
+            raise ValueError(
+                f"--base_model goes with an adapter, and {model_path} is none (it has no "
+                "adapter_config.json); leave --base_model out."
+            )
+        return _resolve_base(model_path, revision)
+    adapter_config = _read_json(folder / "adapter_config.json")
+    trained_on = adapter_config.get("base_model_name_or_path")
+    if base_model is None and not trained_on:
+        raise ValueError(f"Adapter {folder} does not name its base model; pass --base_model.")
+    base = _resolve_base(base_model or str(trained_on), revision or adapter_config.get("revision"))
+    _check_same_base(folder, str(trained_on), base)
+    return Checkpoint(
+        base=base.base,
+        revision=base.revision,
+        adapter=folder,
+        model_type=base.model_type,
+        fingerprint=base.fingerprint,
+    )
+
+
+def load_family(checkpoint: Checkpoint) -> Family:
+    """The family with the checkpoint's processor; loads no weight.
+
+    The processor beside an adapter is preferred: it is the one that the training used.
+    """
+    from transformers import AutoProcessor
+
+    family = family_of(checkpoint.model_type, checkpoint.base)
+    adapter = checkpoint.adapter
+    if adapter is not None and (adapter / "processor_config.json").is_file():
+        return family(AutoProcessor.from_pretrained(adapter))
+    return family(AutoProcessor.from_pretrained(checkpoint.base, revision=checkpoint.revision))
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    *,
+    quantization: Quantization = "nf4",
+    dtype: Dtype = "auto",
+    device: str = "auto",
+    family: Family | None = None,
+) -> LoadedModel:
+    """Load the base in the wished precision, and its adapter on top.
+
+    Raises:
+        ValueError: device or bitsandbytes absent, or the adapter does not fit the base.
+        RuntimeError: the model was not quantised as asked (see models/quantization.py).
+    """
+    from transformers import AutoModelForImageTextToText
+
+    check_available(quantization)
+    torch_device = choose_device(device)
+    torch_dtype = choose_dtype(dtype, torch_device)
+    family = family or load_family(checkpoint)
+    config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
+    model = AutoModelForImageTextToText.from_pretrained(
+        checkpoint.base,
+        revision=checkpoint.revision,
+        dtype=torch_dtype,
+        quantization_config=config,
+        device_map={"": torch_device},
+    )
+    quantized = prepare_quantized(model, family.unquantized_modules) if config else {}
+    if checkpoint.adapter is not None:
+        model = _with_adapter(model, checkpoint)
+    return LoadedModel(
+        model=model.eval(), family=family, checkpoint=checkpoint, quantized=quantized
+    )
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError where a GPU is asked for and PyTorch sees none; `auto` always passes."""
+    if device != "auto":
+        choose_device(device)
+
+
+def choose_device(device: str) -> str:
+    """`auto` is the first GPU, or else the CPU; under torchrun the process's own GPU."""
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    if device == "auto":
+        device = "cuda" if num_gpus else "cpu"
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and index.isdigit() and int(index) >= num_gpus:
+        raise ValueError(
+            f"--device {device} asks for an NVIDIA GPU, and PyTorch {torch.__version__} sees "
+            f"{num_gpus}; pass --device cpu, or install a CUDA build of PyTorch and a driver."
+        )
+    if device != "cpu" and not (kind == "cuda" and index.isdigit()):
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {device}.")
+    return device
+
+
+def choose_dtype(dtype: Dtype, device: str) -> Any:
+    """`auto` is fp32 on a CPU, bf16 on a GPU that has it, fp16 on one that has not."""
+    import torch
+
+    if dtype == "auto":
+        if not device.startswith("cuda"):
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
+
+
+def _folder(name: str) -> Path | None:
+    if name == "tiny":
+        return TINY
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ValueError(
+            f"No model at '{name}': it is not a folder. Accepted are a folder with a model or an "
+            "adapter, a Hub id such as google/paligemma-3b-pt-448, or tiny."
+        )
+    return None
+
+
+def _resolve_base(name: str, revision: str | None) -> Checkpoint:
+    folder = _folder(name)
+    if folder is None:
+        config = _hub_config(name, revision)
+    elif (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} is an adapter; here a full model is needed: pass its base.")
+    elif not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} holds no model: it has neither config.json nor adapter_config.json."
+        )
+    else:
+        config = _read_json(folder / "config.json")
+    model_type = str(config.get("model_type"))
+    family_of(model_type, name)
+    return Checkpoint(
+        base=name if folder is None else str(folder.resolve()),
+        revision=revision if folder is None else None,
+        adapter=None,
+        model_type=model_type,
+        fingerprint=None if folder is None else _fingerprint(folder),
+    )
+
+
+def _hub_config(name: str, revision: str | None) -> dict[str, Any]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    where = f"{name}@{revision}" if revision else name
+    try:
+        path = hf_hub_download(name, "config.json", revision=revision, etag_timeout=3)
+    except GatedRepoError as error:
+        raise ValueError(
+            f"{where} is gated: accept its licence on its Hub page, then run `hf auth login`."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"No folder '{name}' here, and the Hugging Face Hub cannot be reached for {where}; "
+            "pass a folder with the model, or try again with a connection."
+        ) from error
+    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+        raise ValueError(
+            f"No folder '{name}' here, and no readable model {where} on the Hugging Face Hub; "
+            "check the spelling, or run `hf auth login` for a private one."
+        ) from error
+    return _read_json(Path(path))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); is the download complete?"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__} where an object is expected.")
+    return content
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of the head and tail of every weight file: quick, and different for other weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size}".encode())
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, path.stat().st_size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _check_same_base(adapter: Path, trained_on: str, base: Checkpoint) -> None:
+    """Refuse a base that the adapter's run.json says it was not trained on."""
+    run = adapter / "run.json"
+    recorded = _read_json(run).get("base_fingerprint") if run.is_file() else None
+    if recorded and base.fingerprint and recorded != base.fingerprint:
+        raise ValueError(
+            f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights; "
+            "pass --base_model with the model that it was trained on."
+        )
+
+
+def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(checkpoint.adapter))
+    except (RuntimeError, ValueError) as error:  # sizes differ, or target modules are absent
+        raise ValueError(
+            f"Adapter {checkpoint.adapter} does not fit base model {checkpoint.base}: it was "
+            "trained on another one; pass that as --base_model."
+        ) from error

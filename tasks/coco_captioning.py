@@ -1,0 +1,231 @@
+"""COCO Captions: one sentence about a photograph; five or more human captions each.
+
+Files: https://cocodataset.org/#download; Karpathy's splits: dataset_coco.json of
+https://cs.stanford.edu/people/karpathy/deepimagesent/. Prompt, beams and caption sampling: the
+PaliGemma transfer, big_vision/configs/proj/paligemma/transfers/cococap.py.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from tasks.base import (
+    Dataset,
+    Example,
+    ImageRef,
+    MissingSplit,
+    Scores,
+    Source,
+    Task,
+    Turn,
+    check_ids,
+    check_references,
+    name_some,
+)
+from tasks.files import decode, find_files, image_finder, local_root
+from tasks.hub import HubCopy, HubTable, is_hub_copy, open_hub_copy
+
+_KARPATHY = {
+    "karpathy_train": ("train", "restval"),  # the usual training set: 113,287 images
+    "karpathy_val": ("val",),
+    "karpathy_test": ("test",),
+}
+# bitmind/MS-COCO holds Karpathy's splits, one row per caption
+_HUB = {
+    split: HubCopy("bitmind/MS-COCO", hub_split)
+    for split, hub_split in (
+        ("train", "train"),
+        ("karpathy_train", "train"),
+        ("val", "validation"),
+        ("karpathy_val", "validation"),
+        ("karpathy_test", "test"),
+    )
+}
+_COLUMNS = {
+    "image_id": ("cocoid", "image_id"),
+    "captions": ("sentences", "captions", "caption", "answer"),
+}
+_APPROXIMATE = (
+    "The caption figures are approximate: without Java the official tokeniser cannot run, so do "
+    "not compare them with published ones."
+)
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image of the official files."""
+
+    id: int
+    file_name: str
+
+
+class Caption(msgspec.Struct, frozen=True):
+    """A caption of the official files, where those of an image do not stand together."""
+
+    image_id: int
+    caption: str
+
+
+class Captions(msgspec.Struct):
+    """The captions file; `image_info_test*.json` has images only."""
+
+    images: list[Image]
+    annotations: list[Caption] = []
+
+
+class Sentence(msgspec.Struct, frozen=True):
+    """A caption of Karpathy's file."""
+
+    raw: str
+
+
+class KarpathyImage(msgspec.Struct, frozen=True):
+    """An image of Karpathy's file, whose `imgid` is not the COCO id."""
+
+    cocoid: int
+    filepath: str
+    filename: str
+    split: str
+    sentences: tuple[Sentence, ...]
+
+
+class Karpathy(msgspec.Struct):
+    """Karpathy's file."""
+
+    images: list[KarpathyImage]
+
+
+class HubCaptions(msgspec.Struct, frozen=True):
+    """A row of a Hub copy: one caption or all of an image."""
+
+    image_id: int
+    captions: str | Sentence | list[str | Sentence]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """An image and its captions as published."""
+
+    image_id: int
+    captions: tuple[str, ...]
+    image: ImageRef
+
+
+class CocoCaptioning(Task):
+    """Image captioning, scored by CIDEr over the whole split."""
+
+    name = "coco_captioning"
+    aliases = ("captioning", "coco")
+    metric = "CIDEr"
+    metric_range = 10.0
+    max_new_tokens = 48
+    num_beams = 2
+    prompts: ClassVar = {
+        "paligemma": "caption en",
+        "default": "Describe the image in one sentence.",
+    }
+    train_splits = ("train", "karpathy_train")
+    eval_splits = ("val", "karpathy_val", "karpathy_test")
+    hidden_splits = ("test",)
+
+    def load(self, split: str, source: Source) -> Dataset:
+        """Read the official files, Karpathy's file or a Hub copy."""
+        self.check_split(split)
+        wanted = f"coco_captioning split '{split}'"
+        if is_hub_copy(source):
+            rows = _hub_rows(open_hub_copy(source, _HUB.get(split), wanted, _COLUMNS))
+        elif split in _KARPATHY:
+            rows = _karpathy_rows(local_root(source), split, wanted)
+        else:
+            rows = _official_rows(local_root(source), split, wanted)
+        return Dataset(self, split, rows)
+
+    def example(self, row: Row) -> Example:
+        """Make the example of an image; there is no question."""
+        return Example(
+            example_id=row.image_id,
+            image=row.image,
+            turns=(Turn("user", ""),),
+            references=row.captions,
+        )
+
+    def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """Score with the official tool chain; CIDEr of each image depends on the whole split."""
+        from tasks.metrics.captioning import caption_scores
+
+        check_references(examples)
+        scores = caption_scores(predictions, [example.references for example in examples])
+        return Scores(
+            values=scores.cider_per_image,
+            figures=scores.figures,
+            reasons=scores.reasons,
+            notes=(_APPROXIMATE,) if scores.is_approximate else (),
+        )
+
+
+def _official_rows(root: Path, split: str, wanted: str) -> list[Row]:
+    stem = "image_info_test" if split == "test" else f"captions_{split}"
+    names = (f"{stem}2*.json", f"{stem}*.json")
+    paths = find_files(root, [f"{d}{n}" for n in names for d in ("annotations/", "")], wanted)
+    # 2014 and 2017 unpack into one folder: take the year that has its images
+    path = next(
+        (p for p in paths if any((root / d).is_dir() for d in _image_folders(_subset(p)))), paths[0]
+    )
+    content = decode(path, Captions)
+    check_ids((image.id for image in content.images), str(path))
+    captions: dict[int, list[str]] = {image.id: [] for image in content.images}
+    for annotation in content.annotations:
+        if annotation.image_id not in captions:
+            raise ValueError(f"{path} has a caption of image {annotation.image_id}, not listed.")
+        captions[annotation.image_id].append(annotation.caption)
+    without = [key for key, texts in captions.items() if not texts]
+    if without and split != "test":
+        raise ValueError(
+            f"{path} has {len(without)} image(s) without a caption: {name_some(without)}."
+        )
+    folders = (*_image_folders(_subset(path)), "images")
+    image = image_finder(root, folders, (image.file_name for image in content.images))
+    return [Row(i.id, tuple(captions[i.id]), image(i.file_name)) for i in content.images]
+
+
+def _subset(path: Path) -> str:
+    """`val2014` of `captions_val2014.json`: what the official image folder is called."""
+    return path.stem.rpartition("_")[2]
+
+
+def _image_folders(subset: str) -> tuple[str, ...]:
+    return (subset, f"images/{subset}", f"Images/{subset}", f"Images/mscoco/{subset}")
+
+
+def _karpathy_rows(root: Path, split: str, wanted: str) -> list[Row]:
+    patterns = ("dataset_coco.json", "annotations/dataset_coco.json")
+    (path,) = find_files(root, patterns, wanted)
+    images = [i for i in decode(path, Karpathy).images if i.split in _KARPATHY[split]]
+    if not images:
+        raise MissingSplit(f"{path} lists no image of {' or '.join(_KARPATHY[split])}.")
+    check_ids((image.cocoid for image in images), str(path))
+    finders = {
+        folder: image_finder(
+            root,
+            (*_image_folders(folder), "images"),
+            (image.filename for image in images if image.filepath == folder),
+        )
+        for folder in {image.filepath for image in images}
+    }
+    return [
+        Row(i.cocoid, tuple(s.raw for s in i.sentences), finders[i.filepath](i.filename))
+        for i in images
+    ]
+
+
+def _hub_rows(table: HubTable) -> list[Row]:
+    captions: dict[int, list[str]] = {}
+    images: dict[int, ImageRef] = {}
+    image = table.images()
+    for index, row in enumerate(table.rows(HubCaptions)):
+        texts = row.captions if isinstance(row.captions, list) else [row.captions]
+        images.setdefault(row.image_id, image(index))
+        captions.setdefault(row.image_id, []).extend(
+            text.raw if isinstance(text, Sentence) else text for text in texts
+        )
+    return [Row(key, tuple(texts), images[key]) for key, texts in captions.items()]

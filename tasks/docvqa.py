@@ -1,0 +1,116 @@
+"""DocVQA (SP-DocVQA, task 1): questions about scanned pages, answered by text on them.
+
+Files: https://rrc.cvc.uab.es/?ch=17&com=downloads. Prompt and answer sampling: the PaliGemma
+transfer, big_vision/configs/proj/paligemma/transfers/docvqa.py.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import ClassVar
+
+import msgspec
+
+from tasks.base import (
+    Dataset,
+    Example,
+    ImageRef,
+    Scores,
+    Source,
+    Task,
+    Turn,
+    check_ids,
+    check_references,
+)
+from tasks.files import decode, find_files, image_finder, local_root
+from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
+
+_HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_COLUMNS = {"questionId": ("questionId", "question_id")}
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A record of the official file."""
+
+    id: int = msgspec.field(name="questionId")
+    question: str
+    answers: tuple[str, ...] | None = None  # withheld on test
+    question_types: tuple[str, ...] | None = None  # only in the files named `_withQT`
+
+
+class ImageQuestion(Question, frozen=True, kw_only=True):
+    """A record with the file name of its page."""
+
+    image: str
+
+
+class Questions(msgspec.Struct):
+    """The official file."""
+
+    data: list[ImageQuestion]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A question and its page."""
+
+    question: Question
+    image: ImageRef
+
+
+class DocVqa(Task):
+    """Question answering on document pages, scored by ANLS."""
+
+    name = "docvqa"
+    metric = "anls"
+    metric_range = 1.0
+    max_new_tokens = 64
+    max_length = 256
+    prompts: ClassVar = {"default": "{question}"}
+    hidden_splits = ("test",)
+    tags = ("question_type",)
+
+    def load(self, split: str, source: Source) -> Dataset:
+        """Read the official file or a Hub copy."""
+        self.check_split(split)
+        wanted = f"docvqa split '{split}'"
+        if not is_hub_copy(source):
+            return Dataset(self, split, _official_rows(local_root(source), split, wanted))
+        copy = HubCopy("lmms-lab/DocVQA", _HUB_SPLITS[split], "DocVQA")
+        table = open_hub_copy(source, copy, wanted, _COLUMNS)
+        image = table.images()
+        rows = [Row(q, image(index)) for index, q in enumerate(table.rows(Question))]
+        return Dataset(self, split, rows)
+
+    def example(self, row: Row) -> Example:
+        """Make the example of a question."""
+        question = row.question
+        return Example(
+            example_id=question.id,
+            image=row.image,
+            turns=(Turn("user", question.question),),
+            references=question.answers or (),
+            tags={"question_type": question.question_types or ()},
+        )
+
+    def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """Score from 0 to 1: ANLS, and beside it the share of exact matches."""
+        from tasks.metrics.anls import anls, exact_match
+
+        check_references(examples)
+        pairs = [(p, e.references) for p, e in zip(predictions, examples, strict=True)]
+        values = [anls(prediction, answers) for prediction, answers in pairs]
+        accuracy = fmean(exact_match(prediction, answers) for prediction, answers in pairs)
+        return Scores(values=values, figures={"anls": fmean(values), "accuracy": accuracy})
+
+
+def _official_rows(root: Path, split: str, wanted: str) -> list[Row]:
+    names = [f"{split}_v1.0_withQT.json", f"{split}_v1.0.json"]
+    patterns = names + [f"spdocvqa_qas/{name}" for name in names]
+    (path,) = find_files(root, patterns, wanted)
+    questions = decode(path, Questions).data
+    check_ids((question.id for question in questions), str(path))
+    # the files say `documents/x.png`, whatever the folder is called in this layout
+    page_names = [question.image.rpartition("/")[2] for question in questions]
+    folders = ("spdocvqa_images", f"{split}/documents", "documents", split, "images")
+    image = image_finder(root, folders, page_names)
+    return [Row(q, image(name)) for q, name in zip(questions, page_names, strict=True)]

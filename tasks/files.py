@@ -1,0 +1,120 @@
+"""Official files on disk: find them in any published layout, decode them, find their images."""
+
+import fnmatch
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from tasks.base import MissingSplit, Source, name_some
+from tasks.images import FileImage
+
+T = TypeVar("T")
+_NUM_PROBES = 20  # one absent image must not hide the folder in which all others lie
+
+logger = logging.getLogger(__name__)
+
+
+def local_root(source: Source) -> Path:
+    """The folder of the official files.
+
+    Raises:
+        ValueError: it does not exist, is no folder or may not be read.
+    """
+    root = source.data_root
+    assert root is not None, "without data_root the Hub copy is read"
+    _list_folder(root, must_exist=True)
+    return root
+
+
+def find_files(root: Path, patterns: Sequence[str], wanted: str) -> list[Path]:
+    """The files, sorted, that match the first of `patterns` with any match.
+
+    Args:
+        root: what the patterns are relative to.
+        patterns: `folder/name`, where the name may hold wildcards; the preferred one first.
+        wanted: what is looked for, e.g. "vqav2 split 'val'".
+
+    Raises:
+        MissingSplit: nothing matches; lists every place looked at.
+    """
+    for pattern in patterns:
+        folder, _, name = pattern.rpartition("/")
+        names = fnmatch.filter(_list_folder(root / folder), name)
+        if names:
+            return [root / folder / name for name in sorted(names)]
+    raise MissingSplit(
+        f"No files of {wanted} under {root}: looked for {', '.join(patterns)}; "
+        "--data_root must be the folder that holds them."
+    )
+
+
+def decode(path: Path, type_: type[T]) -> T:
+    """Read a JSON file as `type_`; ids given as strings of digits become numbers.
+
+    Raises:
+        ValueError: unreadable, not JSON, or not of this form; names the file and the place.
+    """
+    logger.info("reading %s", path)
+    try:
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # some editors leave a BOM
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    try:
+        return msgspec.json.decode(content, type=type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path} is not in the official format: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not complete JSON ({error}); unpack or download it again."
+        ) from error
+
+
+def image_finder(
+    root: Path, folders: Sequence[str], names: Iterable[str]
+) -> Callable[[str], FileImage]:
+    """Find the folder of a split's images once; then a name gives its image without a look.
+
+    Args:
+        root: what `folders` are relative to.
+        folders: where the images may lie, the preferred one first.
+        names: file names of the split; the first few are tried.
+
+    Raises:
+        ValueError: none of them is in any of the folders.
+    """
+    probes = list(islice(dict.fromkeys(names), _NUM_PROBES))
+    places = [os.path.normpath(root / folder) for folder in folders]
+    for place in places:
+        if any(os.path.isfile(os.path.join(place, name)) for name in probes):
+            break
+    else:
+        raise ValueError(
+            f"No images: {name_some(probes)} are in none of {', '.join(places)}; put the images "
+            "that the annotations list into one of these folders."
+        )
+
+    @cache  # one object for all questions about an image
+    def image(name: str) -> FileImage:
+        return FileImage(f"{place}/{name}")
+
+    return image
+
+
+def _list_folder(folder: Path, must_exist: bool = False) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if must_exist:
+            what = "is not a folder" if folder.exists() else "does not exist"
+            raise ValueError(
+                f"--data_root {folder} {what}; give the folder with the official files."
+            ) from error
+        return []
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read: {error.strerror}.") from error

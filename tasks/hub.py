@@ -1,0 +1,232 @@
+"""Hub copies through `datasets`: parquet on the Hub or in a folder, or saved to disk."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tasks.base import MissingSplit, Source
+from tasks.images import DatasetImage
+
+T = TypeVar("T")
+_BATCH = 1000
+_TIMEOUT_S = 3.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HubCopy:
+    """Where a split lies on the Hub."""
+
+    repo: str
+    split: str
+    config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HubTable:
+    """One split as `datasets` gives it, with the names by which its columns are found.
+
+    Attributes:
+        table: the `datasets.Dataset`; image columns are not decoded.
+        name: what errors call it.
+        columns: our name of a column -> its names in the known copies, first match wins.
+        overrides: our name -> the name given by the user.
+    """
+
+    table: Any
+    name: str
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self, row_type: type[T]) -> Iterator[T]:
+        """Convert every row to `row_type`, a msgspec Struct; reads only its columns."""
+        fields = msgspec.structs.fields(row_type)  # type: ignore[arg-type]
+        present = {
+            f.encode_name: self.column(f.encode_name)
+            for f in fields
+            if f.required or self._find(f.encode_name)
+        }
+        text = self.table.select_columns(sorted(set(present.values()))).with_format("arrow")
+        batches = (batch.to_pylist() for batch in text.iter(batch_size=_BATCH))
+        for index, row in enumerate(row for batch in batches for row in batch):
+            try:
+                yield msgspec.convert(
+                    {name: row[column] for name, column in present.items()}, row_type, strict=False
+                )
+            except msgspec.ValidationError as error:
+                raise ValueError(f"{self.name}, row {index}: {error}.") from error
+
+    def images(self) -> Callable[[int], DatasetImage]:
+        """What gives the picture of a row, not read."""
+        column = self.column("image")
+        return partial(DatasetImage, self.table.select_columns([column]), column, self.name)
+
+    def column(self, name: str) -> str:
+        """The copy's name of a column."""
+        if column := self._find(name):
+            return column
+        raise ValueError(
+            f"{self.name} has no column '{' or '.join(self._candidates(name))}', its columns are "
+            f"{', '.join(self.table.column_names)}; say which one is meant by --hub_columns "
+            f"{name}=COLUMN."
+        )
+
+    def _find(self, name: str) -> str | None:
+        return next((c for c in self._candidates(name) if c in self.table.column_names), None)
+
+    def _candidates(self, name: str) -> tuple[str, ...]:
+        if name in self.overrides:
+            return (self.overrides[name],)
+        return self.columns.get(name, (name,))
+
+
+def is_hub_copy(source: Source) -> bool:
+    """Whether `datasets` reads this source: no local folder, or one that it wrote itself."""
+    root = source.data_root
+    if root is None:
+        return True
+    try:
+        return any(_is_saved(folder) for folder in (root, *root.iterdir()))
+    except OSError:
+        return False  # the reader of official files says what is wrong with the folder
+
+
+def open_hub_copy(
+    source: Source,
+    copy: HubCopy | None,
+    wanted: str,
+    columns: Mapping[str, tuple[str, ...]] | None = None,
+) -> HubTable:
+    """Open a split, from the Hub or from a folder written by `save_to_disk`.
+
+    Args:
+        source: its `hub_*` fields override those of `copy`.
+        copy: None where the Hub has none.
+        wanted: what is looked for, e.g. "vqav2 split 'test'".
+        columns: as in HubTable.
+
+    Raises:
+        MissingSplit: this copy has no such split.
+        ValueError: the Hub or the repository cannot be read.
+    """
+    if copy is None:
+        raise MissingSplit(
+            f"The Hub copy has no {wanted}; pass --data_root with the official files."
+        )
+    default = copy.repo
+    if source.hub_repo:  # another repository has its own configs, the default one if none is named
+        copy = HubCopy(source.hub_repo, copy.split)
+    copy = HubCopy(copy.repo, source.hub_split or copy.split, source.hub_config or copy.config)
+    if source.data_root is not None:
+        table, name = _open_saved(source.data_root, copy, wanted)
+    else:
+        table, name = _download(copy, source.hub_revision, default), f"{copy.repo} ({copy.split})"
+    if not len(table):
+        raise ValueError(f"{name}, read for {wanted}, has no rows.")
+    return HubTable(_undecoded(table), name, columns or {}, source.hub_columns)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote this folder: a DatasetDict or one Dataset."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def _open_saved(root: Path, copy: HubCopy, wanted: str) -> tuple[Any, str]:
+    import datasets
+
+    folder = root / copy.config if copy.config and (root / copy.config).is_dir() else root
+    if not _is_saved(folder):
+        raise MissingSplit(f"No {wanted} under {root}: it has no folder {copy.config}.")
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} was written by save_to_disk, but is damaged: {error}.") from (
+            error
+        )
+    if isinstance(saved, datasets.DatasetDict):
+        splits = dict(saved)
+    else:  # one Dataset remembers the split it was taken from, as in "train[:100]"
+        splits = {str(saved.split or copy.split).split("[")[0]: saved}
+    if copy.split not in splits:
+        raise MissingSplit(
+            f"No {wanted} under {folder}: it has {', '.join(splits)}, not '{copy.split}'."
+        )
+    return splits[copy.split], f"{folder} ({copy.split})"
+
+
+def _download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
+    import datasets
+
+    if not os.path.isdir(copy.repo):
+        _check_reachable(copy.repo)
+    logger.info("loading %s from the Hub", copy)
+    try:
+        return datasets.load_dataset(copy.repo, copy.config, split=copy.split, revision=revision)
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        raise ValueError(
+            f"{copy.repo} is a loading script, which `datasets` no longer runs; take a parquet "
+            f"copy such as {default_repo}, the default where --hub_repo is left out."
+        ) from error
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise ValueError(
+            f"{copy.repo} is not on the Hub or needs a login; check --hub_repo, run "
+            "`hf auth login`, or pass --data_root with the official files."
+        ) from error
+    except datasets.exceptions.DatasetsError as error:
+        raise ValueError(
+            f"{copy.repo} cannot be read: {_first_line(error.__cause__ or error)}; its files are "
+            "damaged or not alike, so load it again or take another copy."
+        ) from error
+    except (ConnectionError, OSError) as error:
+        raise _unreachable(copy.repo) from error
+    except ValueError as error:  # no such config or split; says which there are
+        raise ValueError(
+            f"{copy.repo} cannot give this split: {_first_line(error)}; see --hub_config and "
+            "--hub_split."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def _check_reachable(repo: str) -> None:
+    """Ask the Hub once: `load_dataset` would retry for half a minute before it gave up."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return  # load_dataset takes its cache
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
+    except Exception as error:  # whichever HTTP library it stands on: there was no answer
+        raise _unreachable(repo) from error
+
+
+def _unreachable(repo: str) -> ValueError:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
+    else:
+        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
+    return ValueError(
+        f"{repo} cannot be read: {why}; pass --data_root with the official files, or {remedy}."
+    )
+
+
+def _undecoded(table: Any) -> Any:
+    import datasets
+
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))
+    return table

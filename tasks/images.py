@@ -1,0 +1,168 @@
+"""Pictures that are not read before they are opened, and the check that none is missing."""
+
+import io
+import os
+import stat
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tasks.base import Dataset, check_ids, name_some
+
+# Pillow's own hard limit (it warns from the half of it on): the largest scans of DocVQA pass,
+# 600 MB of RGB is the most that one picture can take.
+MAX_PIXELS = 178_956_970
+
+
+@dataclass(frozen=True, slots=True)
+class FileImage:
+    """A picture in a file."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return self.path
+
+    def open(self) -> Image.Image:
+        """Decode the file: RGB, its own size."""
+        try:
+            # a FIFO or a device would block or never end
+            if not stat.S_ISREG(os.stat(self.path).st_mode):
+                raise ValueError(f"{self.path} is not a regular file, so not an image.")
+            with open(self.path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.path} is listed as an image, but does not exist.") from error
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read: {error.strerror}.") from error
+        return decode_image(content, self.path)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DatasetImage:
+    """A picture in a cell of a `datasets` table whose image column is not decoded."""
+
+    table: Any
+    column: str
+    table_name: str
+    index: int
+
+    @property
+    def name(self) -> str:
+        """Table and row."""
+        return f"{self.table_name}, row {self.index}"
+
+    def open(self) -> Image.Image:
+        """Decode the cell: RGB, its own size."""
+        cell = self.table[self.index][self.column]
+        if isinstance(cell, dict):  # the storage of datasets.Image
+            cell = cell.get("bytes") or cell.get("path")
+        if isinstance(cell, str):
+            return FileImage(cell).open()
+        if not isinstance(cell, bytes):
+            raise ValueError(f"{self.name} has no picture in column '{self.column}'.")
+        return decode_image(cell, self.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayImage:
+    """A picture as an array: (height, width) grey or (height, width, 3) RGB, 0 to 255."""
+
+    pixels: Any
+    name: str
+    size: tuple[int, int] | None = None  # scaled to this (width, height), bicubic
+
+    def open(self) -> Image.Image:
+        """Make the picture: RGB."""
+        image = Image.fromarray(self.pixels).convert("RGB")
+        return image.resize(self.size, Image.Resampling.BICUBIC) if self.size else image
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """Decode an image file as a person would see it on white paper: upright, RGB, 8 bits.
+
+    Raises:
+        ValueError: not an image, truncated or too large; begins with `name`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content))
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more than {MAX_PIXELS:,} pixels, the most accepted; scale it down."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is not an image in a known format.") from error
+    except Exception as error:  # on damaged files Pillow lets many types through
+        raise ValueError(f"{name} is truncated or damaged ({error}).") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _scale_grey(image).convert("RGB")
+    if image.has_transparency_data:  # an alpha channel, or one transparent colour
+        with_alpha = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, with_alpha).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_grey(image: Image.Image) -> Image.Image:
+    """Scale grey of more than 8 bits to 8; `convert` would clip all of it to white."""
+    import numpy as np
+
+    pixels = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+    highest = max(float(pixels.max()), 0.0)
+    if image.mode.startswith("I;16"):
+        top = 65535.0
+    else:  # the range is not written in the file: take the smallest usual one that holds it
+        usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        top = next((limit for limit in usual if highest <= limit), highest)
+    return Image.fromarray((pixels.clip(0) * (255 / top)).round().astype(np.uint8))
+
+
+def missing_images(dataset: Dataset) -> list[str]:
+    """The image files that do not exist; lists each folder once, decodes nothing."""
+    names_by_folder = defaultdict(set)
+    for example in dataset:
+        if isinstance(example.image, FileImage):
+            folder, name = os.path.split(example.image.path)
+            names_by_folder[folder].add(name)
+    return sorted(
+        os.path.join(folder, name)
+        for folder, names in names_by_folder.items()
+        for name in names - _file_names(folder)
+    )
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Check before training that a split has examples, unique ids and all its image files.
+
+    Raises:
+        ValueError: names up to five of what is wrong, and the count.
+    """
+    where = f"{dataset.task.name} split '{dataset.split}'"
+    check_ids((example.example_id for example in dataset), where)
+    if missing := missing_images(dataset):
+        raise ValueError(
+            f"{where} lists {len(missing)} image(s) that do not exist: {name_some(missing)}; "
+            "unpack the images again."
+        )
+
+
+def _file_names(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,183 @@
+"""VQAv2: short answers to questions about photographs; ten human answers each.
+
+Files and ids: https://visualqa.org/download.html. Prompt and answer sampling: the PaliGemma
+transfer, big_vision/configs/proj/paligemma/transfers/vqav2.py.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from sys import intern
+from typing import ClassVar
+
+import msgspec
+
+from tasks.base import (
+    AnswerSampling,
+    Dataset,
+    Example,
+    ImageRef,
+    Scores,
+    Source,
+    Task,
+    Turn,
+    check_ids,
+    check_references,
+    name_some,
+)
+from tasks.files import decode, find_files, image_finder, local_root
+from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
+from tasks.metrics.vqa import vqa_accuracy
+
+_SUBTYPES = {"train": "train2014", "val": "val2014", "test-dev": "test-dev2015", "test": "test2015"}
+_HUB = {
+    "train": HubCopy("Multimodal-Fatima/VQAv2_train", "train"),
+    "val": HubCopy("lmms-lab/VQAv2", "validation"),
+    "test-dev": HubCopy("lmms-lab/VQAv2", "testdev"),
+    "test": HubCopy("lmms-lab/VQAv2", "test"),
+}
+_COLUMNS = {"image_id": ("image_id", "id_image"), "answers": ("answers_original", "answers")}
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """A record of the questions file."""
+
+    question_id: int
+    image_id: int
+    question: str
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What one of ten people answered."""
+
+    answer: str
+
+
+class Annotation(msgspec.Struct, frozen=True):
+    """A record of the annotations file; a Hub copy leaves it empty where answers are withheld."""
+
+    question_id: int
+    question_type: str | None
+    answer_type: str | None
+    answers: list[Answer] | None
+    multiple_choice_answer: str | None = None
+
+
+class Questions(msgspec.Struct):
+    """The questions file."""
+
+    questions: list[Question]
+
+
+class Annotations(msgspec.Struct):
+    """The annotations file."""
+
+    annotations: list[Annotation]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A question with its image and, unless withheld, its ten answers."""
+
+    question: Question
+    image: ImageRef
+    answers: tuple[str, ...] = ()
+    majority: str | None = None
+    tags: dict[str, tuple[str, ...]] = {}
+
+
+class VqaV2(Task):
+    """Visual question answering, scored by the official VQA accuracy."""
+
+    name = "vqav2"
+    aliases = ("vqa",)
+    metric = "vqa_accuracy"
+    metric_range = 100.0
+    max_new_tokens = 16
+    prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}
+    hidden_splits = ("test-dev", "test")
+    tags = ("answer_type", "question_type")
+
+    def load(self, split: str, source: Source) -> Dataset:
+        """Read the official files or a Hub copy."""
+        self.check_split(split)
+        if not is_hub_copy(source):
+            return Dataset(self, split, _official_rows(local_root(source), split))
+        table = open_hub_copy(source, _HUB[split], f"vqav2 split '{split}'", _COLUMNS)
+        pairs = zip(table.rows(Question), table.rows(Annotation), strict=True)
+        image = table.images()
+        rows = [
+            _row(question, image(index), annotation)
+            for index, (question, annotation) in enumerate(pairs)
+        ]
+        return Dataset(self, split, rows)
+
+    def example(self, row: Row) -> Example:
+        """Make the example of a question."""
+        return Example(
+            example_id=row.question.question_id,
+            image=row.image,
+            turns=(Turn("user", row.question.question),),
+            references=row.answers,
+            tags=row.tags,
+            details=row.majority,
+        )
+
+    def target(
+        self, example: Example, epoch: int, seed: int, sampling: AnswerSampling = "published"
+    ) -> str:
+        """As in Task; the majority is the official `multiple_choice_answer`, which breaks ties."""
+        if sampling == "majority" and example.details is not None:
+            return str(example.details).strip()
+        return super().target(example, epoch, seed, sampling)
+
+    def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """Score in percent."""
+        check_references(examples)
+        values = [
+            100 * vqa_accuracy(prediction, example.references)
+            for prediction, example in zip(predictions, examples, strict=True)
+        ]
+        return Scores(values=values, figures={self.metric: fmean(values)})
+
+
+def _row(question: Question, image: ImageRef, annotation: Annotation | None) -> Row:
+    if annotation is None or not annotation.answers:
+        return Row(question, image)
+    kinds = {"answer_type": annotation.answer_type, "question_type": annotation.question_type}
+    return Row(
+        question,
+        image,
+        answers=tuple(intern(a.answer) for a in annotation.answers),  # 4.4 million, few distinct
+        majority=annotation.multiple_choice_answer,
+        tags={name: (intern(kind),) for name, kind in kinds.items() if kind},
+    )
+
+
+def _official_rows(root: Path, split: str) -> list[Row]:
+    subtype = _SUBTYPES[split]
+    name = f"v2_OpenEnded_mscoco_{subtype}_questions.json"
+    wanted = f"vqav2 split '{split}'"
+    (path,) = find_files(root, (name, f"Questions/{name}", f"questions/{name}"), wanted)
+    questions = decode(path, Questions).questions
+    check_ids((question.question_id for question in questions), str(path))
+    annotations: dict[int, Annotation] = {}
+    if split in VqaV2.train_splits + VqaV2.eval_splits:
+        annotations = _official_annotations(root, subtype, wanted)
+        if without := [q.question_id for q in questions if q.question_id not in annotations]:
+            raise ValueError(
+                f"{path} has {len(without)} question(s) that the annotations file lacks: "
+                f"{name_some(without)}; take both files from the same release."
+            )
+    folder = subtype.replace("test-dev", "test")  # test-dev asks about images of the test split
+    folders = (f"Images/mscoco/{folder}", f"Images/{folder}", folder, f"images/{folder}", "images")
+    names = {q.image_id: f"COCO_{folder}_{q.image_id:012d}.jpg" for q in questions}
+    image = image_finder(root, folders, names.values())
+    return [_row(q, image(names[q.image_id]), annotations.get(q.question_id)) for q in questions]
+
+
+def _official_annotations(root: Path, subtype: str, wanted: str) -> dict[int, Annotation]:
+    name = f"v2_mscoco_{subtype}_annotations.json"
+    (path,) = find_files(root, (name, f"Annotations/{name}", f"annotations/{name}"), wanted)
+    annotations = decode(path, Annotations).annotations
+    check_ids((annotation.question_id for annotation in annotations), str(path))
+    return {annotation.question_id: annotation for annotation in annotations}

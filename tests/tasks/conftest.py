@@ -1,0 +1,57 @@
+"""What the task tests share: loading a split, counting opened pictures, one-sentence errors."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks import images
+from tasks.base import Dataset, Source
+from tasks.metrics import captioning
+from tasks.registry import get_task
+
+Load = Callable[[str, str, Path], Dataset]
+
+
+@pytest.fixture
+def load() -> Load:
+    """`load(task, split, data_root)`."""
+
+    def load_(task: str, split: str, data_root: Path) -> Dataset:
+        return get_task(task).load(split, Source(data_root=data_root))
+
+    return load_
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pictures decoded so far."""
+    names: list[str] = []
+    decode = images.decode_image
+
+    def count(content: bytes, name: str) -> object:
+        names.append(name)
+        return decode(content, name)
+
+    monkeypatch.setattr(images, "decode_image", count)
+    return names
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caption scores without Java: approximate, and 12 s faster."""
+    monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
+
+
+@contextmanager
+def one_sentence(*parts: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
+    """The block raises `kind` with one line that ends as a sentence and holds every part."""
+    with pytest.raises(kind) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    for part in parts:
+        assert re.search(re.escape(part), message), f"'{part}' is not in: {message}"

@@ -1,0 +1,106 @@
+"""COCO Captions: both years, Karpathy's splits, all captions raw, CIDEr over the split."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tasks.registry import get_task
+from tests.official_files import COCO_LAYOUTS, coco_captions, write_coco
+from tests.tasks.conftest import Load, one_sentence
+
+
+@pytest.mark.parametrize("layout", COCO_LAYOUTS)
+@pytest.mark.parametrize(
+    ("split", "ids"),
+    [
+        ("train", [100, 101, 102, 103]),
+        ("karpathy_train", [100, 101, 102, 103, 500]),  # restval is part of it
+        ("val", [500, 501, 502]),
+        ("karpathy_val", [501]),
+        ("karpathy_test", [502]),
+        ("test", [900, 901]),
+    ],
+)
+def test_every_split_is_read_in_every_layout(
+    tmp_path: Path, load: Load, layout: str, split: str, ids: list[int]
+) -> None:
+    dataset = load("coco", split, write_coco(tmp_path, layout, karpathy=True))
+    assert [example.example_id for example in dataset] == ids
+    assert all(example.image.open().size == (24, 16) for example in dataset)
+
+
+def test_karpathys_file_may_lie_beside_the_annotations(tmp_path: Path, load: Load) -> None:
+    write_coco(tmp_path, karpathy=True)
+    (tmp_path / "dataset_coco.json").rename(tmp_path / "annotations/dataset_coco.json")
+    assert len(load("coco", "karpathy_train", tmp_path)) == 5
+
+
+@pytest.mark.parametrize("split", ["val", "karpathy_train"])
+def test_captions_are_grouped_by_image_and_left_raw(tmp_path: Path, load: Load, split: str) -> None:
+    dataset = load("coco", split, write_coco(tmp_path, karpathy=True))
+    example = next(e for e in dataset if e.example_id == 500)
+    assert example.references == tuple(coco_captions(500))
+    assert example.turns[0].text == ""
+
+
+def test_training_targets_are_stripped(tmp_path: Path, load: Load) -> None:
+    example = load("coco", "train", write_coco(tmp_path))[0]
+    assert get_task("coco").target(example, 0, 0, "first") == "A red picture."
+
+
+@pytest.mark.parametrize("year", ["2014", "2017"])
+def test_of_two_years_in_one_folder_the_one_with_images_is_read(
+    tmp_path: Path, load: Load, year: str
+) -> None:
+    for layout in ("annotations_2014", "annotations_2017"):
+        write_coco(tmp_path, layout)
+    shutil.rmtree(tmp_path / f"val{'2017' if year == '2014' else '2014'}")
+    assert f"/val{year}/" in load("coco", "val", tmp_path)[0].image.name
+
+
+def test_an_image_without_caption_is_named(tmp_path: Path, load: Load) -> None:
+    path = write_coco(tmp_path) / "annotations/captions_val2014.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 501]
+    path.write_text(json.dumps(content))
+    with one_sentence(f"{path} has 1 image(s) without a caption: 501"):
+        load("coco", "val", tmp_path)
+
+
+def test_a_caption_of_an_unlisted_image_is_named(tmp_path: Path, load: Load) -> None:
+    path = write_coco(tmp_path) / "annotations/captions_val2014.json"
+    content = json.loads(path.read_text())
+    content["images"].pop(0)
+    path.write_text(json.dumps(content))
+    with one_sentence(f"{path} has a caption of image 500"):
+        load("coco", "val", tmp_path)
+
+
+def test_scores_are_cider_per_image_and_every_figure_in_the_official_order(
+    tmp_path: Path, load: Load
+) -> None:
+    examples = list(load("coco", "val", write_coco(tmp_path)))
+    scores = get_task("coco").score([e.references[0].strip() for e in examples], examples)
+    assert list(scores.figures) == [
+        *("CIDEr", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "SPICE")
+    ]
+    assert scores.figures["CIDEr"] == pytest.approx(sum(scores.values) / 3)
+    assert scores.figures["Bleu_1"] == pytest.approx(1)
+    assert min(scores.values) > 0
+
+
+@pytest.mark.usefixtures("no_java")
+def test_without_java_the_report_says_that_the_figures_are_approximate(
+    tmp_path: Path, load: Load
+) -> None:
+    examples = list(load("coco", "val", write_coco(tmp_path)))
+    scores = get_task("coco").score(["a picture"] * 3, examples)
+    assert "approximate" in scores.notes[0]
+    assert scores.figures["METEOR"] is None
+
+
+def test_captions_are_searched_with_two_beams_as_published() -> None:
+    assert get_task("coco").num_beams == 2
+    assert get_task("coco").prompt("paligemma") == "caption en"
