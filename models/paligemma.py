@@ -60,8 +60,8 @@ class PaliGemma(Family):
 
         Returns:
             input_ids, attention_mask, token_type_ids (0 prefix, 1 answer), labels: (B, L) int64;
-            pixel_values: (B, 3, height, width). Without `token_type_ids` the model would turn
-            wholly causal and say nothing.
+            pixel_values: (B, 3, height, width). Without `token_type_ids` the model would,
+            silently, read the prompt causally or even see the answer that it is to predict.
         """
         import torch
 

@@ -238,7 +238,8 @@ def resolve_split(
             return dataset, None
         note = f"The default split '{candidates[0]}' is not there, so '{candidate}' is taken."
         return dataset, note
-    raise missing or MissingSplit(f"{task.name} has no split for this.")
+    assert missing is not None, "a task has at least one split of each use"
+    raise missing
 
 
 def check_ids(ids: Iterable[int | str], where: str) -> None:

@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 from tasks.base import Dataset, Example, Scores, Source, Task, Turn, check_references
 from tasks.images import ArrayImage
 
-_NUM_TRAIN = 1400
-
 
 class Digits(Task):
     """Reading a handwritten digit, scored by accuracy in percent."""
@@ -28,9 +26,9 @@ class Digits(Task):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        rows = list(zip(range(len(digits.target)), digits.images, digits.target, strict=True))
+        rows = list(zip(range(1797), digits.images, digits.target, strict=True))
         Random(0).shuffle(rows)
-        return Dataset(self, split, rows[:_NUM_TRAIN] if split == "train" else rows[_NUM_TRAIN:])
+        return Dataset(self, split, rows[:1400] if split == "train" else rows[1400:])
 
     def example(self, row: tuple[int, Any, int]) -> Example:
         """Make the example of (id, 8 x 8 ink from 0 to 16, digit)."""

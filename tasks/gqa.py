@@ -176,25 +176,20 @@ def _official_rows(root: Path, split: str, wanted: str) -> list[Row]:
     if split in Gqa.hidden_splits:
         names.append(f"{split}_all_questions.json")
     paths = find_files(root, [f"{folder}{name}" for folder in _FOLDERS for name in names], wanted)
-    questions: dict[str, Question] = {}
-    for path in paths:
-        chunk = decode(path, dict[str, Question])
-        check_ids([*chunk, *(key for key in chunk if key in questions)], str(path))
-        questions |= chunk
     choices = _official_choices(root, split)
-    image = image_finder(
-        root, ("images", "allImages/images", "."), (f"{q.imageId}.jpg" for q in questions.values())
-    )
     hidden = split in Gqa.hidden_splits
-    return [
-        Row(
-            key,
-            question.question,
-            image(f"{question.imageId}.jpg"),
-            None if hidden else _details(question, f"{wanted}, question {key}", choices.get(key)),
-        )
-        for key, question in questions.items()
-    ]
+    rows: dict[str, Row] = {}
+    image = None
+    for path in paths:  # one after the other: the chunks of train_all are some GB each
+        questions = decode(path, dict[str, Question])
+        check_ids([*questions, *(key for key in questions if key in rows)], str(path))
+        image_names = (f"{question.imageId}.jpg" for question in questions.values())
+        image = image or image_finder(root, ("images", "allImages/images", "."), image_names)
+        for key, question in questions.items():
+            where = f"{path}, question {key}"
+            details = None if hidden else _details(question, where, choices.get(key))
+            rows[key] = Row(key, question.question, image(f"{question.imageId}.jpg"), details)
+    return list(rows.values())
 
 
 def _official_choices(root: Path, split: str) -> dict[str, Choices]:

@@ -93,7 +93,9 @@ def is_hub_copy(source: Source) -> bool:
     if root is None:
         return True
     try:
-        return any(_is_saved(folder) for folder in (root, *root.iterdir()))
+        with os.scandir(root) as entries:  # a folder of images may hold 100,000 files
+            folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+        return any(map(_is_saved, (root, *folders)))
     except OSError:
         return False  # the reader of official files says what is wrong with the folder
 

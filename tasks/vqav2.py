@@ -89,7 +89,6 @@ class VqaV2(Task):
     """Visual question answering, scored by the official VQA accuracy."""
 
     name = "vqav2"
-    aliases = ("vqa",)
     metric = "vqa_accuracy"
     metric_range = 100.0
     max_new_tokens = 16

@@ -8,6 +8,7 @@ from typing import Any
 from synthetic.scenes import IMAGE_SIZE, NUMBERS, Scene, render_scene
 from tasks.sample.asking import NUM_HELD_OUT, NUM_TRAIN, draw_scene, scene_key
 from tasks.sample.files import write_jpeg, write_json
+from tasks.sample.grammar import with_article
 
 _INFO = {
     "description": "PaliTune sample captions",
@@ -39,11 +40,11 @@ def make_scenes() -> tuple[list[Scene], list[Scene]]:
 
 def captions(scene: Scene, rng: Random) -> list[str]:
     """Five captions of a scene, each in a wording of its own, in random order."""
-    shapes = _enumerate([f"a {shape}" for shape in scene.values()])
+    shapes = _enumerate([with_article(str(shape)) for shape in scene.values()])
     number = NUMBERS[len(scene)]
     count = "there is one shape" if len(scene) == 1 else f"there are {number} shapes"
     texts = [
-        f"a {rng.choice(('picture', 'image'))} with {shapes}",
+        f"{rng.choice(('a picture', 'an image'))} with {shapes}",
         f"{count}: {shapes}",
         _places(scene),
         f"this {rng.choice(('drawing', 'photo'))} shows {shapes}",
@@ -59,7 +60,8 @@ def _enumerate(parts: Sequence[str]) -> str:
 
 def _places(scene: Scene) -> str:
     if len(scene) < 3:
-        return _enumerate([f"a {shape} in the {cell}" for cell, shape in scene.items()])
+        parts = [f"{with_article(str(shape))} in the {cell}" for cell, shape in scene.items()]
+        return _enumerate(parts)
     return _enumerate([f"{shape} {cell}" for cell, shape in scene.items()])
 
 

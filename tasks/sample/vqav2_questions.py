@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from synthetic.scenes import CELLS, COLORS, NUMBERS, SHAPES, Scene
+from tasks.sample.grammar import with_article
 
 _SYNONYMS = {
     "red": "crimson",
@@ -61,7 +62,8 @@ def _content(wording: str, question_type: str) -> Kind:
         cell = rng.choice(tuple(scene))
         shape = scene[cell]
         synonym = f"{_SYNONYMS[shape.color]} {shape.kind}"
-        others = (f"a {shape}", f"a {shape}", synonym, shape.kind, "a shape")
+        article = with_article(str(shape))
+        others = (article, article, synonym, shape.kind, "a shape")
         return Question(wording.format(cell=cell), question_type, "other", str(shape), others)
 
     return ask
@@ -82,7 +84,7 @@ def _is_there(scene: Scene, rng: Random, truth: bool) -> Question | None:
     if not cells:
         return None
     text = f"is there a shape in the {rng.choice(cells)}?"
-    others = ("yes there is", "yes", "no") if truth else ("none", "no there is not", "no", "yes")
+    others = ("yes there is", "no") if truth else ("none", "no there is not", "yes")
     return _yes_no(text, "is there a", truth, others)
 
 
@@ -96,16 +98,14 @@ def _claim(wording: str, question_type: str, of_color: bool) -> Kind:
         verb = "there is" if question_type == "is there a" else "it is"
         agreed = f"yes {verb}" if truth else f"no {verb} not"
         others = (agreed, agreed, "no" if truth else "yes")
-        return _yes_no(wording.format(cell=cell, claim=claim), question_type, truth, others)
+        text = wording.format(cell=cell, claim=claim, article=with_article(claim))
+        return _yes_no(text, question_type, truth, others)
 
     return ask
 
 
 def _yes_no(text: str, question_type: str, truth: bool, others: tuple[str, ...]) -> Question:
-    answer = "yes" if truth else "no"
-    return Question(
-        text, question_type, "yes/no", answer, tuple(other for other in others if other != answer)
-    )
+    return Question(text, question_type, "yes/no", "yes" if truth else "no", others)
 
 
 def _other(value: str, values: Sequence[str], rng: Random) -> str:
@@ -121,7 +121,7 @@ KINDS: tuple[Kind, ...] = (
     *[_content("what is in the {cell}?", "what is in the")] * 4,
     *[_is_there] * 3,
     *[_claim("is the shape in the {cell} {claim}?", "is the", of_color=True)] * 3,
-    *[_claim("is there a {claim} shape in the {cell}?", "is there a", of_color=True)] * 2,
+    *[_claim("is there {article} shape in the {cell}?", "is there a", of_color=True)] * 2,
     *[_claim("is the shape in the {cell} a {claim}?", "is the", of_color=False)] * 2,
     *[_count("how many shapes are there?")] * 4,
     *[_count("how many shapes are in the picture?")] * 4,

@@ -55,7 +55,7 @@ def test_a_train_question_without_answer_is_named(tmp_path: Path, load: Load) ->
     content = json.loads(path.read_text())
     del content["0102"]["answer"]
     path.write_text(json.dumps(content))
-    with one_sentence("question 0102 lacks the required field `answer`"):
+    with one_sentence(f"{path}, question 0102 lacks the required field `answer`"):
         load("gqa", "train", tmp_path)
 
 

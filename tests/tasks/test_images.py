@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tasks import images
-from tasks.base import Dataset, Source
+from tasks.base import Dataset
 from tasks.images import ArrayImage, FileImage, check_dataset, decode_image, missing_images
 from tests.official_files import write_vqav2
 from tests.tasks.conftest import Load, one_sentence
@@ -215,4 +215,3 @@ def test_pictures_survive_pickling_for_data_loading_workers(tmp_path: Path, load
 
     dataset = pickle.loads(pickle.dumps(load("vqav2", "train", write_vqav2(tmp_path))))
     assert dataset[0].image.open().size == (24, 16)
-    assert Source().data_root is None

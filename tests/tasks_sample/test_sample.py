@@ -20,7 +20,7 @@ from synthetic.scenes import CELLS, COLORS, NUMBERS, SHAPES, Scene, random_scene
 from tasks.base import Source
 from tasks.images import check_dataset
 from tasks.registry import get_task
-from tasks.sample import WRITERS, coco_captioning, docvqa, gqa, sample_root, vqav2
+from tasks.sample import FORMAT_VERSION, WRITERS, coco_captioning, docvqa, gqa, sample_root, vqav2
 from tasks.sample.asking import scene_key
 from tasks.sample.cache import build_once, cache_dir
 
@@ -120,6 +120,14 @@ def test_two_processes_with_different_hash_seeds_write_the_same_bytes(caches: li
     first, second = map(digests, caches)
     assert first == second
     assert len(first) > 9000
+
+
+def test_the_texts_are_those_of_this_format_version(caches: list[Path]) -> None:
+    # a cache filled by an older release is used as it is: with other texts the version must rise
+    texts = [f"{name} {digest}" for name, digest in digests(caches[0]).items() if "json" in name]
+    assert f"v{FORMAT_VERSION} {hashlib.sha256(chr(10).join(texts).encode()).hexdigest()}" == (
+        "v1 0eedb8bed5bff7eaeb8b46576985b9af710c43ae3c5fa55c11aff9c6242fd0dc"
+    )
 
 
 def test_the_cache_is_in_the_chosen_folder_or_else_in_the_users(
@@ -442,13 +450,12 @@ def test_yes_and_no_are_balanced_within_each_wording(roots: dict[str, Path]) -> 
     ]
     questions = gqa_file(roots["gqa"], "train_balanced").values()
     asked += [(question["question"], question["answer"]) for question in questions]
-    cells, colors, shapes = ("|".join(words) for words in (CELLS, COLORS, SHAPES))
+    words = {"CELL": CELLS, "COLOR": COLORS, "SHAPE": SHAPES, "a": ("an",)}
     counts: Counter[tuple[str, str]] = Counter()
-    for question, answer in asked:
+    for wording, answer in asked:
         if answer in OPPOSITE:
-            wording = re.sub(
-                colors, "COLOR", re.sub(shapes, "SHAPE", re.sub(cells, "CELL", question))
-            )
+            for general, special in words.items():
+                wording = re.sub(rf"\b({'|'.join(special)})\b", general, wording)
             counts[wording, answer] += 1
     assert len(counts) >= 16
     for (wording, answer), count in counts.items():
@@ -505,7 +512,7 @@ def shown_color(path: Path, cell: str) -> str:
     counts: Counter[str] = Counter()
     with Image.open(path) as image:
         part = image.crop((32 * column, 32 * row, 32 * column + 32, 32 * row + 32))
-        for _, pixel in part.getcolors(1024):  # type: ignore[misc]
+        for _, pixel in part.getcolors(1024) or []:
             near = {
                 color: max(abs(a - b) for a, b in zip(pixel, rgb, strict=True))  # type: ignore[arg-type]
                 for color, rgb in COLORS.items()
