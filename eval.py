@@ -1,4 +1,4 @@
-"""Score a model on a task: `python eval.py --task vqav2 --model_path runs/vqav2 --data_root DIR`."""
+"""Score a model: `python eval.py --task vqav2 --model_path runs/vqav2 --data_root DIR`."""
 
 from finetuning.commands import evaluate_command
 

@@ -1,7 +1,7 @@
-"""Fine-tune on COCO captioning.
+"""Fine-tune on COCO captions: `python finetuning/coco_captioning.py --data_root DIR`.
 
-`python finetuning/coco_captioning.py --data_root DIR`. The published transfer takes 5 epochs of full
-fine-tuning at 1e-5 (big_vision, configs/proj/paligemma/transfers/cococap.py); LoRA takes 3.
+The published transfer is 5 epochs of full fine-tuning at 1e-5 (big_vision,
+configs/proj/paligemma/transfers/cococap.py); LoRA takes a higher rate and fewer passes.
 """
 
 from finetuning.commands import finetune_command

@@ -1,6 +1,6 @@
-"""Fine-tune on handwritten digits, which need no --data_root.
+"""Fine-tune on handwritten digits: `python finetuning/digits.py --model_path tiny`.
 
-`python finetuning/digits.py --model_path tiny`. Nothing was published for it; LoRA defaults.
+The digits come with scikit-learn, so there is no --data_root; nothing was published for them.
 """
 
 from finetuning.commands import finetune_command

@@ -1,7 +1,7 @@
-"""Fine-tune on DocVQA.
+"""Fine-tune on DocVQA: `python finetuning/docvqa.py --data_root DIR`.
 
-`python finetuning/docvqa.py --data_root DIR`. The published transfer takes 10 epochs of full fine-tuning at
-1e-5 (big_vision, configs/proj/paligemma/transfers/docvqa.py); LoRA takes 5 at a higher rate.
+The published transfer is 10 epochs of full fine-tuning at 1e-5 (big_vision,
+configs/proj/paligemma/transfers/docvqa.py); LoRA takes a higher rate and fewer passes.
 """
 
 from finetuning.commands import finetune_command

@@ -1,7 +1,7 @@
-"""Fine-tune on GQA.
+"""Fine-tune on GQA: `python finetuning/gqa.py --data_root DIR`.
 
-`python finetuning/gqa.py --data_root DIR`. The published transfer takes 1 epoch of full fine-tuning at 1e-5
-(big_vision, configs/proj/paligemma/transfers/gqa.py); LoRA takes more at a higher rate.
+The published transfer is 1 epoch of full fine-tuning at 1e-5 (big_vision,
+configs/proj/paligemma/transfers/gqa.py); LoRA takes a higher rate and more passes.
 """
 
 from finetuning.commands import finetune_command

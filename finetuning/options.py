@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
@@ -26,6 +26,18 @@ _WORKER_ERROR = re.compile(
 )
 
 
+class Mistake(click.ClickException):
+    """Something that the user can mend."""
+
+    exit_code = 2
+
+
+class Fault(click.ClickException):
+    """Something that the user cannot mend by other input."""
+
+    exit_code = 1
+
+
 class Option(click.Option):
     """An option that knows under which heading `--help` shows it."""
 
@@ -37,12 +49,12 @@ class Option(click.Option):
 class Command(click.Command):
     """Options by group in `--help`, hyphens as good as underscores, mistakes in one sentence."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        settings = {
-            "token_normalize_func": lambda name: name.replace("-", "_"),
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.context_settings = {
+            "token_normalize_func": lambda text: text.replace("-", "_"),
             "max_content_width": 100,
         }
-        super().__init__(*args, context_settings=settings, **kwargs)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options under their groups, in the order in which groups first appear."""
@@ -66,9 +78,7 @@ class Command(click.Command):
             sentence = _sentence(error)
             if sentence is None:
                 raise  # not foreseen: the traceback is what a bug report needs
-            failure = click.ClickException(sentence)
-            failure.exit_code = 1 if isinstance(error, RuntimeError) else 2
-            raise failure from error
+            raise (Fault if isinstance(error, RuntimeError) else Mistake)(sentence) from error
 
 
 def _sentence(error: Exception) -> str | None:
@@ -186,6 +196,3 @@ def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> Non
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """Option values as run.json holds them."""
     return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
-
-
-Callback = Callable[..., Any]

@@ -17,7 +17,8 @@ from tasks.registry import get_task, task_names
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem }}
 section {{ display: flex; gap: 1.5rem; margin: 1.5rem 0; padding-top: 1.5rem;
            border-top: 1px solid #ddd }}
 img {{ width: 14rem; height: 14rem; image-rendering: pixelated; border: 1px solid #ddd }}

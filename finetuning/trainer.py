@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
     EarlyStoppingCallback,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -19,12 +20,12 @@ from transformers import (
 from finetuning.collation import EncodedExamples, EpochSampler
 from finetuning.loss import answer_loss, count_items
 from finetuning.recipe import LossReduction, Recipe
+from finetuning.run_folder import CHECKPOINTS
 from finetuning.tracking import Progress
 from models.base import Family
 from models.loading import LoadedModel, choose_dtype
 
 logger = logging.getLogger(__name__)
-CHECKPOINTS = "checkpoints"
 
 Scorer = Callable[[Any], Mapping[str, float]]  # model -> named figures, the headline first
 
@@ -47,10 +48,11 @@ class AnswerTrainer(Trainer):
     ) -> None:
         super().__init__(**arguments)
         self.scorer = scorer
+        self.control: Any
         self.loss_reduction = loss_reduction
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
-        return EpochSampler(len(train_dataset or self.train_dataset), self.args.seed)
+        return EpochSampler(len(self.train_dataset), self.args.seed)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -166,7 +168,7 @@ def make_trainer(
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     set_seed(recipe.seed)
-    return AnswerTrainer(
+    trainer = AnswerTrainer(
         scorer=scorer,
         loss_reduction=recipe.loss_reduction,
         model=model,
@@ -176,6 +178,8 @@ def make_trainer(
         data_collator=loaded.family.collate,
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)  # Progress shows what it would print
+    return trainer
 
 
 def _arguments(
@@ -198,8 +202,8 @@ def _arguments(
         optim=recipe.optim,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
-        gradient_checkpointing=on_gpu if checkpointing is None else checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=on_gpu if checkpointing is None else checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_num_workers=recipe.num_workers,
         remove_unused_columns=False,
         eval_strategy="steps" if metric and recipe.eval_steps else "no",

@@ -1,7 +1,7 @@
-"""Fine-tune on VQAv2.
+"""Fine-tune on VQAv2: `python finetuning/vqav2.py --data_root DIR`.
 
-`python finetuning/vqav2.py --data_root DIR`. The published transfer takes 10 epochs of full fine-tuning at 1e-5
-(big_vision, configs/proj/paligemma/transfers/vqav2.py); LoRA takes fewer at a higher rate.
+The published transfer is 10 epochs of full fine-tuning at 1e-5 (big_vision,
+configs/proj/paligemma/transfers/vqav2.py); LoRA takes a higher rate and fewer passes.
 """
 
 from finetuning.commands import finetune_command

@@ -1,1 +1,1 @@
-"""Small drawn pictures with known content; the embedded model and the embedded data are made of them."""
+"""Small drawn pictures of known content, for the embedded model and the embedded data."""

@@ -1,4 +1,4 @@
-"""Pages: two to four printed rows, each a field of a form (two letters, two digits) or free text."""
+"""Pages: one to four printed rows, fields of a form (two letters, two digits) or free text."""
 
 import string
 from dataclasses import dataclass

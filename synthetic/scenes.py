@@ -88,9 +88,9 @@ def _draw_shape(
         draw.rectangle((x - radius, y - arm, x + radius, y + arm), fill=fill)
     else:
         assert kind == "star", kind
-        corners = []
+        points: list[tuple[float, float]] = []
         for k in range(10):
             length = radius if k % 2 == 0 else radius * 0.42
             angle = k * math.pi / 5 - math.pi / 2
-            corners.append((x + length * math.cos(angle), y + length * math.sin(angle)))
-        draw.polygon(corners, fill=fill)
+            points.append((x + length * math.cos(angle), y + length * math.sin(angle)))
+        draw.polygon(points, fill=fill)

@@ -189,22 +189,23 @@ def train(
     encoder: Encoder,
     num_steps: int,
     seed: int,
+    first_step: int,
     report: Callable[[int, float], None],
 ) -> None:
     """Pre-train on fresh examples: dense skills first, then all of them."""
-    rng = Random(seed)
+    rng = Random(f"{seed}/{first_step}")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
 
     def factor(step: int) -> float:
-        cosine = 0.5 * (1 + math.cos(math.pi * step / num_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * (first_step + step) / num_steps))
         return min(1.0, (step + 1) / WARMUP_STEPS) * (0.02 + 0.98 * cosine)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     model.train()
     total = 0.0
-    for step in range(1, num_steps + 1):
+    for step in range(first_step + 1, num_steps + 1):
         skills = DENSE if step <= DENSE_FRACTION * num_steps else ALL
         batch = encoder.batch([rng.choice(skills)(rng) for _ in range(BATCH_SIZE)])
         loss = loss_of(model, batch)
@@ -232,18 +233,31 @@ def accuracy(
     length = batch["input_ids"].shape[1]
     output = model.generate(**batch, max_new_tokens=28, do_sample=False)
     texts = encoder.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
-    return sum(t == target for t, (_, _, target) in zip(texts, examples, strict=True)) / len(texts)
+    num_right: int = sum(text == example[2] for text, example in zip(texts, examples, strict=True))
+    return num_right / num_examples
 
 
-@click.command(help=__doc__)
+@click.command()
 @click.option("--output_dir", type=click.Path(path_type=Path), required=True)
 @click.option("--num_steps", default=15_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--save_steps", default=1000, show_default=True)
-def main(output_dir: Path, num_steps: int, seed: int, save_steps: int) -> None:
+@click.option("--init_from", help="Go on from the weights saved in this folder…")
+@click.option("--first_step", default=0, show_default=True, help="… after this step.")
+def main(
+    output_dir: Path,
+    num_steps: int,
+    seed: int,
+    save_steps: int,
+    init_from: str | None,
+    first_step: int,
+) -> None:
+    """Pre-train, save, and measure each skill on unseen examples."""
     torch.manual_seed(seed)
     processor = build_processor()
     model = build_model(processor)
+    if init_from:
+        model = PaliGemmaForConditionalGeneration.from_pretrained(init_from, dtype=torch.float32)
     encoder = Encoder(processor)
     start = time.perf_counter()
 
@@ -257,7 +271,7 @@ def main(output_dir: Path, num_steps: int, seed: int, save_steps: int) -> None:
         if step % save_steps == 0:
             save()
 
-    train(model, encoder, num_steps, seed, report)
+    train(model, encoder, num_steps, seed, first_step, report)
     save()
     scores = {skill.__name__: accuracy(model, encoder, skill, 200) for skill in dict.fromkeys(ALL)}
     (output_dir / "pretraining.json").write_text(

@@ -19,7 +19,9 @@ def loaded(pico: Path) -> LoadedModel:
 
 def make_batch(loaded: LoadedModel) -> dict[str, Tensor]:
     pairs = [("what is it?", "red"), ("caption en", "a red circle and a blue square"), ("a", "no")]
-    return loaded.family.collate([encoded(loaded.family, q, a, i) for i, (q, a) in enumerate(pairs)])
+    return loaded.family.collate(
+        [encoded(loaded.family, q, a, i) for i, (q, a) in enumerate(pairs)]
+    )
 
 
 def gradients(model: Any) -> dict[str, Tensor]:
@@ -73,7 +75,9 @@ def test_example_reduction_is_the_mean_of_each_examples_mean(loaded: LoadedModel
         ours = answer_loss(loaded.model, batch, count_items([batch], "example"), "example")
         per_token = answer_loss(loaded.model, batch, count_items([batch], "token"), "token")
     assert float(ours) == pytest.approx(sum(means) / 3, abs=1e-5)
-    assert float(per_token) == pytest.approx((2 * means[0] + 8 * means[1] + 2 * means[2]) / 12, abs=1e-5)
+    assert float(per_token) == pytest.approx(
+        (2 * means[0] + 8 * means[1] + 2 * means[2]) / 12, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("reduction", ["example", "token"])

@@ -62,7 +62,11 @@ def generation_gap(model: Any, train: dict[str, Tensor], ask: dict[str, Tensor])
     first = int((train["labels"][0] != -100).nonzero()[0])
     inputs = {name: tensor for name, tensor in ask.items() if name != "labels"}
     output = model.generate(
-        **inputs, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_scores=True
+        **inputs,
+        max_new_tokens=1,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
     )
     return float((logits(model, train)[0, first - 1] - output.scores[0][0]).abs().max())
 

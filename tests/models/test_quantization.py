@@ -110,7 +110,7 @@ def test_a_width_that_comes_back_wrong_is_refused(
 
     assert round_trip_error(128) == pytest.approx(0.092, abs=0.01)
     monkeypatch.setattr(bnb.functional, "dequantize_4bit", wrong)
-    with pytest.raises(RuntimeError, match="128 input features|64 input features"):
+    with pytest.raises(RuntimeError, match="input features come back"):
         prepare_quantized(loaded.model, loaded.family.unquantized_modules)
 
 
@@ -124,5 +124,3 @@ def test_bitsandbytes_absent_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_are_counted_by_their_place() -> None:
     names = ["model.language_model.layers.0.q", "model.language_model.layers.1.q", "lm_head"]
     assert quantization.count_by_part(names) == {"model.language_model": 2, "lm_head": 1}
-
-

@@ -1,0 +1,324 @@
+"""The trainer: what it moves and leaves alone, accumulation, resuming, scoring on the way."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import pytest
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from finetuning import trainer as trainer_module
+from finetuning.collation import EncodedExamples, EpochSampler
+from finetuning.finetune import Job, finetune
+from finetuning.prompting import make_prompter
+from finetuning.recipe import Recipe
+from finetuning.trainer import AnswerTrainer, add_lora, check_gradients, make_trainer
+from models.loading import LoadedModel, load_model, resolve
+from tasks.base import Source
+from tasks.registry import get_task
+
+DIGITS = get_task("digits")
+RECIPE = Recipe(batch_size=4, learning_rate=1e-2, lora_rank=4, lora_dropout=0.1, seed=3)
+
+
+@pytest.fixture
+def loaded(pico1: Path) -> LoadedModel:
+    return load_model(resolve(str(pico1)), quantization="nf4", device="cpu")
+
+
+def make(
+    loaded: LoadedModel, recipe: Recipe, output_dir: Path, num_examples: int = 8, scorer: Any = None
+) -> AnswerTrainer:
+    data = DIGITS.load("train", Source()).subset(num_examples, 0)
+    prompter = make_prompter(DIGITS, loaded.family)
+    examples = EncodedExamples(data, prompter, recipe.seed, recipe.answer_sampling)
+    return make_trainer(loaded, examples, recipe, output_dir, scorer, "accuracy")
+
+
+def job(pico: Path, output_dir: Path, **changes: Any) -> Job:
+    recipe = replace(
+        RECIPE,
+        max_train_samples=24,
+        max_eval_samples=4,
+        num_epochs=2,
+        save_steps=2,
+        logging_steps=1,
+    )
+    fields = {name: changes.pop(name) for name in ("resume", "overwrite") if name in changes}
+    return Job(
+        task=DIGITS,
+        model_path=str(pico),
+        source=Source(),
+        recipe=replace(recipe, **changes),
+        output_dir=output_dir,
+        settings={"model_path": str(pico)},
+        **fields,
+    )
+
+
+def adapter_hash(folder: Path) -> str:
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def test_training_moves_lora_alone_and_leaves_every_base_weight_bit_for_bit(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    before = {name: p.detach().clone() for name, p in loaded.model.named_parameters()}
+    trainer = make(loaded, replace(RECIPE, max_steps=3), tmp_path)
+    lora = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if "lora_" in n}
+    trainer.train()
+    after = dict(trainer.model.get_base_model().named_parameters())
+    for name, weight in before.items():
+        found = after.get(name, after.get(name.replace(".weight", ".base_layer.weight")))
+        assert found is not None and torch.equal(found, weight), name
+    moved = [n for n, p in trainer.model.named_parameters() if n in lora and not p.equal(lora[n])]
+    # 2 layers x 7 modules, A and B each
+    assert len(moved) == len(lora) == 28
+
+
+def test_the_4_bit_path_is_taken_and_lora_is_in_full_precision(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    model = make(loaded, RECIPE, tmp_path).model
+    assert sum(isinstance(module, bnb.nn.Linear4bit) for module in model.modules()) == 14
+    kinds = {p.dtype for name, p in model.named_parameters() if "lora_" in name}
+    assert kinds == {torch.float32}
+    assert {n.split(".")[-3] for n, p in model.named_parameters() if p.requires_grad} == {
+        "lora_A",
+        "lora_B",
+    } or all("lora_" in n for n, p in model.named_parameters() if p.requires_grad)
+
+
+def test_lora_stays_out_of_the_vision_tower(loaded: LoadedModel) -> None:
+    model = add_lora(loaded.model, loaded.family, RECIPE)
+    adapted = {name for name, _ in model.named_modules() if name.endswith("lora_A")}
+    assert len(adapted) == 14
+    assert not [name for name in adapted if "vision_tower" in name or "projector" in name]
+
+
+def test_a_group_without_modules_stops_the_run(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = loaded.family.lora_groups | {"experts": r"model\.language_model\.experts\..*"}
+    monkeypatch.setattr(type(loaded.family), "lora_groups", groups)
+    with pytest.raises(RuntimeError, match="experts projections"):
+        add_lora(loaded.model, loaded.family, RECIPE)
+
+
+def test_a_path_without_gradients_is_found(loaded: LoadedModel, tmp_path: Path) -> None:
+    trainer = make(loaded, RECIPE, tmp_path)
+    batch = loaded.family.collate([trainer.train_dataset[0, 0]])
+    check_gradients(trainer.model, batch, "example")
+    # what the packed weights did: the second layer's input gets no gradient
+    second = trainer.model.get_base_model().model.language_model.layers[1]
+    second.register_forward_pre_hook(lambda _, args: (args[0].detach(), *args[1:]))
+    with pytest.raises(RuntimeError, match="7 of 14 LoRA modules get no gradient"):
+        check_gradients(trainer.model, batch, "example")
+
+
+class RecordGradients(TrainerCallback):
+    """Keeps the gradients of the first optimiser step."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not self.found:
+            parameters = kwargs["model"].named_parameters()
+            self.found = {n: p.grad.clone() for n, p in parameters if p.grad is not None}
+
+
+def first_gradients(
+    pico: Path, recipe: Recipe, folder: Path, num_examples: int
+) -> dict[str, Tensor]:
+    loaded = load_model(resolve(str(pico)), quantization="none", device="cpu")
+    trainer = make(loaded, recipe, folder, num_examples)
+    trainer.train_dataset = VaryingAnswers(trainer.train_dataset)
+    trainer.args.max_grad_norm = 0.0
+    record = RecordGradients()
+    trainer.add_callback(record)
+    trainer.train()
+    return record.found
+
+
+class VaryingAnswers:
+    """The same examples with answers of one to six words, so that the two reductions differ."""
+
+    def __init__(self, examples: Any) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        example = self.examples.dataset[key[1]]
+        return self.examples.prompter.encode(example, " ".join(["red"] * (1 + key[1] % 6)))
+
+
+@pytest.mark.parametrize("num_examples", [4, 3], ids=["full step", "partial last batch"])
+@pytest.mark.parametrize("reduction", ["example", "token"])
+def test_four_batches_of_one_give_the_gradients_of_one_batch_of_four(
+    pico1: Path, tmp_path: Path, reduction: Any, num_examples: int
+) -> None:
+    recipe = replace(RECIPE, lora_dropout=0.0, max_steps=1, loss_reduction=reduction)
+    whole = first_gradients(pico1, replace(recipe, batch_size=4), tmp_path / "a", num_examples)
+    parts = replace(recipe, batch_size=1, gradient_accumulation_steps=4)
+    added = first_gradients(pico1, parts, tmp_path / "b", num_examples)
+    uneven = replace(recipe, batch_size=3, gradient_accumulation_steps=2)
+    split = first_gradients(pico1, uneven, tmp_path / "c", num_examples)
+    largest = max(float(gradient.abs().max()) for gradient in whole.values())
+    assert largest > 1e-4 and len(whole) == 28
+    for name, gradient in whole.items():
+        assert torch.allclose(added[name], gradient, atol=1e-5 * largest), name
+        assert torch.allclose(split[name], gradient, atol=1e-5 * largest), name
+
+
+def test_each_epoch_has_an_order_of_its_own_and_repeats_it() -> None:
+    sampler = EpochSampler(20, seed=5)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert [epoch for epoch, _ in second] == [1] * 20
+    assert sorted(index for _, index in second) == list(range(20))
+    assert [index for _, index in first] != [index for _, index in second]
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+
+
+def test_the_epoch_reaches_the_target(loaded: LoadedModel, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Recording(EncodedExamples):
+        def __getitem__(self, key: tuple[int, int]) -> Any:
+            seen.append(key)
+            return super().__getitem__(key)
+
+    trainer = make(loaded, replace(RECIPE, num_epochs=2, batch_size=8), tmp_path)
+    examples = trainer.train_dataset
+    trainer.train_dataset = Recording(
+        examples.dataset, examples.prompter, examples.seed, examples.sampling
+    )
+    trainer.train()
+    assert sorted(seen) == [(epoch, index) for epoch in (0, 1) for index in range(8)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_resumed_run_ends_with_the_same_bytes(
+    pico1: Path, tmp_path: Path, num_workers: int
+) -> None:
+    # 24 examples at batch 4 and accumulation 2: 3 steps an epoch, checkpoints at 2, 4 and 6, so
+    # that 4 lies within the second epoch
+    changes = {"gradient_accumulation_steps": 2, "num_workers": num_workers, "save_total_limit": 9}
+    finetune(job(pico1, tmp_path / "whole", **changes))
+    torn = tmp_path / "torn"
+    shutil.copytree(tmp_path / "whole", torn)
+    (torn / "adapter_model.safetensors").unlink()
+    shutil.rmtree(torn / "checkpoints" / "checkpoint-6")
+    finetune(job(pico1, torn, resume=True, **changes))
+    assert adapter_hash(torn) == adapter_hash(tmp_path / "whole")
+    history = [
+        json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        for folder in (torn, tmp_path / "whole")
+    ]
+    curves = [[(log["step"], log["loss"]) for log in logs if "loss" in log] for logs in history]
+    assert curves[0] == curves[1] and len(curves[0]) == 6
+
+
+def test_the_newest_checkpoint_is_passed_over_where_it_is_torn(pico1: Path, tmp_path: Path) -> None:
+    finetune(job(pico1, tmp_path / "run", save_total_limit=9))
+    expected = adapter_hash(tmp_path / "run")
+    checkpoints = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    (checkpoints[-1] / "optimizer.pt").unlink()
+    finetune(job(pico1, tmp_path / "run", resume=True, save_total_limit=9))
+    assert adapter_hash(tmp_path / "run") == expected
+
+
+def test_another_seed_gives_another_adapter(pico1: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        finetune(job(pico1, tmp_path / str(seed), seed=seed, max_steps=2))
+    assert adapter_hash(tmp_path / "1") != adapter_hash(tmp_path / "2")
+
+
+def scripted(values: Sequence[float]) -> Any:
+    """A scorer that gives these values in turn."""
+    remaining = iter(values)
+    return lambda model: {"accuracy": next(remaining)}
+
+
+def test_the_best_checkpoint_by_the_metric_is_kept_and_loaded(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, max_steps=4, eval_steps=1, save_total_limit=1)
+    at_step: dict[int, Mapping[str, Tensor]] = {}
+    values = iter([10.0, 40.0, 30.0, 20.0])
+
+    def scorer(model: Any) -> dict[str, float]:
+        at_step[len(at_step) + 1] = {
+            n: p.detach().clone() for n, p in model.named_parameters() if "lora_B" in n
+        }
+        return {"accuracy": next(values)}
+
+    trainer = make(loaded, recipe, tmp_path, num_examples=16, scorer=scorer)
+    trainer.train()
+    assert trainer.state.best_metric == 40.0
+    assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-2")
+    weights = dict(trainer.model.named_parameters())
+    assert all(torch.equal(weights[name], weight) for name, weight in at_step[2].items())
+    assert not all(torch.equal(weights[name], weight) for name, weight in at_step[4].items())
+
+
+def test_training_stops_early_where_the_metric_no_longer_rises(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, max_steps=9, eval_steps=1, early_stopping_patience=2)
+    scorer = scripted([10.0, 20.0, 15.0, 20.0, 99.0])
+    trainer = make(loaded, recipe, tmp_path, num_examples=16, scorer=scorer)
+    trainer.train()
+    assert trainer.state.global_step == 4  # two scorings without a better one after step 2
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(loaded, RECIPE, tmp_path)
+    right = trainer_module.answer_loss
+    monkeypatch.setattr(
+        trainer_module, "answer_loss", lambda *args: right(*args) * torch.tensor(float("nan"))
+    )
+    with pytest.raises(RuntimeError, match="The loss became nan at step 1"):
+        trainer.train()
+
+
+def test_plain_peft_loads_the_adapter_with_the_same_logits(pico: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    finetune(job(pico, tmp_path / "run", max_steps=3, quantization="none"))
+    ours = load_model(resolve(str(tmp_path / "run")), quantization="none", device="cpu")
+    base = AutoModelForImageTextToText.from_pretrained(pico)
+    theirs = PeftModel.from_pretrained(base, tmp_path / "run").eval()
+    data = DIGITS.load("val", Source()).subset(3, 0)
+    prompter = make_prompter(DIGITS, ours.family)
+    batch = ours.family.collate([prompter.encode(example, "7") for example in data])
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    with torch.no_grad():
+        expected = theirs(**inputs).logits
+        assert torch.equal(ours.model(**inputs).logits, expected)
+        with theirs.disable_adapter():  # otherwise the adapter might do nothing at all
+            assert (theirs(**inputs).logits - expected).abs().max() > 1e-3
+
+
+def test_wandb_and_tensorboard_get_the_curve(pico1: Path, tmp_path: Path) -> None:
+    finetune(job(pico1, tmp_path / "board", max_steps=2, report_to="tensorboard"))
+    assert list((tmp_path / "board" / "tensorboard").glob("events.*"))
+    finetune(job(pico1, tmp_path / "wandb", max_steps=2, report_to="wandb"))
+    (record,) = (tmp_path / "wandb" / "wandb").glob("offline-run-*/*.wandb")
+    content = record.read_bytes()
+    assert b"train/loss" in content and b"palitune" in content
