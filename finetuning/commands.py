@@ -1,5 +1,6 @@
 """The commands: fine-tune, evaluate, preview, tasks, demo. Each is options -> one call."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -8,10 +9,12 @@ import click
 
 from finetuning import options, run_folder
 from finetuning.options import Command, Option
+from finetuning.prompting import check_template, check_texts, make_prompter
 from finetuning.recipe import Recipe
 from models.loading import Dtype
 from models.quantization import Quantization
-from tasks.base import resolve_split
+from tasks.base import Dataset, Source, Task, resolve_split
+from tasks.images import check_dataset
 from tasks.registry import get_task, task_names
 
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
@@ -197,27 +200,18 @@ def _evaluate(**values: Any) -> None:
     from tasks.evaluation import write_report
 
     task = get_task(values["task"])
+    check_template(values["prompt_template"])
+    source = options.make_source(task, values)
     checkpoint = resolve(values["model_path"], values["base_model"], values["revision"])
     run = run_folder.read_run(checkpoint.adapter) if checkpoint.adapter else {}
     settings = run.get("settings", {})
     quantization = values["quantization"] or settings.get("quantization", "none")
     check_available(quantization)
-    source = options.make_source(task, values)
-    dataset, note = resolve_split(
-        task, values["split"], source, task.eval_splits + task.hidden_splits
-    )
-    if note:
-        click.echo(note, err=True)
-    dataset = dataset.subset(values["max_eval_samples"], values["seed"])
-    output_dir = values["output_dir"] or (
-        checkpoint.adapter / "evaluation" / dataset.split
-        if checkpoint.adapter and run.get("task", task.name) == task.name
-        else Path("runs") / "evaluation" / task.name / dataset.split
-    )
+    dataset = _eval_data(task, source, values)
+    output_dir = values["output_dir"] or _eval_folder(checkpoint.adapter, run, dataset)
     run_folder.check_writable(output_dir)
     check_device(values["device"])
 
-    from finetuning.prompting import make_prompter
     from finetuning.scoring import make_predictor, score_model
 
     family = load_family(checkpoint)
@@ -227,8 +221,9 @@ def _evaluate(**values: Any) -> None:
         family,
         values["prompt_template"] or same_task.get("prompt_template"),
         values["max_length"] or same_task.get("max_length"),
-        values["truncate"],
+        values["truncate"] or same_task.get("truncate", False),
     )
+    check_texts(dataset, prompter, with_answers=False)
     loaded = load_model(
         checkpoint,
         quantization=quantization,
@@ -249,3 +244,21 @@ def _evaluate(**values: Any) -> None:
     write_report(report, output_dir)
     click.echo(report.table())
     click.echo(f"Predictions and metrics are in {output_dir}")
+
+
+def _eval_data(task: Task, source: Source, values: Mapping[str, Any]) -> Dataset:
+    splits = task.eval_splits + task.hidden_splits
+    dataset, note = resolve_split(task, values["split"], source, splits)
+    if note:
+        click.echo(note, err=True)
+    dataset = dataset.subset(values["max_eval_samples"], values["seed"])
+    check_dataset(dataset)
+    return dataset
+
+
+def _eval_folder(adapter: Path | None, run: Mapping[str, Any], dataset: Dataset) -> Path:
+    """Beside the adapter where it is of this task, so that a run keeps what was measured of it."""
+    task_name = dataset.task.name
+    if adapter is not None and run.get("task", task_name) == task_name:
+        return adapter / "evaluation" / dataset.split
+    return Path("runs") / "evaluation" / task_name / dataset.split

@@ -5,22 +5,19 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from finetuning import run_folder
-from finetuning.prompting import Prompter, make_prompter
+from finetuning.prompting import Prompter, check_template, check_texts, make_prompter
 from finetuning.recipe import Recipe
-from finetuning.tracking import check_tracker, prepare_tracker
+from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
 from models.loading import Checkpoint, check_device, load_family, load_model, resolve
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Source, Task, resolve_split
 from tasks.evaluation import Report, write_report
 from tasks.images import check_dataset
-
-if TYPE_CHECKING:
-    from finetuning.trainer import AnswerTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +65,7 @@ def finetune(job: Job) -> Report | None:
     recipe = job.recipe
     run_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
     check_available(recipe.quantization)
+    check_template(recipe.prompt_template)
     check_tracker(recipe.report_to)
     checkpoint = resolve(job.model_path, revision=job.revision)
     if checkpoint.adapter is not None:
@@ -80,7 +78,9 @@ def finetune(job: Job) -> Report | None:
     prompter = make_prompter(
         job.task, family, recipe.prompt_template, recipe.max_length, recipe.truncate
     )
-    check_texts(train_data, prompter)
+    check_texts(train_data, prompter, with_answers=True)
+    if eval_data is not None:
+        check_texts(eval_data, prompter, with_answers=False)
     run = describe(job, checkpoint, train_data, eval_data)
     if job.resume:
         check_same_run(job.output_dir, run)
@@ -124,26 +124,6 @@ def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
     eval_data = eval_data.subset(recipe.max_eval_samples, recipe.seed)
     check_dataset(eval_data)
     return train_data, eval_data
-
-
-def check_texts(dataset: Dataset, prompter: Prompter) -> None:
-    """Find examples whose prompt and longest answer are over the text budget.
-
-    Raises:
-        ValueError: one is, and nothing says to truncate; or an answer alone is.
-    """
-    num_cut = 0
-    for example in dataset:
-        longest = max(example.references, key=len, default="").strip()
-        messages = prompter.messages(example, longest)
-        num_cut += messages[-2][1] != prompter.prompt(example)
-    if num_cut:
-        logger.warning(
-            "%d of %d prompts are cut to the budget of %d text tokens.",
-            num_cut,
-            len(dataset),
-            prompter.max_length,
-        )
 
 
 def describe(
@@ -241,16 +221,14 @@ def _train(
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     if not is_first:
         return None
-    _save(job, trainer, loaded)
+    trainer.model.save_pretrained(job.output_dir)
+    loaded.family.processor.save_pretrained(job.output_dir)
     report = None if eval_data is None else score(trainer.model, eval_data)
     if report:
         write_report(report, job.output_dir / "evaluation" / report.split)
+        trainer.log({f"final_{name}": v for name, v in report.metrics.items() if v is not None})
+    trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))
+    finish_tracker(recipe.report_to)
     card = run_folder.model_card(run, [report.metrics_json()] if report else [])
     run_folder.write_text(job.output_dir / "README.md", card)
     return report
-
-
-def _save(job: Job, trainer: "AnswerTrainer", loaded: Any) -> None:
-    trainer.model.save_pretrained(job.output_dir)
-    loaded.family.processor.save_pretrained(job.output_dir)
-    trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))

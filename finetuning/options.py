@@ -3,8 +3,8 @@
 import logging
 import os
 import re
-import sys
 import traceback
+import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -16,6 +16,7 @@ import click
 from finetuning.recipe import Recipe
 from finetuning.run_folder import read_run_file
 from tasks.base import Source, Task
+from tasks.files import local_root
 
 _OURS = tuple(
     str(Path(__file__).resolve().parents[1] / package) + os.sep
@@ -92,15 +93,24 @@ def _sentence(error: Exception) -> str | None:
     return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
 
 
+class _Echo(logging.Handler):
+    """Writes to what is standard error at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 def _show_log() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler = _Echo()
     for name in ("finetuning", "models", "tasks"):
         logger = logging.getLogger(name)
         if not logger.handlers:
             logger.addHandler(handler)
         logger.setLevel(logging.INFO)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # what the libraries warn each other of is nothing that a user could change
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers warn otherwise
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
@@ -171,7 +181,7 @@ def make_source(task: Task, values: Mapping[str, Any]) -> Source:
         from tasks.sample import sample_root
 
         data_root = sample_root(task.name)
-    return Source(
+    source = Source(
         data_root=None if data_root in (None, "sample") else Path(data_root).expanduser(),
         hub_repo=values["hub_repo"],
         hub_config=values["hub_config"],
@@ -179,6 +189,9 @@ def make_source(task: Task, values: Mapping[str, Any]) -> Source:
         hub_revision=values["hub_revision"],
         hub_columns=columns,
     )
+    if source.data_root is not None:
+        local_root(source)  # said at once, before the Hub is asked for a model
+    return source
 
 
 def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
@@ -187,6 +200,8 @@ def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> Non
         return
     try:
         settings = read_run_file(Path(path))["settings"]
+    except OSError as error:
+        raise click.UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     known = {parameter.name for parameter in ctx.command.params}

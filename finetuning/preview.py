@@ -80,7 +80,8 @@ def _preview(**values: Any) -> None:
         prompt, target = _texts(family, encoded)
         click.echo(f"{example.example_id}  {_counts(encoded)}")
         click.echo(f"  {prompt!r} {click.style(repr(target), fg='green')}")
-        sections.append(_section(example, encoded, prompt, target))
+        picture = _shown(family, encoded)
+        sections.append(_section(example, encoded, picture, prompt, target))
     title = f"{task.name} as {values['model_path']} sees it"
     page = values["output_dir"] / "preview.html"
     write_text(page, _PAGE.format(title=html.escape(title), sections="\n".join(sections)))
@@ -105,13 +106,21 @@ def _counts(encoded: Encoded) -> str:
     return f"{encoded.num_image_tokens} image, {num_prompt} prompt, {num_answer} answer tokens"
 
 
-def _section(example: Example, encoded: Encoded, prompt: str, target: str) -> str:
+def _shown(family: Family, encoded: Encoded) -> bytes:
+    """The picture that the model gets, its normalisation undone, as PNG."""
+    import numpy as np
     from PIL import Image
 
-    pixels = ((encoded.pixel_values.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255)
+    processor = family.processor.image_processor
+    pixels = encoded.pixel_values.permute(1, 2, 0).numpy()
+    pixels = (pixels * processor.image_std + processor.image_mean) * 255
     file = io.BytesIO()
-    Image.fromarray(pixels.byte().numpy()).save(file, "PNG")
-    picture = base64.b64encode(file.getvalue()).decode()
+    Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _section(example: Example, encoded: Encoded, png: bytes, prompt: str, target: str) -> str:
+    picture = base64.b64encode(png).decode()
     return (
         f'<section><img alt="" src="data:image/png;base64,{picture}"><div>'
         f"<h2>{html.escape(str(example.example_id))}</h2>"

@@ -1,9 +1,12 @@
 """An example and a template -> the conversation that a model is sent, within its text budget."""
 
+import logging
 from dataclasses import dataclass, replace
 
 from models.base import Encoded, Family, Message
-from tasks.base import Example, Task
+from tasks.base import Dataset, Example, Task
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +26,7 @@ class Prompter:
     truncate: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            self.template.format(question="")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(
-                f"prompt_template may hold {{question}} and no other brace, got '{self.template}'."
-            ) from error
+        check_template(self.template)
 
     def prompt(self, example: Example) -> str:
         """The text sent for an example, before any truncation."""
@@ -109,3 +107,38 @@ def make_prompter(
         max_length=max_length or task.max_length,
         truncate=truncate,
     )
+
+
+def check_template(template: str | None) -> None:
+    """Raise ValueError where a template, if one is given, holds other braces than {question}."""
+    try:
+        (template or "").format(question="")
+    except (AttributeError, KeyError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"prompt_template may hold {{question}} and no other brace, got '{template}'."
+        ) from error
+
+
+def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> None:
+    """Find examples over the text budget, before a model is loaded for them.
+
+    Args:
+        dataset: the examples; no image is opened.
+        prompter: knows the budget.
+        with_answers: count the longest answer too, as training does.
+
+    Raises:
+        ValueError: one is, and nothing says to truncate; or an answer alone is.
+    """
+    num_cut = 0
+    for example in dataset:
+        answer = max(example.references, key=len, default="").strip() if with_answers else None
+        sent = next(text for role, text in prompter.messages(example, answer) if role == "user")
+        num_cut += sent != prompter.prompt(example)
+    if num_cut:
+        logger.warning(
+            "%d of %d prompts are cut to the budget of %d text tokens.",
+            num_cut,
+            len(dataset),
+            prompter.max_length,
+        )

@@ -1,11 +1,7 @@
-"""What a training shows while it runs: a progress bar, W&B, TensorBoard."""
+"""Where the curves of a training go: W&B, TensorBoard or nowhere."""
 
 import os
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
-from transformers import TrainerCallback
 
 from finetuning.recipe import ReportTo
 
@@ -32,34 +28,9 @@ def prepare_tracker(report_to: ReportTo, wandb_project: str, output_dir: Path) -
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(output_dir / "tensorboard")
 
 
-class Progress(TrainerCallback):
-    """A bar with the loss, the last score and the time left."""
+def finish_tracker(report_to: ReportTo) -> None:
+    """Write out what the tracker still holds; a program may run several trainings."""
+    if report_to == "wandb":
+        import wandb
 
-    def __init__(self, metric: str) -> None:
-        self.metric = metric
-        self.shown: dict[str, str] = {}
-        self.bar: tqdm[Any] | None = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Open the bar, at the step where a resumed run goes on."""
-        if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move the bar."""
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
-    ) -> None:
-        """Show the newest loss and score."""
-        names = {"loss": "loss", f"eval_{self.metric}": self.metric}
-        self.shown |= {names[k]: f"{v:.3f}" for k, v in (logs or {}).items() if k in names}
-        if self.bar is not None:
-            self.bar.set_postfix(self.shown)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Close the bar."""
-        if self.bar is not None:
-            self.bar.close()
+        wandb.finish()

@@ -19,9 +19,9 @@ from transformers import (
 
 from finetuning.collation import EncodedExamples, EpochSampler
 from finetuning.loss import answer_loss, count_items
+from finetuning.progress import Progress
 from finetuning.recipe import LossReduction, Recipe
 from finetuning.run_folder import CHECKPOINTS
-from finetuning.tracking import Progress
 from models.base import Family
 from models.loading import LoadedModel, choose_dtype
 
@@ -127,11 +127,11 @@ def check_gradients(
         RuntimeError: it gets none, so training would move the last layers only.
     """
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    with torch.random.fork_rng(), torch.no_grad():
-        model.eval()(**inputs, logits_to_keep=1)
+    num_items = count_items([batch], reduction)
     with torch.random.fork_rng():
-        answer_loss(model.train(), batch, count_items([batch], reduction), reduction).backward()
+        with torch.no_grad():
+            answer_loss(model.eval(), batch, num_items, reduction)
+        answer_loss(model.train(), batch, num_items, reduction).backward()
     # B starts at zero and so A has no gradient yet; each module's B has one
     updates = [(name, p) for name, p in model.named_parameters() if "lora_B" in name]
     dead = [name for name, p in updates if p.grad is None or not p.grad.abs().max() > 0]

@@ -18,6 +18,7 @@ from models.registry import family_of
 
 TINY = Path(__file__).parent / "tiny"
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
+_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +216,7 @@ def _hub_config(name: str, revision: str | None) -> dict[str, Any]:
     )
 
     where = f"{name}@{revision}" if revision else name
+    _check_reachable(where)
     try:
         path = hf_hub_download(name, "config.json", revision=revision, etag_timeout=3)
     except GatedRepoError as error:
@@ -222,10 +224,7 @@ def _hub_config(name: str, revision: str | None) -> dict[str, Any]:
             f"{where} is gated: accept its licence on its Hub page, then run `hf auth login`."
         ) from error
     except LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"No folder '{name}' here, and the Hugging Face Hub cannot be reached for {where}; "
-            "pass a folder with the model, or try again with a connection."
-        ) from error
+        raise _unreachable(where) from error
     except (RepositoryNotFoundError, EntryNotFoundError) as error:
         raise ValueError(
             f"No folder '{name}' here, and no readable model {where} on the Hugging Face Hub; "
@@ -234,10 +233,35 @@ def _hub_config(name: str, revision: str | None) -> dict[str, Any]:
     return _read_json(Path(path))
 
 
+def _check_reachable(where: str) -> None:
+    """Ask the Hub once: its library would retry for half a minute before it gave up."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return  # the cache is taken
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
+    except Exception as error:  # whichever HTTP library it stands on: there was no answer
+        raise _unreachable(where) from error
+
+
+def _unreachable(where: str) -> ValueError:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
+    else:
+        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
+    return ValueError(
+        f"Model {where} is no folder here and cannot be loaded: {why}; pass a folder with the "
+        f"model, or {remedy}."
+    )
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is not valid JSON ({error}); is the download complete?"
         ) from error

@@ -79,6 +79,12 @@ def make_pico(folder: Path, text_model: str, seed: int = 0) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The embedded data is written once for all tests, and never into the user's own cache."""
+    os.environ["PALITUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session", params=["gemma", "gemma2"], ids=["paligemma1", "paligemma2"])
 def pico(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a pico PaliGemma, of the first and of the second generation."""

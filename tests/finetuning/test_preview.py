@@ -1,0 +1,44 @@
+"""The preview shows what the model gets: its picture, and which tokens it learns."""
+
+import base64
+import io
+import re
+from pathlib import Path
+
+from click.testing import CliRunner
+from PIL import Image, ImageColor
+
+from finetuning.preview import preview_command
+from tests.official_files import color_of, write_docvqa
+
+
+def run(data_root: Path, model: Path, output_dir: Path, *options: str) -> str:
+    arguments = ["--task", "docvqa", "--model_path", str(model), "--data_root", str(data_root)]
+    arguments += ["--output_dir", str(output_dir), *options]
+    result = CliRunner().invoke(preview_command(), arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return (output_dir / "preview.html").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_the_resized_picture_and_marks_the_answer(
+    pico1: Path, tmp_path: Path
+) -> None:
+    write_docvqa(tmp_path / "data")
+    page = run(tmp_path / "data", pico1, tmp_path / "out", "--num_examples", "2")
+    assert page.count("<section>") == 2
+    answers = re.findall(r"<mark>(.*?)</mark></pre>", page)
+    assert len(answers) == 2 and all(answer.endswith("&lt;eos&gt;") for answer in answers)
+    pictures = re.findall(r"base64,([^\"]+)", page)
+    ids = [int(number) for number in re.findall(r"<h2>(\d+)</h2>", page)]
+    for number, encoded in zip(ids, pictures, strict=True):
+        picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+        assert picture.size == (64, 64)  # what the model takes, whatever the size of the page
+        assert picture.getpixel((9, 9)) == ImageColor.getrgb(color_of(number))
+    assert re.search(r"16 image, \d+ prompt, \d+ answer tokens", page)
+
+
+def test_text_of_the_data_cannot_become_markup(pico1: Path, tmp_path: Path) -> None:
+    write_docvqa(tmp_path / "data")
+    template = "<script>alert(1)</script>{question}"
+    page = run(tmp_path / "data", pico1, tmp_path / "out", "--prompt_template", template)
+    assert "<script>" not in page and "&lt;script&gt;" in page

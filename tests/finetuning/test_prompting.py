@@ -1,0 +1,87 @@
+"""The prompt sent and its text budget."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetuning.prompting import Prompter, make_prompter
+from models.loading import load_family, resolve
+from tasks.base import Example, Turn
+from tasks.images import ArrayImage
+from tasks.registry import get_task
+
+
+@pytest.fixture(scope="module")
+def prompter(pico1: Path) -> Prompter:
+    return make_prompter(get_task("vqav2"), load_family(resolve(str(pico1))))
+
+
+def ask(question: str) -> Example:
+    return Example(
+        example_id=17,
+        image=ArrayImage(None, "none"),
+        turns=(Turn("user", question),),
+        references=("yes",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "prompt"),
+    [
+        ("coco_captioning", "", "caption en"),
+        ("vqav2", "is it red?", "answer en is it red?"),
+        ("gqa", "is it red?", "answer en is it red?"),
+        ("docvqa", "what is the ID?", "what is the ID?"),
+    ],
+)
+def test_prompts_are_those_of_the_published_transfers(
+    pico1: Path, task: str, question: str, prompt: str
+) -> None:
+    made = make_prompter(get_task(task), load_family(resolve(str(pico1))))
+    assert made.messages(ask(question), "a") == [("user", prompt), ("assistant", "a")]
+
+
+@pytest.mark.parametrize(("task", "budget"), [("vqav2", 64), ("docvqa", 256)])
+def test_the_budget_is_the_tasks(pico1: Path, task: str, budget: int) -> None:
+    assert make_prompter(get_task(task), load_family(resolve(str(pico1)))).max_length == budget
+
+
+def test_braces_in_a_question_stay_text(prompter: Prompter) -> None:
+    assert prompter.prompt(ask("what is {this} {0}?")) == "answer en what is {this} {0}?"
+
+
+@pytest.mark.parametrize("template", ["{answer}", "{}", "{question", "{question.x}"])
+def test_a_template_with_another_brace_is_refused(prompter: Prompter, template: str) -> None:
+    with pytest.raises(ValueError, match="prompt_template may hold"):
+        replace(prompter, template=template)
+
+
+def test_the_budget_counts_prompt_and_answer_with_their_special_tokens(prompter: Prompter) -> None:
+    # <bos> answer en red * n \n | red * 4 <eos>: 4 + n + 5 tokens, so 55 words are the most
+    fits, over = ask(" ".join(["red"] * 55)), ask(" ".join(["red"] * 56))
+    answer = "red red red red"
+    assert prompter.num_tokens(prompter.messages(fits, answer)) == 64
+    with pytest.raises(ValueError, match="Example 17 has 65 text tokens, the budget is 64"):
+        prompter.messages(over, answer)
+
+
+def test_truncation_cuts_the_question_and_never_the_answer(prompter: Prompter) -> None:
+    cutting = replace(prompter, truncate=True)
+    answer = "red red red red"
+    messages = cutting.messages(ask(" ".join(["red"] * 90)), answer)
+    assert messages[1] == ("assistant", answer)
+    assert cutting.num_tokens(messages) == 64
+    assert messages[0][1].startswith("answer en red red")
+    with pytest.raises(ValueError, match="its answer alone is over"):
+        cutting.messages(ask("what?"), " ".join(["red"] * 80))
+
+
+def test_image_tokens_do_not_count_and_are_never_cut(pico1: Path) -> None:
+    from PIL import Image
+
+    family = load_family(resolve(str(pico1)))
+    encoded = family.encode(Image.new("RGB", (9, 9)), [("user", "red"), ("assistant", "no")])
+    assert encoded.num_image_tokens == 16
+    assert encoded.num_text_tokens == 5  # <bos> red \n no <eos>
+    assert encoded.input_ids[:16] == [family.processor.image_token_id] * 16

@@ -1,0 +1,365 @@
+"""Each script from end to end on official files: train, resume, evaluate, and what is left then."""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from tasks.metrics import captioning
+from tests.conftest import REPOSITORY
+from tests.official_files import (
+    COCO_LAYOUTS,
+    DOCVQA_LAYOUTS,
+    GQA_LAYOUTS,
+    VQAV2_LAYOUTS,
+    write_coco,
+    write_docvqa,
+    write_gqa,
+    write_hub_copy,
+    write_vqav2,
+)
+
+WRITERS: dict[str, Any] = {
+    "vqav2": write_vqav2,
+    "docvqa": write_docvqa,
+    "gqa": write_gqa,
+    "coco_captioning": write_coco,
+}
+LAYOUTS = {
+    "vqav2": VQAV2_LAYOUTS,
+    "docvqa": DOCVQA_LAYOUTS,
+    "gqa": GQA_LAYOUTS,
+    "coco_captioning": COCO_LAYOUTS,
+}
+HUB_COPY = "saved Hub copy"
+FAST = {("vqav2", "nested"), ("docvqa", "a"), ("gqa", "questions1.2"), ("vqav2", HUB_COPY)}
+FAST |= {("coco_captioning", "annotations_2014"), ("gqa", HUB_COPY)}
+SOURCES = [
+    pytest.param(task, layout, marks=() if (task, layout) in FAST else pytest.mark.slow)
+    for task in LAYOUTS
+    for layout in (*LAYOUTS[task], HUB_COPY)
+]
+DEFAULT_SPLIT = {"vqav2": "val", "docvqa": "val", "gqa": "testdev", "coco_captioning": "val"}
+HEADLINE = {
+    "vqav2": "vqa_accuracy",
+    "docvqa": "anls",
+    "gqa": "accuracy",
+    "coco_captioning": "CIDEr",
+}
+METRICS = {
+    "vqav2": ["vqa_accuracy"],
+    "docvqa": ["anls", "accuracy"],
+    "gqa": [
+        "accuracy", "binary", "open", "consistency", "validity", "plausibility", "distribution"
+    ],
+    "coco_captioning": [
+        "CIDEr", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "SPICE"
+    ],
+}  # fmt: skip
+BREAKDOWN = {
+    "vqav2": {"answer_type": {"number", "other"}, "question_type": {"what color is the"}},
+    "docvqa": {"question_type": {"layout", "form"}},
+    "gqa": {
+        "structural": {"query", "verify"}, "semantic": {"attr"}, "words": {"3", "4"}, "steps": {"2"}
+    },
+    "coco_captioning": {},
+}  # fmt: skip
+BRIEF = ("--max_new_tokens", "4", "--batch_size", "4")
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caption scores without Java: approximate, and 12 s faster."""
+    monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
+
+
+def write_data(folder: Path, task: str, layout: str) -> Path:
+    return write_hub_copy(folder, task) if layout == HUB_COPY else WRITERS[task](folder, layout)
+
+
+def script(name: str) -> click.Command:
+    """The command of a script; eval.py lies outside every package."""
+    if name != "eval":
+        return importlib.import_module(f"finetuning.{name}").main  # type: ignore[no-any-return]
+    spec = importlib.util.spec_from_file_location("eval_script", REPOSITORY / "eval.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main  # type: ignore[no-any-return]
+
+
+def run(name: str, *arguments: object, exit_code: int = 0) -> Result:
+    result = CliRunner().invoke(script(name), [str(argument) for argument in arguments])
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+def train(task: str, pico: Path, data: Path, output_dir: Path, *more: object) -> Result:
+    return run(
+        task, "--model_path", pico, "--data_root", data, "--output_dir", output_dir,
+        "--batch_size", 2, "--lora_rank", 4, "--save_steps", 1, "--logging_steps", 1, *more,
+    )  # fmt: skip
+
+
+def evaluate(task: str, model: Path, data: Path, *more: object) -> Result:
+    return run("eval", "--task", task, "--model_path", model, "--data_root", data, *BRIEF, *more)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def hashes(folder: Path, leave_out: str = " ") -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and leave_out not in path.parts
+    }
+
+
+def check_metrics(metrics: Mapping[str, Any], task: str, num_examples: int) -> None:
+    """The fixed shape: these keys, plain numbers, null for what is not available."""
+    fixed = ["task", "split", "num_examples", "metric", "value", "metrics", "breakdown"]
+    assert list(metrics)[:7] == fixed
+    assert set(metrics) <= {*fixed, "reasons", "notes"}
+    assert (metrics["task"], metrics["split"]) == (task, DEFAULT_SPLIT[task])
+    assert metrics["num_examples"] == num_examples
+    assert metrics["metric"] == HEADLINE[task]
+    assert isinstance(metrics["value"], float)
+    assert metrics["value"] == metrics["metrics"][HEADLINE[task]]
+    assert list(metrics["metrics"]) == METRICS[task]
+    for name, value in metrics["metrics"].items():
+        assert isinstance(value, float) if value is not None else name in metrics["reasons"]
+    assert {tag: set(table) for tag, table in metrics["breakdown"].items()} == BREAKDOWN[task]
+    for table in metrics["breakdown"].values():
+        assert all(isinstance(value, float) for value in table.values())
+
+
+def check_predictions(rows: list[dict[str, Any]], task: str, num_examples: int) -> None:
+    assert len(rows) == num_examples
+    for row in rows:
+        assert list(row) == ["id", "prompt", "raw_prediction", "prediction", "references", "score"]
+        assert isinstance(row["id"], str if task == "gqa" else int)
+        assert isinstance(row["score"], float)
+        assert row["references"] and all(isinstance(answer, str) for answer in row["references"])
+    assert rows[1]["prompt"] == {
+        "vqav2": "answer en what color is the picture?",
+        "docvqa": "What color is the page?",
+        "gqa": "answer en What color is it?",
+        "coco_captioning": "caption en",
+    }[task]  # fmt: skip
+
+
+def check_run_folder(folder: Path, task: str, pico: Path, max_steps: int) -> None:
+    """What the README promises of an output folder."""
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "checkpoints",
+        "evaluation", "processor_config.json", "run.json", "tokenizer.json", "trainer_state.json",
+    }  # fmt: skip
+    config = read_json(folder / "adapter_config.json")
+    assert (config["r"], config["base_model_name_or_path"]) == (4, str(pico))
+    assert read_json(folder / "trainer_state.json")["global_step"] == max_steps
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert kept == [f"checkpoint-{step}" for step in (max_steps - 1, max_steps)]
+    recorded = read_json(folder / "run.json")
+    assert recorded["task"] == task
+    assert recorded["base_model"] == str(pico)
+    assert len(recorded["base_fingerprint"]) == len(recorded["train_data"]["fingerprint"]) == 16
+    assert recorded["train_data"]["num_examples"] == 4
+    assert recorded["seed"] == recorded["settings"]["seed"] == 0
+    assert recorded["settings"]["max_steps"] == max_steps
+    assert recorded["settings"]["quantization"] == "nf4"
+    assert {"python", "torch", "transformers", "peft", "bitsandbytes"} <= set(recorded["versions"])
+    metrics = read_json(folder / "evaluation" / DEFAULT_SPLIT[task] / "metrics.json")
+    check_metrics(metrics, task, num_examples=3)
+    card = (folder / "README.md").read_text()
+    for name, value in metrics["metrics"].items():
+        shown = "not available" if value is None else f"{value:.4f}"
+        assert f"| {task} | {DEFAULT_SPLIT[task]} | 3 | {name} | {shown} |" in card
+
+
+@pytest.mark.usefixtures("no_java")
+@pytest.mark.parametrize(("task", "layout"), SOURCES)
+def test_a_script_trains_resumes_and_its_adapter_is_evaluated(
+    task: str, layout: str, pico1: Path, tmp_path: Path
+) -> None:
+    data, folder = write_data(tmp_path / "data", task, layout), tmp_path / "run"
+    train(task, pico1, data, folder, "--max_steps", 2)
+    first = (folder / "adapter_model.safetensors").read_bytes()
+    result = train(task, pico1, data, folder, "--max_steps", 4, "--resume")
+    assert f"{task}, split '{DEFAULT_SPLIT[task]}', 3 examples" in result.output
+    assert (folder / "adapter_model.safetensors").read_bytes() != first
+    check_run_folder(folder, task, pico1, max_steps=4)
+
+    evaluated = folder / "evaluation" / DEFAULT_SPLIT[task]
+    before = hashes(folder, leave_out="evaluation")
+    (evaluated / "metrics.json").unlink()
+    result = evaluate(task, folder, data)
+    assert str(evaluated) in result.output
+    check_metrics(read_json(evaluated / "metrics.json"), task, num_examples=3)
+    check_predictions(read_lines(evaluated / "predictions.jsonl"), task, num_examples=3)
+    assert hashes(folder, leave_out="evaluation") == before
+
+
+def test_the_commands_run_as_files_from_another_folder(pico1: Path, tmp_path: Path) -> None:
+    write_vqav2(tmp_path / "data")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def python(*arguments: object) -> str:
+        result = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    settings = ("--data_root", "data", "--max_steps", 1)
+    script_path = REPOSITORY / "finetuning" / "vqav2.py"
+    output = python(script_path, "--model_path", pico1, *settings)
+    assert "Adapter, scores and model card are in runs/vqav2" in output
+    (tmp_path / "runs/vqav2/evaluation/val/metrics.json").unlink()
+    output = python(
+        REPOSITORY / "eval.py", "--task", "vqav2", "--model_path", "runs/vqav2",
+        "--data_root", "data",
+    )  # fmt: skip
+    assert "vqa_accuracy" in output
+    check_metrics(read_json(tmp_path / "runs/vqav2/evaluation/val/metrics.json"), "vqav2", 3)
+
+
+@pytest.fixture(scope="module")
+def trained(pico1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with official VQAv2 files in `data` and the run of two steps on them in `run`."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_vqav2(folder / "data")
+    train("vqav2", pico1, folder / "data", folder / "run", "--max_steps", 2, "--seed", 5)
+    return folder
+
+
+def test_the_config_of_a_run_repeats_it_with_the_same_adapter_bytes(
+    trained: Path, tmp_path: Path
+) -> None:
+    run("vqav2", "--config", trained / "run/run.json", "--output_dir", tmp_path / "again")
+    again = tmp_path / "again"
+    name = "adapter_model.safetensors"
+    assert (again / name).read_bytes() == (trained / "run" / name).read_bytes()
+    assert read_json(again / "run.json") == read_json(trained / "run/run.json")
+
+
+def test_an_option_beside_the_config_wins(trained: Path, tmp_path: Path) -> None:
+    output = ("--output_dir", tmp_path / "other")
+    run("vqav2", "--config", trained / "run/run.json", "--seed", 6, *output)
+    settings = read_json(tmp_path / "other/run.json")["settings"]
+    assert settings == {**read_json(trained / "run/run.json")["settings"], "seed": 6}
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "other" / name).read_bytes() != (trained / "run" / name).read_bytes()
+
+
+def test_a_run_is_replaced_only_when_told_so(trained: Path, pico1: Path, tmp_path: Path) -> None:
+    data = trained / "data"
+    train("vqav2", pico1, data, tmp_path / "run", "--max_steps", 3)
+    train("vqav2", pico1, data, tmp_path / "run", "--max_steps", 1, "--overwrite")
+    kept = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert kept == ["checkpoint-1"]
+    assert read_json(tmp_path / "run/trainer_state.json")["global_step"] == 1
+
+
+def test_a_hidden_split_is_predicted_and_not_scored(trained: Path, tmp_path: Path) -> None:
+    result = evaluate(
+        "vqav2", trained / "run", trained / "data", "--split", "test", "--output_dir", tmp_path
+    )
+    assert "withheld" in result.output
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics["value"] is None and metrics["metrics"] == {"vqa_accuracy": None}
+    assert (metrics["split"], metrics["num_examples"]) == ("test", 2)
+    rows = read_lines(tmp_path / "predictions.jsonl")
+    assert [(row["id"], row["references"], row["score"]) for row in rows] == [
+        (900000, [], None),
+        (901000, [], None),
+    ]
+
+
+def test_where_the_default_split_is_absent_the_next_one_is_taken_and_said(
+    pico1: Path, tmp_path: Path
+) -> None:
+    data = write_gqa(tmp_path / "data", "root", num_test=0)
+    (data / "testdev_balanced_questions.json").unlink()
+    result = evaluate("gqa", pico1, data, "--output_dir", tmp_path / "out")
+    assert "The default split 'testdev' is not there, so 'val' is taken." in result.stderr
+    assert read_json(tmp_path / "out/metrics.json")["split"] == "val"
+
+
+def test_a_capped_evaluation_takes_a_seeded_subset(trained: Path, tmp_path: Path) -> None:
+    ids = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 2)):
+        options = ("--max_eval_samples", 2, "--seed", seed, "--output_dir", tmp_path / name)
+        evaluate("vqav2", trained / "run", trained / "data", *options)
+        assert read_json(tmp_path / name / "metrics.json")["num_examples"] == 2
+        ids.append([row["id"] for row in read_lines(tmp_path / name / "predictions.jsonl")])
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_capped_training_takes_a_seeded_subset_and_scores_on_one(
+    trained: Path, pico1: Path, tmp_path: Path
+) -> None:
+    capped = ("--max_train_samples", 2, "--max_eval_samples", 1, "--max_steps", 1)
+    train("vqav2", pico1, trained / "data", tmp_path, *capped)
+    recorded = read_json(tmp_path / "run.json")
+    assert recorded["train_data"]["num_examples"] == 2
+    assert recorded["eval_data"]["num_examples"] == 1
+    assert read_json(tmp_path / "evaluation/val/metrics.json")["num_examples"] == 1
+
+
+def test_training_without_an_evaluation_split_ends_unscored_and_says_so(
+    pico1: Path, tmp_path: Path
+) -> None:
+    data = write_docvqa(tmp_path / "data", num_val=0, num_test=0)
+    result = train("docvqa", pico1, data, tmp_path / "run", "--max_steps", 1)
+    assert "will not be scored" in result.stderr
+    assert (tmp_path / "run/adapter_model.safetensors").is_file()
+    assert not (tmp_path / "run/evaluation").exists()
+
+
+def test_an_adapter_of_one_task_is_scored_on_another_beside_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = hashes(trained / "run")
+    evaluate("docvqa", trained / "run", write_docvqa(tmp_path / "data"))
+    assert hashes(trained / "run") == before
+    rows = read_lines(tmp_path / "runs/evaluation/docvqa/val/predictions.jsonl")
+    assert rows[0]["prompt"] == "What color is the page?"
+
+
+def test_the_prompt_of_a_run_is_that_of_its_evaluation(
+    trained: Path, pico1: Path, tmp_path: Path
+) -> None:
+    template = ("--prompt_template", "question: {question}")
+    train("vqav2", pico1, trained / "data", tmp_path / "run", "--max_steps", 1, *template)
+    evaluate("vqav2", tmp_path / "run", trained / "data")
+    (row, *_) = read_lines(tmp_path / "run/evaluation/val/predictions.jsonl")
+    assert row["prompt"] == "question: what color is the picture?"
+
+
+@pytest.mark.slow
+def test_captions_are_scored_by_the_official_java_programs(pico1: Path, tmp_path: Path) -> None:
+    data = write_coco(tmp_path / "data")
+    evaluate("coco_captioning", pico1, data, "--output_dir", tmp_path / "out")
+    metrics = read_json(tmp_path / "out/metrics.json")
+    check_metrics(metrics, "coco_captioning", num_examples=3)
+    assert isinstance(metrics["metrics"]["METEOR"], float)
+    assert "notes" not in metrics

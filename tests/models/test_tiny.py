@@ -1,0 +1,85 @@
+"""The embedded model: small, real, learned by the committed script, ignorant of the tasks."""
+
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+
+from models.loading import TINY, load_family, load_model, resolve
+from models.tiny import skills
+from models.tiny.pretrain import Encoder, accuracy, build_model, build_processor, train
+from tasks.base import Source
+from tasks.registry import get_task
+from tasks.sample import sample_root
+
+
+def test_it_is_small_enough_to_commit() -> None:
+    assert sum(path.stat().st_size for path in TINY.iterdir() if path.is_file()) < 8_000_000
+
+
+def test_it_is_a_real_paligemma_with_the_real_processor() -> None:
+    loaded = load_model(resolve("tiny"), quantization="none", device="cpu")
+    assert type(loaded.model) is PaliGemmaForConditionalGeneration
+    assert type(loaded.family.processor) is PaliGemmaProcessor
+    assert loaded.model.config.text_config.model_type == "gemma"
+    assert loaded.model.config.vision_config.model_type == "siglip_vision_model"
+
+
+@pytest.mark.parametrize(("skill", "chance"), [(skills.grid, 0.0), (skills.row, 0.0)])
+def test_it_has_learned_to_see(skill: skills.Skill, chance: float) -> None:
+    loaded = load_model(resolve("tiny"), quantization="none", device="cpu")
+    score = accuracy(loaded.model, Encoder(loaded.family.processor), skill, 40)
+    assert score > chance + 0.6  # whole grids and whole rows, to the letter
+
+
+def test_the_encoder_of_the_script_lays_out_what_the_family_does() -> None:
+    family = load_family(resolve("tiny"))
+    rng = Random(3)
+    examples = [skill(rng) for skill in dict.fromkeys(skills.ALL)]
+    ours = Encoder(family.processor).batch(list(examples))
+    messages = [[("user", prompt), ("assistant", target)] for _, prompt, target in examples]
+    theirs = family.collate(
+        [family.encode(image, m) for (image, _, _), m in zip(examples, messages, strict=True)]
+    )
+    for name, tensor in theirs.items():
+        assert torch.allclose(ours[name].float(), tensor.float(), atol=1e-6), name
+
+
+@pytest.mark.parametrize("name", ["coco_captioning", "docvqa", "gqa", "vqav2"])
+def test_no_prompt_of_a_task_occurs_in_its_pre_training(name: str) -> None:
+    task = get_task(name)
+    dataset = task.load("train", Source(data_root=sample_root(name))).subset(300, 0)
+    template = task.prompt("paligemma")
+    asked = {template.format(question=example.turns[-1].text) for example in dataset}
+    rng = Random(0)
+    seen = {skill(rng)[1] for skill in skills.ALL for _ in range(200)}
+    assert not asked & seen
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    processor = build_processor()
+
+    def weights() -> torch.Tensor:
+        torch.manual_seed(0)
+        model = build_model(processor)
+        train(model, Encoder(processor), 2, 0, 0, lambda step, loss: None)
+        return torch.cat([parameter.flatten() for parameter in model.parameters()])
+
+    assert torch.equal(weights(), weights())
+
+
+@pytest.mark.slow
+def test_the_script_learns_within_a_minute(tmp_path: Path) -> None:
+    script = TINY / "pretrain.py"
+    command = [sys.executable, str(script), "--output_dir", str(tmp_path), "--num_steps", "400"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    losses = [float(line.split()[3]) for line in result.stdout.splitlines() if "loss" in line]
+    assert len(losses) == 4
+    assert losses[-1] < 0.5 * losses[0]
+    loaded = load_model(resolve(str(tmp_path)), quantization="none", device="cpu")
+    # one of four numbers: most of the way from chance, .25, is a matter of minutes
+    assert accuracy(loaded.model, Encoder(loaded.family.processor), skills.count, 100) > 0.3

@@ -1,0 +1,218 @@
+"""The house rules that a reader cannot see in one file: imports, names, and what `--help` costs."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from finetuning.cli import palitune
+from finetuning.options import Option
+from tasks.registry import task_names
+from tests.conftest import REPOSITORY
+
+LAYERS = ("finetuning", "models", "synthetic", "tasks")
+HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "wandb")
+# imported inside a command's body; pretrain.py is a script
+MAY_BE_HEAVY = {
+    "finetuning/collation.py",
+    "finetuning/loss.py",
+    "finetuning/prediction.py",
+    "finetuning/progress.py",
+    "finetuning/trainer.py",
+    "models/tiny/pretrain.py",
+}
+SCRIPTS = ("coco_captioning", "digits", "docvqa", "gqa", "vqav2")
+TRAINING_OPTIONS = """
+    model_path data_root output_dir use_wandb max_train_samples max_eval_samples num_epochs
+    prompt_template answer_sampling max_length truncate quantization dtype loss_reduction
+    eval_steps wandb_project report_to config batch_size learning_rate gradient_accumulation_steps
+    lora_rank lora_alpha lora_dropout warmup_ratio weight_decay optim save_steps logging_steps
+    num_workers seed device resume overwrite hub_repo hub_config hub_split hub_columns revision
+""".split()
+EVALUATION_OPTIONS = """
+    task model_path base_model revision data_root split max_eval_samples batch_size num_beams
+    max_new_tokens output_dir
+""".split()
+
+
+def source_files(*places: str) -> Iterator[Path]:
+    for place in places:
+        yield from sorted((REPOSITORY / place).rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def imported(nodes: Iterator[ast.AST]) -> set[str]:
+    """Top names of what these nodes import; a relative import would show as an empty one."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0] if not node.level else "")
+    return names
+
+
+def imports_anywhere(path: Path) -> set[str]:
+    return imported(ast.walk(ast.parse(path.read_text())))
+
+
+def imports_at_module_level(path: Path) -> set[str]:
+    """What importing the file imports: function bodies and `if TYPE_CHECKING` left out."""
+
+    def walk(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+        for node in nodes:
+            is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_for_types:
+                continue
+            yield node
+            yield from walk(ast.iter_child_nodes(node))
+
+    return imported(walk(ast.parse(path.read_text()).body))
+
+
+@pytest.mark.parametrize(
+    ("place", "forbidden"),
+    [
+        ("tasks", {"models", "finetuning", "torch", "transformers", "peft"}),
+        ("tasks/metrics", {"models", "finetuning", "synthetic"}),
+        ("models", {"finetuning"}),
+        ("synthetic", {"models", "finetuning", "tasks"}),
+    ],
+)
+def test_a_layer_imports_nothing_from_above_or_beside(place: str, forbidden: set[str]) -> None:
+    found = {relative(path): imports_anywhere(path) & forbidden for path in source_files(place)}
+    assert len(found) > 1
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_models_know_no_task_but_for_the_script_that_makes_the_tiny_one() -> None:
+    paths = [path for path in source_files("models") if path.parent.name != "tiny"]
+    assert not [relative(path) for path in paths if "tasks" in imports_anywhere(path)]
+
+
+def test_metrics_import_nothing_of_ours_but_each_other() -> None:
+    for path in source_files("tasks/metrics"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tasks"):
+                assert str(node.module).startswith("tasks.metrics"), relative(path)
+
+
+def test_heavy_libraries_are_imported_at_module_level_only_where_that_is_agreed() -> None:
+    found = {
+        relative(path)
+        for path in [*source_files(*LAYERS), *REPOSITORY.glob("*.py")]
+        if imports_at_module_level(path) & set(HEAVY)
+    }
+    assert found == MAY_BE_HEAVY
+
+
+def test_imports_are_absolute() -> None:
+    assert not [relative(p) for p in source_files(*LAYERS, "tests") if "" in imports_anywhere(p)]
+
+
+def test_no_script_hides_a_module_of_python_or_of_an_installed_package() -> None:
+    ours = {*LAYERS, "tests"}
+    taken = (set(sys.stdlib_module_names) | set(packages_distributions())) - ours
+    paths = [*(REPOSITORY / "finetuning").glob("*.py"), *REPOSITORY.glob("*.py")]
+    assert len(paths) > 10
+    assert not [relative(path) for path in paths if path.stem in taken]
+
+
+def test_a_script_is_short() -> None:
+    for name in SCRIPTS:
+        assert len((REPOSITORY / f"finetuning/{name}.py").read_text().splitlines()) <= 15
+
+
+@pytest.mark.parametrize("script", ["eval.py", *(f"finetuning/{name}.py" for name in SCRIPTS)])
+def test_help_is_answered_from_another_folder_without_anything_heavy(
+    script: str, tmp_path: Path
+) -> None:
+    code = (
+        "import json, runpy, sys\n"
+        "sys.argv = ['script', '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({str(REPOSITORY / script)!r}, run_name='__main__')\n"
+        "finally:\n"
+        f"    print(json.dumps([name for name in {HEAVY} if name in sys.modules]))\n"
+    )
+    # as Python itself starts a script: its folder is on the path, the current one is not
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    help_text, _, loaded = result.stdout.rstrip().rpartition("\n")
+    assert json.loads(loaded) == []
+    expected = EVALUATION_OPTIONS if script == "eval.py" else TRAINING_OPTIONS
+    assert not [name for name in expected if f"--{name}" not in help_text]
+
+
+def test_the_installed_command_has_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("palitune")), "--help"]
+    result = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPROFILEIMPORTTIME": "1"},  # lists every import on standard error
+    )
+    assert result.returncode == 0
+    listed = {line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")}
+    assert {"train", "eval", "preview", "tasks", "demo"} <= listed
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "click" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_help_stands_under_headings() -> None:
+    text = CliRunner().invoke(palitune, ["train", "vqav2", "--help"]).output
+    headings = ["General:", "Model:", "Data:", "Optimisation:", "Progress:"]
+    assert [line for line in text.splitlines() if line in headings] == headings
+
+
+def test_every_task_is_a_member_of_the_train_group() -> None:
+    group = palitune.commands["train"]
+    assert isinstance(group, click.Group)
+    assert set(group.commands) == set(task_names())
+
+
+def test_every_option_has_a_help_text() -> None:
+    def commands(group: click.Group) -> Iterator[click.Command]:
+        for command in group.commands.values():
+            yield from commands(command) if isinstance(command, click.Group) else (command,)
+
+    options = [
+        option
+        for command in commands(palitune)
+        for option in command.params
+        if isinstance(option, Option)
+    ]
+    assert len(options) > 100
+    assert not [option.name for option in options if not option.help]
+
+
+@pytest.mark.parametrize("name", ["max_train_samples", "no_gradient_checkpointing", "data_root"])
+def test_hyphens_are_as_good_as_underscores(name: str, tmp_path: Path) -> None:
+    arguments = {"max_train_samples": ["0"], "data_root": [str(tmp_path / "no")]}.get(name, [])
+    outputs = [
+        CliRunner().invoke(palitune, ["train", "vqav2", f"--{spelt}", *arguments, "--seed", "-1"])
+        for spelt in (name, name.replace("_", "-"))
+    ]
+    assert outputs[0].exit_code == outputs[1].exit_code == 2
+    assert "seed" in outputs[0].output or name in outputs[0].output
+    assert outputs[0].output == outputs[1].output
+
+
+def test_tasks_are_listed_with_metric_and_splits() -> None:
+    lines = CliRunner().invoke(palitune, ["tasks"]).output.splitlines()
+    assert [line.split()[0] for line in lines] == list(task_names())
+    assert "anls" in lines[1] and "train, val, test" in lines[1]

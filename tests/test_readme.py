@@ -1,0 +1,47 @@
+"""What the README shows is what is there."""
+
+import re
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from finetuning import vqav2
+from finetuning.cli import palitune
+from tasks.registry import get_task, task_names
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_chapter_on_a_task_of_your_own_is_the_code_that_runs() -> None:
+    (shown,) = re.findall(r"```python\n(class Digits.*?)\n```", README, re.DOTALL)
+    assert (ROOT / "tasks" / "digits.py").read_text(encoding="utf-8").endswith(shown + "\n")
+    assert len(shown.splitlines()) <= 45
+
+
+def test_each_task_has_its_row_with_every_split() -> None:
+    for name in task_names():
+        (row,) = [
+            line for line in README.splitlines() if line.startswith(f"| `{name}`") and ".py" in line
+        ]
+        for split in get_task(name).splits:
+            assert f"`{split}`" in row, (name, split)
+
+
+def test_each_option_that_it_names_exists() -> None:
+    commands = [vqav2.main, *palitune.commands.values()]
+    known = {option for command in commands for p in command.params for option in p.opts}
+    named = set(re.findall(r"--[a-z]+(?:_[a-z]+)+", README)) - {"--nproc_per_node"}
+    assert len(named) > 10
+    assert named <= known
+
+
+def test_each_file_that_it_names_exists() -> None:
+    names = re.findall(r"[`(]((?:finetuning|tasks|models|synthetic|benchmarks)/[\w/.]*)", README)
+    assert names
+    assert not [name for name in names if not (ROOT / name).exists()]
+
+
+def test_tasks_are_listed_by_the_command() -> None:
+    output = CliRunner().invoke(palitune, ["tasks"]).output
+    assert [line.split()[0] for line in output.splitlines()] == list(task_names())
