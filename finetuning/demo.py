@@ -59,21 +59,25 @@ def demo_command() -> click.Command:
 
 def _demo(output_dir: Path, max_steps: int | None) -> None:
     recipe = replace(RECIPE, max_steps=max_steps)
-    rows = []
+    rows, notes = [], []
     for name in task_names():
         click.echo(f"\n== {name}")
-        rows.append(run_task(get_task(name), recipe, output_dir / name))
-        click.echo(table(rows[-1:]))
+        row, task_notes = run_task(get_task(name), recipe, output_dir / name)
+        rows.append(row)
+        notes += [f"{name}: {note}" for note in task_notes]
+        click.echo(table([row]))
     write_text(output_dir / "summary.json", json.dumps({"tasks": rows}, indent=2) + "\n")
-    click.echo("\n" + table(rows))
+    click.echo("\n" + "\n".join([table(rows), *notes]))
     click.echo(f"\nAdapters, predictions and model cards are in {output_dir}")
 
 
-def run_task(task: Task, recipe: Recipe, output_dir: Path) -> dict[str, Any]:
+def run_task(
+    task: Task, recipe: Recipe, output_dir: Path
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Score the base, fine-tune it, score it again, and again on other examples' pictures.
 
     Returns:
-        A row of summary.json.
+        A row of summary.json, and what must be said beside it (that a score is approximate).
     """
     from finetuning.finetune import Job, finetune, load_data
 
@@ -91,9 +95,9 @@ def run_task(task: Task, recipe: Recipe, output_dir: Path) -> dict[str, Any]:
     start = time.perf_counter()
     report = finetune(job)
     train_seconds = time.perf_counter() - start
-    assert report is not None
+    assert report is not None and report.scores is not None
     tuned = _predictor(task, recipe, str(output_dir))
-    return {
+    row = {
         "task": task.name,
         "metric": task.metric,
         "base": evaluate(task, _predictor(task, recipe, "tiny"), eval_data).value,
@@ -103,6 +107,7 @@ def run_task(task: Task, recipe: Recipe, output_dir: Path) -> dict[str, Any]:
         "num_eval": len(eval_data),
         "train_seconds": round(train_seconds, 1),
     }
+    return row, report.scores.notes
 
 
 def shuffle_images(examples: Sequence[Example]) -> list[Example]:

@@ -73,6 +73,9 @@ def finetune(job: Job) -> Report | None:
             f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
         )
     train_data, eval_data = load_data(job)
+    run = describe(job, checkpoint, train_data, eval_data)
+    if job.resume:
+        check_same_run(job.output_dir, run)
     check_device(job.device)
     family = load_family(checkpoint)
     prompter = make_prompter(
@@ -81,9 +84,6 @@ def finetune(job: Job) -> Report | None:
     check_texts(train_data, prompter, with_answers=True)
     if eval_data is not None:
         check_texts(eval_data, prompter, with_answers=False)
-    run = describe(job, checkpoint, train_data, eval_data)
-    if job.resume:
-        check_same_run(job.output_dir, run)
 
     loaded = load_model(
         checkpoint,
@@ -187,6 +187,7 @@ def _train(
     eval_data: Dataset | None,
 ) -> Report | None:
     from finetuning.collation import EncodedExamples
+    from finetuning.progress import Progress
     from finetuning.scoring import make_predictor, score_model
     from finetuning.trainer import make_trainer
 
@@ -218,7 +219,10 @@ def _train(
             run_folder.clear(job.output_dir)
         run_folder.write_run(job.output_dir, run)
     last = run_folder.last_checkpoint(job.output_dir) if job.resume else None
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    finally:
+        trainer.pop_callback(Progress).close()
     if not is_first:
         return None
     trainer.model.save_pretrained(job.output_dir)

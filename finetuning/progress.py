@@ -35,5 +35,9 @@ class Progress(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands; what is printed next begins a new line."""
         if self.bar is not None:
             self.bar.close()

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ _CHECKPOINT_FILES = (
     "adapter_model.safetensors",
     "optimizer.pt",
     "scheduler.pt",
-    "rng_state.pth",
+    "rng_state*.pth",  # one per process
     "trainer_state.json",
 )
 
@@ -64,8 +65,8 @@ def last_checkpoint(folder: Path) -> Path:
     ]
     if not found:
         raise ValueError(
-            f"Nothing to resume: {folder / CHECKPOINTS} holds no complete checkpoint; leave "
-            "--resume out to start."
+            f"Nothing to resume: {folder / CHECKPOINTS} holds no complete checkpoint; "
+            "start anew by --overwrite."
         )
     return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
@@ -158,13 +159,20 @@ def _figure(value: float | None) -> str:
 
 
 def _is_complete(checkpoint: Path) -> bool:
+    found = [list(checkpoint.glob(pattern)) for pattern in _CHECKPOINT_FILES]
+    return all(paths and all(map(_is_whole, paths)) for paths in found)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file was written to its end, as far as that is known without reading all of it."""
     from safetensors import SafetensorError, safe_open
 
-    files = [checkpoint / name for name in _CHECKPOINT_FILES]
-    if not all(path.is_file() and path.stat().st_size for path in files):
-        return False
     try:
-        with safe_open(files[0], framework="numpy") as tensors:
-            return bool(tensors.keys())
-    except SafetensorError:
+        if path.suffix == ".json":
+            return isinstance(json.loads(path.read_bytes()), dict)
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as tensors:
+                return bool(tensors.keys())
+    except (ValueError, SafetensorError):
         return False
+    return zipfile.is_zipfile(path)  # torch writes zip files, whose index stands last

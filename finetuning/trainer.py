@@ -206,6 +206,7 @@ def _arguments(
         activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_num_workers=recipe.num_workers,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # each LoRA matrix takes part in each step
         eval_strategy="steps" if metric and recipe.eval_steps else "no",
         eval_steps=recipe.eval_steps,
         save_strategy=every,

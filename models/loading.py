@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,11 +70,16 @@ def resolve(
             )
         return _resolve_base(model_path, revision)
     adapter_config = _read_json(folder / "adapter_config.json")
-    trained_on = adapter_config.get("base_model_name_or_path")
+    trained_on = str(adapter_config.get("base_model_name_or_path") or "")
     if base_model is None and not trained_on:
         raise ValueError(f"Adapter {folder} does not name its base model; pass --base_model.")
-    base = _resolve_base(base_model or str(trained_on), revision or adapter_config.get("revision"))
-    _check_same_base(folder, str(trained_on), base)
+    if base_model is None and os.path.isabs(trained_on) and not os.path.isdir(trained_on):
+        raise ValueError(
+            f"Adapter {folder} was trained on {trained_on}, which is no longer there; pass "
+            "--base_model with the folder of that model."
+        )
+    base = _resolve_base(base_model or trained_on, revision or adapter_config.get("revision"))
+    _check_same_base(folder, trained_on, base)
     return Checkpoint(
         base=base.base,
         revision=base.revision,
@@ -117,13 +124,14 @@ def load_model(
     torch_dtype = choose_dtype(dtype, torch_device)
     family = family or load_family(checkpoint)
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
-    model = AutoModelForImageTextToText.from_pretrained(
-        checkpoint.base,
-        revision=checkpoint.revision,
-        dtype=torch_dtype,
-        quantization_config=config,
-        device_map={"": torch_device},
-    )
+    with _whole_weights(checkpoint.base):
+        model = AutoModelForImageTextToText.from_pretrained(
+            checkpoint.base,
+            revision=checkpoint.revision,
+            dtype=torch_dtype,
+            quantization_config=config,
+            device_map={"": torch_device},
+        )
     quantized = prepare_quantized(model, family.unquantized_modules) if config else {}
     if checkpoint.adapter is not None:
         model = _with_adapter(model, checkpoint)
@@ -263,7 +271,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{path} is not valid JSON ({error}); is the download complete?"
+            f"{path} is not valid JSON ({error}); copy or download it again."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__} where an object is expected.")
@@ -293,13 +301,26 @@ def _check_same_base(adapter: Path, trained_on: str, base: Checkpoint) -> None:
         )
 
 
+@contextmanager
+def _whole_weights(place: object) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of {place} cannot be read ({error}); copy or download them again."
+        ) from error
+
+
 def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
     from peft import PeftModel
 
-    try:
-        return PeftModel.from_pretrained(model, str(checkpoint.adapter))
-    except (RuntimeError, ValueError) as error:  # sizes differ, or target modules are absent
-        raise ValueError(
-            f"Adapter {checkpoint.adapter} does not fit base model {checkpoint.base}: it was "
-            "trained on another one; pass that as --base_model."
-        ) from error
+    with _whole_weights(checkpoint.adapter):
+        try:
+            return PeftModel.from_pretrained(model, str(checkpoint.adapter))
+        except (RuntimeError, ValueError) as error:  # sizes differ, or target modules are absent
+            raise ValueError(
+                f"Adapter {checkpoint.adapter} does not fit base model {checkpoint.base}: it was "
+                "trained on another one; pass that as --base_model."
+            ) from error

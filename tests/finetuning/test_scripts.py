@@ -201,10 +201,14 @@ def test_a_script_trains_resumes_and_its_adapter_is_evaluated(
     data, folder = write_data(tmp_path / "data", task, layout), tmp_path / "run"
     train(task, pico1, data, folder, "--max_steps", 2)
     first = (folder / "adapter_model.safetensors").read_bytes()
+    first_logs = read_json(folder / "trainer_state.json")["log_history"][:2]
     result = train(task, pico1, data, folder, "--max_steps", 4, "--resume")
     assert f"{task}, split '{DEFAULT_SPLIT[task]}', 3 examples" in result.output
     assert (folder / "adapter_model.safetensors").read_bytes() != first
     check_run_folder(folder, task, pico1, max_steps=4)
+    # a fresh start would have had the learning rates of a schedule of four steps
+    assert read_json(folder / "trainer_state.json")["log_history"][:2] == first_logs
+    assert [log["step"] for log in first_logs] == [1, 2]
 
     evaluated = folder / "evaluation" / DEFAULT_SPLIT[task]
     before = hashes(folder, leave_out="evaluation")

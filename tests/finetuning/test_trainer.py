@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import bitsandbytes as bnb
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -23,6 +26,8 @@ from finetuning.trainer import AnswerTrainer, add_lora, check_gradients, make_tr
 from models.loading import LoadedModel, load_model, resolve
 from tasks.base import Source
 from tasks.registry import get_task
+from tests.conftest import REPOSITORY
+from tests.official_files import write_coco
 
 DIGITS = get_task("digits")
 RECIPE = Recipe(batch_size=4, learning_rate=1e-2, lora_rank=4, lora_dropout=0.1, seed=3)
@@ -322,3 +327,25 @@ def test_wandb_and_tensorboard_get_the_curve(pico1: Path, tmp_path: Path) -> Non
     (record,) = (tmp_path / "wandb" / "wandb").glob("offline-run-*/*.wandb")
     content = record.read_bytes()
     assert b"train/loss" in content and b"palitune" in content
+
+
+@pytest.mark.slow
+def test_two_processes_step_as_one_with_the_double_batch(pico1: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_coco(data, num_train=8)  # captions of differing lengths, so that the weights matter
+    script = REPOSITORY / "finetuning" / "coco_captioning.py"
+    options = ["--model_path", str(pico1), "--data_root", str(data), "--max_steps", "1"]
+    options += ["--lora_dropout", "0", "--device", "cpu", "--max_eval_samples", "1"]
+    options += ["--loss_reduction", "token", "--learning_rate", "1e-2", "--warmup_ratio", "0"]
+    single = [sys.executable, str(script), "--batch_size", "8", "--output_dir", str(tmp_path / "1")]
+    torchrun = str(Path(sys.executable).with_name("torchrun"))
+    double = [torchrun, "--nproc_per_node", "2", str(script), "--batch_size", "4"]
+    double += ["--output_dir", str(tmp_path / "2")]
+    for command in (single, double):
+        subprocess.run([*command, *options], check=True, capture_output=True, cwd=tmp_path)
+    one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in "12")
+    moments = [json.loads((tmp_path / n / "trainer_state.json").read_text()) for n in "12"]
+    assert [state["global_step"] for state in moments] == [1, 1]
+    assert all(weight.abs().max() > 0 for weight in one.values())  # B starts at zero
+    for name, weight in one.items():  # Adam's first step is the sign of the gradient, mostly
+        assert torch.allclose(two[name], weight, atol=1e-4), name
