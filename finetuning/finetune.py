@@ -77,6 +77,7 @@ def finetune(job: Job) -> Report | None:
     if job.resume:
         check_same_run(job.output_dir, run)
     check_device(job.device)
+    check_optim(recipe.optim)
     family = load_family(checkpoint)
     prompter = make_prompter(
         job.task, family, recipe.prompt_template, recipe.max_length, recipe.truncate
@@ -124,6 +125,15 @@ def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
     eval_data = eval_data.subset(recipe.max_eval_samples, recipe.seed)
     check_dataset(eval_data)
     return train_data, eval_data
+
+
+def check_optim(optim: str) -> None:
+    """Raise ValueError, with the names that there are, where transformers has no such optimiser."""
+    from transformers.training_args import OptimizerNames
+
+    names = [kind.value for kind in OptimizerNames]
+    if optim not in names:
+        raise ValueError(f"optim must be one of {', '.join(names)}, got {optim}.")
 
 
 def describe(

@@ -195,6 +195,13 @@ def cell(rng: Random) -> tuple[Image.Image, str, str]:
     return render_scene(scene, rng), f"cell {wanted}", str(scene.get(wanted, "none"))
 
 
+def kind(rng: Random) -> tuple[Image.Image, str, str]:
+    """The kind of shape in one cell, without its colour."""
+    scene = random_scene(rng)
+    wanted = rng.choice(tuple(scene))
+    return render_scene(scene, rng), f"kind {wanted}", scene[wanted].kind
+
+
 def check(rng: Random) -> tuple[Image.Image, str, str]:
     """Whether one cell holds a colour or a kind."""
     scene = random_scene(rng)
@@ -283,6 +290,7 @@ DENSE: tuple[Skill, ...] = (*[grid] * 4, *[grid_of_characters] * 5, cell, charac
 ALL: tuple[Skill, ...] = (
     *(grid, listing, count, same, character, rows, grid_of_characters, grid_of_characters),
     *[cell] * 2,
+    *[kind] * 4,
     *[check] * 2,
     *[row] * 2,
     *[field] * 3,

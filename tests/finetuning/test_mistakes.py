@@ -401,6 +401,12 @@ def test_an_absent_gpu_is_said_with_what_to_do(
 
 
 @pytest.mark.usefixtures("no_model")
+def test_an_unknown_optimiser_lists_those_accepted(fill: Callable[[str], str]) -> None:
+    message = mistake(fill, TRAIN, "--optim", "adam")
+    assert "adamw_torch" in message and message.endswith("got adam.")
+
+
+@pytest.mark.usefixtures("no_model")
 def test_an_unknown_device_lists_those_accepted(fill: Callable[[str], str]) -> None:
     assert "auto, cpu, cuda or cuda:N, got tpu" in mistake(fill, TRAIN, "--device", "tpu")
 

@@ -26,6 +26,7 @@ from tests.official_files import (
     write_docvqa,
     write_gqa,
     write_hub_copy,
+    write_json,
     write_vqav2,
 )
 
@@ -201,14 +202,15 @@ def test_a_script_trains_resumes_and_its_adapter_is_evaluated(
     data, folder = write_data(tmp_path / "data", task, layout), tmp_path / "run"
     train(task, pico1, data, folder, "--max_steps", 2)
     first = (folder / "adapter_model.safetensors").read_bytes()
-    first_logs = read_json(folder / "trainer_state.json")["log_history"][:2]
+    state_path = folder / "checkpoints/checkpoint-2/trainer_state.json"
+    state = read_json(state_path)
+    state["log_history"][0]["seen"] = 1.0  # what only one who goes on from there can know
+    write_json(state_path, state)
     result = train(task, pico1, data, folder, "--max_steps", 4, "--resume")
     assert f"{task}, split '{DEFAULT_SPLIT[task]}', 3 examples" in result.output
     assert (folder / "adapter_model.safetensors").read_bytes() != first
     check_run_folder(folder, task, pico1, max_steps=4)
-    # a fresh start would have had the learning rates of a schedule of four steps
-    assert read_json(folder / "trainer_state.json")["log_history"][:2] == first_logs
-    assert [log["step"] for log in first_logs] == [1, 2]
+    assert read_json(folder / "trainer_state.json")["log_history"][0]["seen"] == 1.0
 
     evaluated = folder / "evaluation" / DEFAULT_SPLIT[task]
     before = hashes(folder, leave_out="evaluation")
