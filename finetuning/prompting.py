@@ -125,16 +125,17 @@ def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> 
     Args:
         dataset: the examples; no image is opened.
         prompter: knows the budget.
-        with_answers: count the longest answer too, as training does.
+        with_answers: count each accepted answer too, as training may take any of them.
 
     Raises:
         ValueError: one is, and nothing says to truncate; or an answer alone is.
     """
     num_cut = 0
     for example in dataset:
-        answer = max(example.references, key=len, default="").strip() if with_answers else None
-        sent = next(text for role, text in prompter.messages(example, answer) if role == "user")
-        num_cut += sent != prompter.prompt(example)
+        answers = {answer.strip() for answer in example.references} if with_answers else {None}
+        sent = [prompter.messages(example, answer) for answer in sorted(answers, key=str)]
+        whole = prompter.prompt(example)
+        num_cut += any(("user", whole) not in messages for messages in sent)
     if num_cut:
         logger.warning(
             "%d of %d prompts are cut to the budget of %d text tokens.",

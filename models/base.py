@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Family(ABC):
     """One kind of model: its prompt layout, token arithmetic and module names.
 
     Args:
-        processor: the checkpoint's own processor.
+        location: folder or Hub id of the checkpoint, whose own tokenizer and processor are used.
+        revision: of the Hub repository.
     """
 
     name: ClassVar[str]
@@ -50,8 +52,33 @@ class Family(ABC):
     unquantized_modules: ClassVar[tuple[str, ...]]
     lora_groups: ClassVar[dict[str, str]]  # group -> regex of the modules that LoRA adapts
 
-    def __init__(self, processor: Any) -> None:
-        self.processor = processor
+    def __init__(self, location: str, revision: str | None = None) -> None:
+        self.location = location
+        self.revision = revision
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer alone: texts can be counted before the slow imports of the rest."""
+        from transformers import AutoTokenizer
+
+        return self._from_pretrained(AutoTokenizer)
+
+    @cached_property
+    def processor(self) -> Any:
+        """The whole processor."""
+        from transformers import AutoProcessor
+
+        return self._from_pretrained(AutoProcessor)
+
+    def _from_pretrained(self, kind: Any) -> Any:
+        try:
+            return kind.from_pretrained(self.location, revision=self.revision)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{self.location} has no processor that can be read; beside the weights it needs "
+                "tokenizer.json, tokenizer_config.json and processor_config.json (or "
+                "preprocessor_config.json)."
+            ) from error
 
     @property
     def lora_target_modules(self) -> str:

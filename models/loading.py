@@ -94,13 +94,11 @@ def load_family(checkpoint: Checkpoint) -> Family:
 
     The processor beside an adapter is preferred: it is the one that the training used.
     """
-    from transformers import AutoProcessor
-
     family = family_of(checkpoint.model_type, checkpoint.base)
     adapter = checkpoint.adapter
     if adapter is not None and (adapter / "processor_config.json").is_file():
-        return family(AutoProcessor.from_pretrained(adapter))
-    return family(AutoProcessor.from_pretrained(checkpoint.base, revision=checkpoint.revision))
+        return family(str(adapter))
+    return family(checkpoint.base, checkpoint.revision)
 
 
 def load_model(

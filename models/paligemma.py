@@ -26,10 +26,10 @@ class PaliGemma(Family):
         "ffn": r"model\.language_model\.layers\.\d+\.mlp\.(gate|up|down)_proj",
     }
 
-    def __init__(self, processor: Any) -> None:
-        super().__init__(processor)
-        self.tokenizer = processor.tokenizer
-        self.num_image_tokens: int = processor.image_processor.image_seq_length
+    @property
+    def num_image_tokens(self) -> int:
+        """Tokens that stand for a picture; fixed by the checkpoint's picture size."""
+        return int(self.processor.image_processor.image_seq_length)
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
         r"""Token ids of `<bos> prompt \n` and of `answer <eos>` (empty without an answer)."""
