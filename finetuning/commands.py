@@ -1,4 +1,4 @@
-"""The commands: fine-tune, evaluate, preview, tasks, demo. Each is options -> one call."""
+"""The two commands of every task: fine-tune and evaluate. Each is options -> one call."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -81,7 +81,7 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
         from finetuning.finetune import Job
         from finetuning.finetune import finetune as run
 
-        if values["use_wandb"]:
+        if values.pop("use_wandb"):
             values["report_to"] = "wandb"
         task = get_task(task_name)
         fixed = {name: values.pop(name) for name in ("output_dir", "resume", "overwrite")}
@@ -116,7 +116,7 @@ def evaluate_command() -> click.Command:
             ["--output_dir"],
             type=click.Path(path_type=Path),
             help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
-            "adapter's folder, else runs/evaluation/TASK/SPLIT].",
+            "adapter's folder, else runs/evaluation/MODEL/TASK/SPLIT].",
         ),
         _model_option(required=True),
         Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
@@ -208,7 +208,9 @@ def _evaluate(**values: Any) -> None:
     quantization = values["quantization"] or settings.get("quantization", "none")
     check_available(quantization)
     dataset = _eval_data(task, source, values)
-    output_dir = values["output_dir"] or _eval_folder(checkpoint.adapter, run, dataset)
+    output_dir = values["output_dir"] or _eval_folder(
+        values["model_path"], checkpoint.adapter, run, dataset
+    )
     run_folder.check_writable(output_dir)
     check_device(values["device"])
 
@@ -256,9 +258,12 @@ def _eval_data(task: Task, source: Source, values: Mapping[str, Any]) -> Dataset
     return dataset
 
 
-def _eval_folder(adapter: Path | None, run: Mapping[str, Any], dataset: Dataset) -> Path:
+def _eval_folder(
+    model_path: str, adapter: Path | None, run: Mapping[str, Any], dataset: Dataset
+) -> Path:
     """Beside the adapter where it is of this task, so that a run keeps what was measured of it."""
     task_name = dataset.task.name
     if adapter is not None and run.get("task", task_name) == task_name:
         return adapter / "evaluation" / dataset.split
-    return Path("runs") / "evaluation" / task_name / dataset.split
+    model = Path(model_path).name or "model"
+    return Path("runs") / "evaluation" / model / task_name / dataset.split

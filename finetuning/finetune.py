@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,17 @@ from models.loading import Checkpoint, check_device, load_family, load_model, re
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Source, Task, resolve_split
 from tasks.evaluation import Report, write_report
+from tasks.files import write_text
 from tasks.images import check_dataset
 
 logger = logging.getLogger(__name__)
+
+# settings that a resumed run may have otherwise: how long, how often, where to
+_MAY_CHANGE = {
+    *("num_epochs", "max_steps", "save_steps", "save_total_limit", "logging_steps", "num_workers"),
+    *("eval_split", "eval_steps", "eval_batch_size", "max_eval_samples"),
+    *("early_stopping_patience", "report_to", "wandb_project"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,11 @@ def finetune(job: Job) -> Report | None:
     run = describe(job, checkpoint, train_data, eval_data)
     if job.resume:
         check_same_run(job.output_dir, run)
+    if job.device.startswith("cuda:") and job.device != "cuda:0" and "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            f"Training takes the first visible GPU: in place of --device {job.device} set "
+            f"CUDA_VISIBLE_DEVICES={job.device[5:]}."
+        )
     check_device(job.device)
     check_optim(recipe.optim)
     family = load_family(checkpoint)
@@ -93,8 +107,6 @@ def finetune(job: Job) -> Report | None:
         device=job.device,
         family=family,
     )
-    if loaded.quantized:
-        logger.info("%s layers: %s", recipe.quantization, loaded.quantized)
     return _train(job, run, loaded, prompter, train_data, eval_data)
 
 
@@ -113,8 +125,10 @@ def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
         logger.warning(note)
     train_data = train_data.subset(recipe.max_train_samples, recipe.seed)
     check_dataset(train_data)
+    # these two name the training split's place; the other split has its own
+    source = replace(job.source, hub_split=None, hub_config=None)
     try:
-        eval_data, note = resolve_split(task, recipe.eval_split, job.source, task.eval_splits)
+        eval_data, note = resolve_split(task, recipe.eval_split, source, task.eval_splits)
     except MissingSplit:
         if recipe.eval_split or recipe.eval_steps:
             raise
@@ -146,6 +160,7 @@ def describe(
         "base_revision": checkpoint.revision,
         "base_fingerprint": checkpoint.fingerprint,
         "seed": job.recipe.seed,
+        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
         "train_data": _describe_data(train_data),
         "eval_data": None if eval_data is None else _describe_data(eval_data),
         "settings": {**job.settings, **asdict(job.recipe)},
@@ -161,14 +176,14 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     before = run_folder.read_run(folder)
     if not before:
         raise ValueError(f"{folder} has no run.json, so what to resume is not known; start anew.")
-    for key in ("task", "base_model", "base_fingerprint", "train_data"):
+    keys = ("task", "base_model", "base_fingerprint", "train_data", "num_processes")
+    for key in keys:
         if before.get(key) != run[key]:
             raise ValueError(
                 f"The run in {folder} had {key} {before.get(key)}, this one has {run[key]}: "
                 "resume with the same, or start anew in another folder."
             )
-    fixed = ("quantization", "lora_rank", "lora_alpha", "batch_size", "seed", "answer_sampling")
-    for key in (*fixed, "gradient_accumulation_steps"):
+    for key in (entry.name for entry in fields(Recipe) if entry.name not in _MAY_CHANGE):
         if before["settings"].get(key) != run["settings"][key]:
             raise ValueError(
                 f"The run in {folder} had --{key} {before['settings'].get(key)}, not "
@@ -244,5 +259,5 @@ def _train(
     trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))
     finish_tracker(recipe.report_to)
     card = run_folder.model_card(run, [report.metrics_json()] if report else [])
-    run_folder.write_text(job.output_dir / "README.md", card)
+    write_text(job.output_dir / "README.md", card)
     return report

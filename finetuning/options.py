@@ -155,8 +155,8 @@ def source_options() -> list[click.Parameter]:
             "`sample` for the embedded data [default: the task's Hub copy].",
         ),
         Option(["--hub_repo"], group=group, help="Read this Hub repository instead."),
-        Option(["--hub_config"], group=group, help="Its configuration."),
-        Option(["--hub_split"], group=group, help="Its split."),
+        Option(["--hub_config"], group=group, help="Its configuration (in training: to train on)."),
+        Option(["--hub_split"], group=group, help="Its split (in training: the one to train on)."),
         Option(["--hub_revision"], group=group, help="Its revision."),
         Option(
             ["--hub_columns"],
@@ -194,18 +194,27 @@ def make_source(task: Task, values: Mapping[str, Any]) -> Source:
     return source
 
 
+def sample_source(task: Task) -> Source:
+    """The embedded data of a task."""
+    values: dict[str, Any] = {str(option.name): None for option in source_options()}
+    return make_source(task, values | {"data_root": "sample", "hub_columns": ()})
+
+
 def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
     """Take the settings of a run.json as defaults; options given beside it win."""
     if path is None:
         return
     try:
-        settings = read_run_file(Path(path))["settings"]
+        run = read_run_file(Path(path))
     except OSError as error:
         raise click.UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if run.get("task") != ctx.command.name:
+        raise click.UsageError(f"{path} is of task {run.get('task')}, not {ctx.command.name}.")
     known = {parameter.name for parameter in ctx.command.params}
-    ctx.default_map = {name: value for name, value in settings.items() if name in known}
+    settings = run["settings"].items()
+    ctx.default_map = {name: value for name, value in settings if name in known}
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Predictor:
 
     def __call__(self, examples: Sequence[Example]) -> list[str]:
         """Raw generated text of each example."""
-        order = sorted(range(len(examples)), key=lambda i: (-self._length(examples[i]), i))
+        lengths = [len(self.prompter.prompt(example)) for example in examples]
+        order = sorted(range(len(examples)), key=lambda i: (-lengths[i], i))
         loader = DataLoader(
             _Encoding([examples[i] for i in order], self.prompter),
             batch_size=self.batch_size,
@@ -47,9 +48,6 @@ class Predictor:
         self.model.train(was_training)
         by_index = dict(zip(order, answers, strict=True))
         return [by_index[i] for i in range(len(examples))]
-
-    def _length(self, example: Example) -> int:
-        return self.prompter.num_tokens(self.prompter.messages(example))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import click
 
 from finetuning import options
 from finetuning.options import Command, Option
-from finetuning.run_folder import check_writable, write_text
+from finetuning.run_folder import check_writable
 from models.base import Encoded, Family
 from tasks.base import Dataset, Example, resolve_split
+from tasks.files import write_text
 from tasks.registry import get_task, task_names
 
 _PAGE = """<!doctype html>
@@ -48,6 +49,8 @@ def preview_command() -> click.Command:
         ),
         Option(["--seed"], default=0, show_default=True, help="Which to show."),
         Option(["--prompt_template"], help="Prompt with {question} in it."),
+        Option(["--max_length"], type=click.IntRange(min=8), help="Text budget in tokens."),
+        Option(["--truncate"], is_flag=True, help="Cut prompts over the budget."),
         Option(
             ["--output_dir"], type=click.Path(path_type=Path), default=Path("runs/preview"),
             show_default=True, help="Folder for preview.html.",
@@ -72,7 +75,9 @@ def _preview(**values: Any) -> None:
     dataset, _ = resolve_split(task, values["split"], source, task.train_splits)
     dataset = dataset.subset(values["num_examples"], values["seed"])
     family = load_family(checkpoint)
-    prompter = make_prompter(task, family, values["prompt_template"])
+    prompter = make_prompter(
+        task, family, values["prompt_template"], values["max_length"], values["truncate"]
+    )
     sections = []
     for example in dataset:
         answer = _answer(dataset, example, values["seed"])

@@ -58,6 +58,14 @@ class Prompter:
         """Token ids and pixels; opens the picture."""
         return self.family.encode(example.image.open(), self.messages(example, answer))
 
+    def surely_fits(self, example: Example) -> bool:
+        """Whether each accepted answer fits; tokenises the prompt at most, and only that once."""
+        longest = max((len(answer.encode()) for answer in example.references), default=0)
+        turns: list[Message] = [("user", self.prompt(example))]
+        if self.is_surely_short([*turns, ("assistant", "x" * longest)]):
+            return True
+        return self.num_tokens(turns) + longest + 16 <= self.max_length
+
     def num_tokens(self, turns: list[Message]) -> int:
         """Text tokens of a conversation."""
         prefix, answer = self.family.tokenize(turns)
@@ -101,9 +109,15 @@ def make_prompter(
     truncate: bool = False,
 ) -> Prompter:
     """The task's template and budget for a family, unless others are given."""
+    default = task.prompt(family.name)
+    if template is not None and "{question}" in default and "{question" not in template:
+        raise ValueError(
+            f"prompt_template '{template}' would leave out the question; write {{question}} where "
+            f"it belongs, as in {task.name}'s own '{default}'."
+        )
     return Prompter(
         family=family,
-        template=task.prompt(family.name) if template is None else template,
+        template=default if template is None else template,
         max_length=max_length or task.max_length,
         truncate=truncate,
     )
@@ -132,6 +146,8 @@ def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> 
     """
     num_cut = 0
     for example in dataset:
+        if with_answers and prompter.surely_fits(example):
+            continue
         answers = {answer.strip() for answer in example.references} if with_answers else {None}
         sent = [prompter.messages(example, answer) for answer in sorted(answers, key=str)]
         whole = prompter.prompt(example)

@@ -1,7 +1,6 @@
 """Recipe: every setting of a training, its default, its help and its check."""
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from models.loading import Dtype
@@ -121,8 +120,3 @@ def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:
         raise ValueError(f"{name} must be above {allowed['above']}, got {value}.")
     if "below" in allowed and not value < allowed["below"]:
         raise ValueError(f"{name} must be below {allowed['below']}, got {value}.")
-
-
-def default_output_dir(task_name: str) -> Path:
-    """Where a run goes that was given no folder."""
-    return Path("runs") / task_name

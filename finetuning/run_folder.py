@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tasks.files import write_text
+
 CHECKPOINTS = "checkpoints"
 RUN_FILE = "run.json"
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "pillow")
@@ -73,8 +75,8 @@ def last_checkpoint(folder: Path) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, once the new one is sure to start."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    shutil.rmtree(folder / "evaluation", ignore_errors=True)
+    for name in (CHECKPOINTS, "evaluation", "tensorboard", "wandb"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("adapter_model.safetensors", "adapter_config.json", "trainer_state.json"):
         (folder / name).unlink(missing_ok=True)
 
@@ -105,17 +107,6 @@ def read_run_file(path: Path) -> dict[str, Any]:
     if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
         raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
     return run
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file such that it is either the old one or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:

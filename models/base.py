@@ -31,11 +31,6 @@ class Encoded:
     num_image_tokens: int
     pixel_values: "torch.Tensor"
 
-    @property
-    def num_text_tokens(self) -> int:
-        """What counts against the text budget."""
-        return len(self.input_ids) - self.num_image_tokens
-
 
 class Family(ABC):
     """One kind of model: its prompt layout, token arithmetic and module names.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from models.quantization import (
     quantization_config,
 )
 from models.registry import family_of
+
+logger = logging.getLogger(__name__)
 
 TINY = Path(__file__).parent / "tiny"
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
@@ -131,6 +134,8 @@ def load_model(
             device_map={"": torch_device},
         )
     quantized = prepare_quantized(model, family.unquantized_modules) if config else {}
+    for part, count in quantized.items():
+        logger.info("%d layers of %s are held in %s", count, part, quantization)
     if checkpoint.adapter is not None:
         model = _with_adapter(model, checkpoint)
     return LoadedModel(
@@ -158,6 +163,10 @@ def choose_device(device: str) -> str:
         raise ValueError(
             f"--device {device} asks for an NVIDIA GPU, and PyTorch {torch.__version__} sees "
             f"{num_gpus}; pass --device cpu, or install a CUDA build of PyTorch and a driver."
+        )
+    if kind == "cuda" and "LOCAL_RANK" in os.environ and index != os.environ["LOCAL_RANK"]:
+        raise ValueError(
+            f"Under torchrun each process has its own GPU: pass --device cuda, not {device}."
         )
     if device != "cpu" and not (kind == "cuda" and index.isdigit()):
         raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {device}.")
@@ -192,7 +201,9 @@ def _folder(name: str) -> Path | None:
 def _resolve_base(name: str, revision: str | None) -> Checkpoint:
     folder = _folder(name)
     if folder is None:
-        config = _hub_config(name, revision)
+        config_path = _hub_config(name, revision)
+        config = _read_json(config_path)
+        revision = config_path.parent.name  # the commit, which the weights are then taken from too
     elif (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is an adapter; here a full model is needed: pass its base.")
     elif not (folder / "config.json").is_file():
@@ -212,13 +223,14 @@ def _resolve_base(name: str, revision: str | None) -> Checkpoint:
     )
 
 
-def _hub_config(name: str, revision: str | None) -> dict[str, Any]:
+def _hub_config(name: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
     where = f"{name}@{revision}" if revision else name
@@ -231,12 +243,12 @@ def _hub_config(name: str, revision: str | None) -> dict[str, Any]:
         ) from error
     except LocalEntryNotFoundError as error:
         raise _unreachable(where) from error
-    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         raise ValueError(
             f"No folder '{name}' here, and no readable model {where} on the Hugging Face Hub; "
             "check the spelling, or run `hf auth login` for a private one."
         ) from error
-    return _read_json(Path(path))
+    return Path(path)
 
 
 def _check_reachable(where: str) -> None:

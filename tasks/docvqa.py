@@ -25,7 +25,11 @@ from tasks.base import (
 from tasks.files import decode, find_files, image_finder, local_root
 from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
 
-_HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_HUB = {  # the copy that is scored on has no training split
+    "train": HubCopy("HuggingFaceM4/DocumentVQA", "train"),
+    "val": HubCopy("lmms-lab/DocVQA", "validation", "DocVQA"),
+    "test": HubCopy("lmms-lab/DocVQA", "test", "DocVQA"),
+}
 _COLUMNS = {"questionId": ("questionId", "question_id")}
 
 
@@ -75,8 +79,7 @@ class DocVqa(Task):
         wanted = f"docvqa split '{split}'"
         if not is_hub_copy(source):
             return Dataset(self, split, _official_rows(local_root(source), split, wanted))
-        copy = HubCopy("lmms-lab/DocVQA", _HUB_SPLITS[split], "DocVQA")
-        table = open_hub_copy(source, copy, wanted, _COLUMNS)
+        table = open_hub_copy(source, _HUB[split], wanted, _COLUMNS)
         image = table.images()
         rows = [Row(q, image(index)) for index, q in enumerate(table.rows(Question))]
         return Dataset(self, split, rows)

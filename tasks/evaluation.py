@@ -1,7 +1,6 @@
 """Evaluate anything that answers examples: one prediction each, one official score per split."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from tasks.base import Dataset, Example, Scores, Task, check_ids
+from tasks.files import write_text
 
 Predict = Callable[[Sequence[Example]], Sequence[str]]  # generated texts, in the same order
 
@@ -147,23 +147,13 @@ def write_report(report: Report, folder: Path) -> None:
     rows = (json.dumps(row, ensure_ascii=False) + "\n" for row in report.prediction_rows())
     metrics = json.dumps(report.metrics_json(), ensure_ascii=False, indent=2, allow_nan=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / "predictions.jsonl", "".join(rows))
-        _write_whole(folder / "metrics.json", metrics + "\n")
+        write_text(folder / "predictions.jsonl", "".join(rows))
+        write_text(folder / "metrics.json", metrics + "\n")
     except OSError as error:
         raise ValueError(
             f"The results cannot be written to {folder}: {error.strerror}; choose another folder "
             "by --output_dir."
         ) from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # a rename may outlive a power cut that the content does not
-    os.replace(temporary, path)
 
 
 def _numbers_by_size(kind: str) -> tuple[int, str]:

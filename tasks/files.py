@@ -1,4 +1,4 @@
-"""Official files on disk: find them in any published layout, decode them, find their images."""
+"""Files on disk: find the official ones in any layout, decode them, write ours whole."""
 
 import fnmatch
 import logging
@@ -118,3 +118,17 @@ def _list_folder(folder: Path, must_exist: bool = False) -> list[str]:
         return []
     except OSError as error:
         raise ValueError(f"{folder} cannot be read: {error.strerror}.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file such that a reader finds the old one or the whole new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # a rename may outlive a power cut that the content does not
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -176,7 +176,7 @@ def _official_rows(root: Path, split: str, wanted: str) -> list[Row]:
     if split in Gqa.hidden_splits:
         names.append(f"{split}_all_questions.json")
     paths = find_files(root, [f"{folder}{name}" for folder in _FOLDERS for name in names], wanted)
-    choices = _official_choices(root, split)
+    choices = _official_choices(root, split) if split in Gqa.eval_splits else {}
     hidden = split in Gqa.hidden_splits
     rows: dict[str, Row] = {}
     image = None

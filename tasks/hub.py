@@ -155,10 +155,11 @@ def _open_saved(root: Path, copy: HubCopy, wanted: str) -> tuple[Any, str]:
     if isinstance(saved, datasets.DatasetDict):
         splits = dict(saved)
     else:  # one Dataset remembers the split it was taken from, as in "train[:100]"
-        splits = {str(saved.split or copy.split).split("[")[0]: saved}
+        splits = {str(saved.split or "train").split("[")[0]: saved}
     if copy.split not in splits:
         raise MissingSplit(
-            f"No {wanted} under {folder}: it has {', '.join(splits)}, not '{copy.split}'."
+            f"No {wanted} under {folder}: it has {', '.join(splits)}, not '{copy.split}'; "
+            "--hub_split names the one to take."
         )
     return splits[copy.split], f"{folder} ({copy.split})"
 
@@ -188,10 +189,13 @@ def _download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
             f"{copy.repo} cannot be read: {_first_line(error.__cause__ or error)}; its files are "
             "damaged or not alike, so load it again or take another copy."
         ) from error
-    except (ConnectionError, OSError) as error:
+    except OSError as error:
+        if error.errno is not None and error.filename is not None:
+            raise  # this machine's disk, not the network
         raise _unreachable(copy.repo) from error
     except ValueError as error:  # no such config or split; says which there are
-        raise ValueError(
+        kind = MissingSplit if "Unknown split" in str(error) else ValueError
+        raise kind(
             f"{copy.repo} cannot give this split: {_first_line(error)}; see --hub_config and "
             "--hub_split."
         ) from error

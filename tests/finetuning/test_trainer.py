@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 
 from finetuning import trainer as trainer_module
 from finetuning.collation import EncodedExamples, EpochSampler
-from finetuning.finetune import Job, finetune
+from finetuning.finetune import Job, finetune, load_data
 from finetuning.prompting import make_prompter
 from finetuning.recipe import Recipe
 from finetuning.trainer import AnswerTrainer, add_lora, check_gradients, make_trainer
@@ -27,7 +27,7 @@ from models.loading import LoadedModel, load_model, resolve
 from tasks.base import Source
 from tasks.registry import get_task
 from tests.conftest import REPOSITORY
-from tests.official_files import write_coco
+from tests.official_files import write_coco, write_hub_copy
 
 DIGITS = get_task("digits")
 RECIPE = Recipe(batch_size=4, learning_rate=1e-2, lora_rank=4, lora_dropout=0.1, seed=3)
@@ -95,10 +95,7 @@ def test_the_4_bit_path_is_taken_and_lora_is_in_full_precision(
     assert sum(isinstance(module, bnb.nn.Linear4bit) for module in model.modules()) == 14
     kinds = {p.dtype for name, p in model.named_parameters() if "lora_" in name}
     assert kinds == {torch.float32}
-    assert {n.split(".")[-3] for n, p in model.named_parameters() if p.requires_grad} == {
-        "lora_A",
-        "lora_B",
-    } or all("lora_" in n for n, p in model.named_parameters() if p.requires_grad)
+    assert all("lora_" in name for name, p in model.named_parameters() if p.requires_grad)
 
 
 def test_lora_stays_out_of_the_vision_tower(loaded: LoadedModel) -> None:
@@ -289,6 +286,36 @@ def test_training_stops_early_where_the_metric_no_longer_rises(
     assert trainer.state.global_step == 4  # two scorings without a better one after step 2
 
 
+def test_scoring_on_the_way_is_by_generation_with_the_tasks_metric(
+    pico1: Path, tmp_path: Path
+) -> None:
+    finetune(job(pico1, tmp_path / "run", max_steps=2, eval_steps=1, save_steps=1))
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    scored = [log["eval_accuracy"] for log in state["log_history"] if "eval_accuracy" in log]
+    assert len(scored) == 2
+    assert set(scored) <= {0.0, 25.0, 50.0, 75.0, 100.0}  # four examples
+    assert state["best_metric"] == max(scored)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision_trains_lora_in_full(pico1: Path, tmp_path: Path, dtype: Any) -> None:
+    finetune(job(pico1, tmp_path / "run", max_steps=2, dtype=dtype))
+    weights = load_file(tmp_path / "run" / "adapter_model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+def test_hub_split_names_what_is_trained_on_and_not_what_is_scored(
+    pico1: Path, tmp_path: Path
+) -> None:
+    data = write_hub_copy(tmp_path / "data", "docvqa")
+    base = job(pico1, tmp_path / "run", max_steps=1)
+    source = Source(data_root=data, hub_split="train")
+    train_data, eval_data = load_data(replace(base, task=get_task("docvqa"), source=source))
+    assert eval_data is not None
+    assert not {e.example_id for e in train_data} & {e.example_id for e in eval_data}
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run(
     loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +364,7 @@ def test_two_processes_step_as_one_with_the_double_batch(pico1: Path, tmp_path: 
     options = ["--model_path", str(pico1), "--data_root", str(data), "--max_steps", "1"]
     options += ["--lora_dropout", "0", "--device", "cpu", "--max_eval_samples", "1"]
     options += ["--loss_reduction", "token", "--learning_rate", "1e-2", "--warmup_ratio", "0"]
+    options += ["--optim", "sgd"]  # its step is as large as the gradient, unlike Adam's
     single = [sys.executable, str(script), "--batch_size", "8", "--output_dir", str(tmp_path / "1")]
     torchrun = str(Path(sys.executable).with_name("torchrun"))
     double = [torchrun, "--nproc_per_node", "2", str(script), "--batch_size", "4"]
@@ -347,5 +375,6 @@ def test_two_processes_step_as_one_with_the_double_batch(pico1: Path, tmp_path: 
     moments = [json.loads((tmp_path / n / "trainer_state.json").read_text()) for n in "12"]
     assert [state["global_step"] for state in moments] == [1, 1]
     assert all(weight.abs().max() > 0 for weight in one.values())  # B starts at zero
-    for name, weight in one.items():  # Adam's first step is the sign of the gradient, mostly
-        assert torch.allclose(two[name], weight, atol=1e-4), name
+    largest = max(float(weight.abs().max()) for name, weight in one.items() if "lora_B" in name)
+    for name, weight in one.items():
+        assert torch.allclose(two[name], weight, atol=1e-3 * largest), name

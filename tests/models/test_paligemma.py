@@ -208,11 +208,12 @@ def test_special_tokens_in_a_question_stay_text(loaded: LoadedModel, text: str) 
     assert family.tokenizer.decode(answer) == text
 
 
-def test_answers_do_not_depend_on_the_batch_size(loaded: LoadedModel) -> None:
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_answers_do_not_depend_on_the_batch_size(loaded: LoadedModel, num_beams: int) -> None:
     questions = ["what is it?", "and this?", "how many shapes are there in the picture?", "a"] * 2
     examples = [encoded(loaded.family, q, seed=i) for i, q in enumerate(questions)]
-    one_by_one = [loaded.family.generate(loaded.model, [e], 12, 1)[0] for e in examples]
-    assert loaded.family.generate(loaded.model, examples, 12, 1) == one_by_one
+    one_by_one = [loaded.family.generate(loaded.model, [e], 12, num_beams)[0] for e in examples]
+    assert loaded.family.generate(loaded.model, examples, 12, num_beams) == one_by_one
     assert len(set(one_by_one)) > 1  # otherwise equality would say nothing
 
 

@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from tasks import hub
-from tasks.base import Dataset, MissingSplit, Source
+from tasks.base import Dataset, MissingSplit, Source, resolve_split
 from tasks.registry import get_task
 from tests.official_files import coco_captions, color_of, write_hub_copy
 from tests.tasks.conftest import Load, one_sentence
@@ -45,15 +45,14 @@ def no_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("task", HUB_TASKS)
-def test_a_saved_copy_gives_the_examples_with_their_own_pictures(
-    tmp_path: Path, load: Load, task: str
-) -> None:
+def test_a_saved_copy_gives_the_examples_with_their_own_pictures(tmp_path: Path, task: str) -> None:
     write_hub_copy(tmp_path, task)
-    for split, first, count in (
-        (get_task(task).train_splits[0], 100, 4),
-        (get_task(task).eval_splits[0], 500, 3),
+    source = Source(data_root=tmp_path)
+    for splits, first, count in (
+        (get_task(task).train_splits, 100, 4),
+        (get_task(task).eval_splits, 500, 3),
     ):
-        dataset = load(task, split, tmp_path)
+        dataset, _ = resolve_split(get_task(task), None, source, splits)
         assert len(dataset) == count
         for index, example in enumerate(dataset):
             color = color_of(first + index)
@@ -80,8 +79,30 @@ def test_ids_have_the_type_of_the_task_whatever_the_copy_has(
 def test_one_row_per_caption_is_grouped_to_one_example_per_image(
     tmp_path: Path, load: Load
 ) -> None:
-    example = load("coco", "val", write_hub_copy(tmp_path, "coco_captioning"))[1]
+    example = load("coco", "karpathy_val", write_hub_copy(tmp_path, "coco_captioning"))[1]
     assert example.references == tuple(coco_captions(501))
+
+
+def test_karpathys_splits_do_not_go_by_the_official_names(tmp_path: Path) -> None:
+    """Its train holds images of the official val: scored there, an adapter would have seen them."""
+    source = Source(data_root=write_hub_copy(tmp_path, "coco_captioning"))
+    task = get_task("coco_captioning")
+    for splits in (task.train_splits, task.eval_splits):
+        dataset, note = resolve_split(task, None, source, splits)
+        assert dataset.split in ("karpathy_train", "karpathy_val")
+        assert note is not None and dataset.split in note
+
+
+def test_a_saved_dataset_that_names_no_split_is_for_training_only(
+    tmp_path: Path, load: Load
+) -> None:
+    tables = datasets.load_from_disk(str(write_hub_copy(tmp_path / "all", "docvqa")))
+    rows = tables["train"].cast_column("image", datasets.Image(decode=False)).to_list()
+    one = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
+    one.save_to_disk(tmp_path / "one")
+    assert len(load("docvqa", "train", tmp_path / "one")) == 4
+    with one_sentence("it has train, not 'validation'", "--hub_split", kind=MissingSplit):
+        load("docvqa", "val", tmp_path / "one")
 
 
 def test_reading_a_copy_decodes_no_picture(tmp_path: Path, load: Load, opened: list[str]) -> None:
@@ -178,7 +199,7 @@ def test_a_damaged_saved_copy_is_named(tmp_path: Path, load: Load) -> None:
 @pytest.mark.parametrize("task", ["vqav2", "docvqa", "coco_captioning"])
 def test_a_local_folder_of_parquet_files_serves_as_repository(tmp_path: Path, task: str) -> None:
     source = Source(hub_repo=str(write_parquet(tmp_path, task)))
-    dataset = get_task(task).load("val", source)
+    dataset, _ = resolve_split(get_task(task), None, source, get_task(task).eval_splits)
     assert len(dataset) == 3
     assert dataset[1].image.open().getpixel((0, 0)) == RGB["green"]
 
