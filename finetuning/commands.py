@@ -110,87 +110,91 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
 
 def evaluate_command() -> click.Command:
     """The command that scores a model on a task's split."""
-    parameters: list[click.Parameter] = [
-        Option(["--task"], required=True, help=f"One of {', '.join(task_names())}."),
-        Option(
-            ["--output_dir"],
-            type=click.Path(path_type=Path),
-            help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
-            "adapter's folder, else runs/evaluation/MODEL/TASK/SPLIT].",
-        ),
+    output_dir = Option(
+        ["--output_dir"],
+        type=click.Path(path_type=Path),
+        help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
+        "adapter's folder, else runs/evaluation/MODEL/TASK/SPLIT].",
+    )
+    return Command(
+        "eval",
+        params=[
+            Option(["--task"], required=True, help=f"One of {', '.join(task_names())}."),
+            output_dir,
+            *_loading_options(),
+            *options.source_options(),
+            *_example_options(),
+            *_generation_options(),
+        ],
+        callback=_evaluate,
+        help="Score a model or an adapter on a task by the task's official metric.",
+    )
+
+
+def _loading_options() -> list[click.Parameter]:
+    quantizations, dtypes = click.Choice(get_args(Quantization)), click.Choice(get_args(Dtype))
+    return [
         _model_option(required=True),
         Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
         _revision_option(),
         Option(
             ["--quantization"],
             group="Model",
-            type=click.Choice(get_args(Quantization)),
+            type=quantizations,
             help="Precision of the language model [default: an adapter's own, else none].",
         ),
         Option(
             ["--dtype"],
             group="Model",
-            type=click.Choice(get_args(Dtype)),
+            type=dtypes,
             default="auto",
             show_default=True,
             help="Precision of the rest and of the arithmetic.",
         ),
         _device_option(),
-        *options.source_options(),
+    ]
+
+
+def _example_options() -> list[click.Parameter]:
+    return [
         Option(["--split"], group="Data", help="Split to score [default: the task's]."),
-        Option(
-            ["--max_eval_samples"],
-            group="Data",
-            type=click.IntRange(min=1),
-            help="Score a seeded subset of this size [default: all].",
-        ),
+        _count("--max_eval_samples", "Data", "Score a seeded subset of this size [default: all]."),
         Option(["--seed"], group="Data", default=0, show_default=True, help="Of that subset."),
-        Option(
-            ["--num_workers"],
-            group="Data",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Processes that read images.",
-        ),
-        Option(
-            ["--batch_size"],
-            group="Generation",
-            type=click.IntRange(min=1),
-            default=8,
-            show_default=True,
-            help="Examples at once; no influence on the answers.",
-        ),
-        Option(
-            ["--num_beams"],
-            group="Generation",
-            type=click.IntRange(min=1),
-            help="Beams; 1 is greedy [default: the task's].",
-        ),
-        Option(
-            ["--max_new_tokens"],
-            group="Generation",
-            type=click.IntRange(min=1),
-            help="Longest answer [default: the task's].",
-        ),
+        _count("--num_workers", "Data", "Processes that read images.", default=0, minimum=0),
+    ]
+
+
+def _generation_options() -> list[click.Parameter]:
+    group = "Generation"
+    return [
+        _count("--batch_size", group, "Examples at once; no influence on the answers.", default=8),
+        _count("--num_beams", group, "Beams; 1 is greedy [default: the task's]."),
+        _count("--max_new_tokens", group, "Longest answer [default: the task's]."),
         Option(
             ["--prompt_template"],
-            group="Generation",
+            group=group,
             help="Prompt with {question} in it [default: the run's, else the task's].",
         ),
-        Option(
-            ["--max_length"],
-            group="Generation",
-            type=click.IntRange(min=8),
-            help="Text budget of the prompt [default: the run's, else the task's].",
+        _count(
+            "--max_length",
+            group,
+            "Text budget of the prompt [default: the run's, else the task's].",
+            minimum=8,
         ),
-        Option(["--truncate"], group="Generation", is_flag=True, help="Cut prompts over it."),
+        Option(["--truncate"], group=group, is_flag=True, help="Cut prompts over it."),
     ]
-    return Command(
-        "eval",
-        params=parameters,
-        callback=_evaluate,
-        help="Score a model or an adapter on a task by the task's official metric.",
+
+
+def _count(
+    name: str, group: str, help: str, default: int | None = None, minimum: int = 1
+) -> Option:
+    return Option(
+        [name],
+        group=group,
+        type=click.IntRange(min=minimum),
+        default=default,
+        show_default=default is not None,
+        help=help,
     )
 
 
