@@ -85,12 +85,12 @@ def finetune(job: Job) -> Report | None:
     run = describe(job, checkpoint, train_data, eval_data)
     if job.resume:
         check_same_run(job.output_dir, run)
+    check_device(job.device)
     if job.device.startswith("cuda:") and job.device != "cuda:0" and "LOCAL_RANK" not in os.environ:
         raise ValueError(
             f"Training takes the first visible GPU: in place of --device {job.device} set "
             f"CUDA_VISIBLE_DEVICES={job.device[5:]}."
         )
-    check_device(job.device)
     check_optim(recipe.optim)
     family = load_family(checkpoint)
     prompter = make_prompter(

@@ -401,6 +401,14 @@ def test_an_absent_gpu_is_said_with_what_to_do(
 
 
 @pytest.mark.usefixtures("no_model")
+def test_training_on_another_than_the_first_gpu_names_the_variable(
+    fill: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert "set CUDA_VISIBLE_DEVICES=2" in mistake(fill, TRAIN, "--device", "cuda:2")
+
+
+@pytest.mark.usefixtures("no_model")
 def test_an_unknown_optimiser_lists_those_accepted(fill: Callable[[str], str]) -> None:
     message = mistake(fill, TRAIN, "--optim", "adam")
     assert "adamw_torch" in message and message.endswith("got adam.")

@@ -352,7 +352,7 @@ def test_an_adapter_of_one_task_is_scored_on_another_beside_it(
     before = hashes(trained / "run")
     evaluate("docvqa", trained / "run", write_docvqa(tmp_path / "data"))
     assert hashes(trained / "run") == before
-    rows = read_lines(tmp_path / "runs/evaluation/docvqa/val/predictions.jsonl")
+    rows = read_lines(tmp_path / "runs/evaluation/run/docvqa/val/predictions.jsonl")
     assert rows[0]["prompt"] == "What color is the page?"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import evaluation
+from tasks import evaluation, files
 from tasks.base import Dataset, Example, Source
 from tasks.evaluation import Report, evaluate, write_report
 from tasks.registry import get_task
@@ -185,7 +185,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(evaluation.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with one_sentence(f"cannot be written to {tmp_path}: No space left on device"):
         write_report(report, tmp_path)
     assert (tmp_path / "metrics.json").read_bytes() == before

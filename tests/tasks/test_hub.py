@@ -70,9 +70,10 @@ def test_a_saved_copy_gives_the_examples_with_their_own_pictures(tmp_path: Path,
     ],
 )
 def test_ids_have_the_type_of_the_task_whatever_the_copy_has(
-    tmp_path: Path, load: Load, task: str, ids: list[int | str]
+    tmp_path: Path, task: str, ids: list[int | str]
 ) -> None:
-    dataset = load(task, get_task(task).eval_splits[0], write_hub_copy(tmp_path, task))
+    source = Source(data_root=write_hub_copy(tmp_path, task))
+    dataset, _ = resolve_split(get_task(task), None, source, get_task(task).eval_splits)
     assert [example.example_id for example in dataset] == ids
 
 
@@ -256,7 +257,7 @@ def test_without_network_the_error_comes_in_under_five_seconds(
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     start = time.monotonic()
     with one_sentence("the Hub cannot be reached; pass --data_root"):
-        get_task(task).load(get_task(task).eval_splits[0], Source())
+        resolve_split(get_task(task), None, Source(), get_task(task).eval_splits)
     assert time.monotonic() - start < 5
 
 
