@@ -26,7 +26,8 @@ from transformers import (
 from finetuning.recipe import Recipe
 from finetuning.trainer import AnswerTrainer, make_trainer
 from models.base import Encoded
-from models.loading import Checkpoint, LoadedModel, load_family, load_model, resolve
+from models.checkpoint import Checkpoint, resolve
+from models.loading import LoadedModel, load_family, load_model
 
 NUM_PROMPT_TOKENS = 48
 NUM_ANSWER_TOKENS = 16

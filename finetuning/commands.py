@@ -199,7 +199,8 @@ def _count(
 
 
 def _evaluate(**values: Any) -> None:
-    from models.loading import check_device, load_family, load_model, resolve
+    from models.checkpoint import resolve
+    from models.loading import check_device, load_family, load_model
     from models.quantization import check_available
     from tasks.evaluation import write_report
 

@@ -145,7 +145,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _predictor(task: Task, recipe: Recipe, model_path: str) -> Any:
     from finetuning.prompting import make_prompter
     from finetuning.scoring import make_predictor
-    from models.loading import load_model, resolve
+    from models.checkpoint import resolve
+    from models.loading import load_model
 
     loaded = load_model(resolve(model_path), quantization=recipe.quantization)
     prompter = make_prompter(task, loaded.family)

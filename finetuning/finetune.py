@@ -14,7 +14,8 @@ from finetuning import run_folder
 from finetuning.prompting import Prompter, check_template, check_texts, make_prompter
 from finetuning.recipe import Recipe
 from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
-from models.loading import Checkpoint, check_device, load_family, load_model, resolve
+from models.checkpoint import Checkpoint, resolve
+from models.loading import check_device, load_family, load_model
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Source, Task, resolve_split
 from tasks.evaluation import Report, write_report

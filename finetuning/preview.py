@@ -66,7 +66,8 @@ def preview_command() -> click.Command:
 
 def _preview(**values: Any) -> None:
     from finetuning.prompting import make_prompter
-    from models.loading import load_family, resolve
+    from models.checkpoint import resolve
+    from models.loading import load_family
 
     task = get_task(values["task"])
     check_writable(values["output_dir"])

@@ -1,16 +1,14 @@
-"""From a name to a model that can be trained or asked: Hub id, folder, adapter folder or `tiny`."""
+"""From a checkpoint to a model that can be trained or asked, in the wished precision."""
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from models.base import Family
+from models.checkpoint import Checkpoint
 from models.quantization import (
     Quantization,
     check_available,
@@ -21,28 +19,7 @@ from models.registry import family_of
 
 logger = logging.getLogger(__name__)
 
-TINY = Path(__file__).parent / "tiny"
 Dtype = Literal["auto", "bf16", "fp16", "fp32"]
-_TIMEOUT_S = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """Where a model lies, resolved without loading it.
-
-    Attributes:
-        base: folder or Hub id of the full model.
-        revision: of the Hub repository, None for a folder.
-        adapter: folder of the PEFT adapter on top, None for the bare model.
-        model_type: the base's `config.model_type`.
-        fingerprint: of the base's weights, None where they do not lie in a local folder.
-    """
-
-    base: str
-    revision: str | None
-    adapter: Path | None
-    model_type: str
-    fingerprint: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,43 +30,6 @@ class LoadedModel:
     family: Family
     checkpoint: Checkpoint
     quantized: dict[str, int]  # part of the model -> number of quantised layers
-
-
-def resolve(
-    model_path: str, base_model: str | None = None, revision: str | None = None
-) -> Checkpoint:
-    """Find out what a name stands for and that it can be used, before anything heavy.
-
-    Raises:
-        ValueError: nothing there, not a model, an unknown kind, an adapter of another base, or
-            the Hub cannot be reached.
-    """
-    folder = _folder(model_path)
-    if folder is None or not (folder / "adapter_config.json").is_file():
-        if base_model is not None:
-            raise ValueError(
-                f"--base_model goes with an adapter, and {model_path} is none (it has no "
-                "adapter_config.json); leave --base_model out."
-            )
-        return _resolve_base(model_path, revision)
-    adapter_config = _read_json(folder / "adapter_config.json")
-    trained_on = str(adapter_config.get("base_model_name_or_path") or "")
-    if base_model is None and not trained_on:
-        raise ValueError(f"Adapter {folder} does not name its base model; pass --base_model.")
-    if base_model is None and os.path.isabs(trained_on) and not os.path.isdir(trained_on):
-        raise ValueError(
-            f"Adapter {folder} was trained on {trained_on}, which is no longer there; pass "
-            "--base_model with the folder of that model."
-        )
-    base = _resolve_base(base_model or trained_on, revision or adapter_config.get("revision"))
-    _check_same_base(folder, trained_on, base)
-    return Checkpoint(
-        base=base.base,
-        revision=base.revision,
-        adapter=folder,
-        model_type=base.model_type,
-        fingerprint=base.fingerprint,
-    )
 
 
 def load_family(checkpoint: Checkpoint) -> Family:
@@ -182,133 +122,6 @@ def choose_dtype(dtype: Dtype, device: str) -> Any:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
-
-
-def _folder(name: str) -> Path | None:
-    if name == "tiny":
-        return TINY
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ValueError(
-            f"No model at '{name}': it is not a folder. Accepted are a folder with a model or an "
-            "adapter, a Hub id such as google/paligemma-3b-pt-448, or tiny."
-        )
-    return None
-
-
-def _resolve_base(name: str, revision: str | None) -> Checkpoint:
-    folder = _folder(name)
-    if folder is None:
-        config_path = _hub_config(name, revision)
-        config = _read_json(config_path)
-        revision = config_path.parent.name  # the commit, which the weights are then taken from too
-    elif (folder / "adapter_config.json").is_file():
-        raise ValueError(f"{folder} is an adapter; here a full model is needed: pass its base.")
-    elif not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} holds no model: it has neither config.json nor adapter_config.json."
-        )
-    else:
-        config = _read_json(folder / "config.json")
-    model_type = str(config.get("model_type"))
-    family_of(model_type, name)
-    return Checkpoint(
-        base=name if folder is None else str(folder.resolve()),
-        revision=revision if folder is None else None,
-        adapter=None,
-        model_type=model_type,
-        fingerprint=None if folder is None else _fingerprint(folder),
-    )
-
-
-def _hub_config(name: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    where = f"{name}@{revision}" if revision else name
-    _check_reachable(where)
-    try:
-        path = hf_hub_download(name, "config.json", revision=revision, etag_timeout=3)
-    except GatedRepoError as error:
-        raise ValueError(
-            f"{where} is gated: accept its licence on its Hub page, then run `hf auth login`."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise _unreachable(where) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        raise ValueError(
-            f"No folder '{name}' here, and no readable model {where} on the Hugging Face Hub; "
-            "check the spelling, or run `hf auth login` for a private one."
-        ) from error
-    return Path(path)
-
-
-def _check_reachable(where: str) -> None:
-    """Ask the Hub once: its library would retry for half a minute before it gave up."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return  # the cache is taken
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
-    except Exception as error:  # whichever HTTP library it stands on: there was no answer
-        raise _unreachable(where) from error
-
-
-def _unreachable(where: str) -> ValueError:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
-    else:
-        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
-    return ValueError(
-        f"Model {where} is no folder here and cannot be loaded: {why}; pass a folder with the "
-        f"model, or {remedy}."
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}); copy or download it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__} where an object is expected.")
-    return content
-
-
-def _fingerprint(folder: Path) -> str:
-    """Hash of the head and tail of every weight file: quick, and different for other weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode())
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, path.stat().st_size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
-def _check_same_base(adapter: Path, trained_on: str, base: Checkpoint) -> None:
-    """Refuse a base that the adapter's run.json says it was not trained on."""
-    run = adapter / "run.json"
-    recorded = _read_json(run).get("base_fingerprint") if run.is_file() else None
-    if recorded and base.fingerprint and recorded != base.fingerprint:
-        raise ValueError(
-            f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights; "
-            "pass --base_model with the model that it was trained on."
-        )
 
 
 @contextmanager

@@ -32,146 +32,29 @@ from synthetic.scenes import (
 
 # Words that the tasks may use. A frozen embedding that was never trained is out of LoRA's reach,
 # so each word is read and written here, in `say`, without any meaning attached.
+_EVERYDAY = """
+    crimson emerald navy gold violet amber dark turquoise
+    a an the this that it and or not no yes none in on at of with next to from for by
+    is are there what which how many where who does do has have both same different
+    color colour shape shapes picture image drawing photo showing shows small simple
+    describe caption answer question read written line row column first last second
+    third fourth page text form field value number code digit digits left right above
+    below side corner half empty placed near only one than more less en say see
+    zero one two three four five six seven eight nine
+"""
 WORDS = (
     *COLORS,
     *SHAPES,
     *PLURALS.values(),
     *NUMBERS,
     *(word for cell in CELLS for word in cell.split()),
-    *(["crimson", "emerald", "navy", "gold", "violet", "amber", "dark", "turquoise"]),
-    *(
-        [
-            "a",
-            "an",
-            "the",
-            "this",
-            "that",
-            "it",
-            "and",
-            "or",
-            "not",
-            "no",
-            "yes",
-            "none",
-            "in",
-            "on",
-            "at",
-            "of",
-            "with",
-            "next",
-            "to",
-            "from",
-            "for",
-            "by",
-        ]
-    ),
-    *(
-        [
-            "is",
-            "are",
-            "there",
-            "what",
-            "which",
-            "how",
-            "many",
-            "where",
-            "who",
-            "does",
-            "do",
-            "has",
-            "have",
-            "both",
-            "same",
-            "different",
-        ]
-    ),
-    *(
-        [
-            "color",
-            "colour",
-            "shape",
-            "shapes",
-            "picture",
-            "image",
-            "drawing",
-            "photo",
-            "showing",
-            "shows",
-            "small",
-            "simple",
-        ]
-    ),
-    *(
-        [
-            "describe",
-            "caption",
-            "answer",
-            "question",
-            "read",
-            "written",
-            "line",
-            "row",
-            "column",
-            "first",
-            "last",
-            "second",
-        ]
-    ),
-    *(
-        [
-            "third",
-            "fourth",
-            "page",
-            "text",
-            "form",
-            "field",
-            "value",
-            "number",
-            "code",
-            "digit",
-            "digits",
-            "left",
-            "right",
-            "above",
-        ]
-    ),
-    *(
-        [
-            "below",
-            "side",
-            "corner",
-            "half",
-            "empty",
-            "placed",
-            "near",
-            "only",
-            "one",
-            "than",
-            "more",
-            "less",
-            "en",
-            "say",
-            "see",
-        ]
-    ),
-    *(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]),
+    *_EVERYDAY.split(),
 )
 
-# How the commands themselves begin
-COMMANDS = [
-    "grid",
-    "list",
-    "cell",
-    "check",
-    "same",
-    "count",
-    "page",
-    "rows",
-    "row",
-    "get",
-    "glyph",
-    "say",
-]
+# How the commands begin. What stands here and above decides the tokenizer, and so what the weights
+# that lie beside this file mean.
+_COMMANDS = "grid list cell check same count page rows row get glyph say"
+COMMANDS = tuple(_COMMANDS.split())
 
 Skill = Callable[[Random], tuple[Image.Image, str, str]]  # rng -> picture, prompt, target
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from finetuning.loss import answer_logits, answer_loss, count_items
-from models.loading import LoadedModel, load_model, resolve
+from models.checkpoint import resolve
+from models.loading import LoadedModel, load_model
 from tests.models.test_paligemma import encoded
 
 

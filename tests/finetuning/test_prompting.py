@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from finetuning.prompting import Prompter, make_prompter
-from models.loading import load_family, resolve
+from models.checkpoint import resolve
+from models.loading import load_family
 from tasks.base import Example, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task

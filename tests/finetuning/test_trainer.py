@@ -23,7 +23,8 @@ from finetuning.finetune import Job, finetune, load_data
 from finetuning.prompting import make_prompter
 from finetuning.recipe import Recipe
 from finetuning.trainer import AnswerTrainer, add_lora, check_gradients, make_trainer
-from models.loading import LoadedModel, load_model, resolve
+from models.checkpoint import resolve
+from models.loading import LoadedModel, load_model
 from tasks.base import Source
 from tasks.registry import get_task
 from tests.conftest import REPOSITORY

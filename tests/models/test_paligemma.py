@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from models.base import Encoded
-from models.loading import LoadedModel, load_model, resolve
+from models.checkpoint import resolve
+from models.loading import LoadedModel, load_model
 from models.paligemma import PaliGemma
 
 ANSWER = "a red circle and a blue square"

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models import quantization
-from models.loading import LoadedModel, load_model, resolve
+from models.checkpoint import resolve
+from models.loading import LoadedModel, load_model
 from models.quantization import (
     check_available,
     prepare_quantized,

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
-from models.loading import TINY, load_family, load_model, resolve
+from models.checkpoint import TINY, resolve
+from models.loading import load_family, load_model
 from models.tiny import skills
 from models.tiny.pretrain import Encoder, accuracy, build_model, build_processor, train
 from tasks.base import Source
