@@ -10,7 +10,8 @@ setup: .venv/up-to-date
 
 .venv/up-to-date: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	# --no-compile: what is imported is compiled then; all of torch at once takes a minute
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		--constraint constraints.txt --editable '.[dev]'
 	touch $@
 

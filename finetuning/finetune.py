@@ -220,15 +220,16 @@ def _train(
     recipe, task = job.recipe, job.task
     batch_size = recipe.eval_batch_size or 2 * recipe.batch_size
 
-    def score(model: Any, data: Dataset) -> Report:
+    def score(model: Any, data: Dataset, headline_only: bool = False) -> Report:
         predictor = make_predictor(
             model, task, prompter, batch_size=batch_size, num_workers=recipe.num_workers
         )
-        return score_model(predictor, task, data)
+        return score_model(predictor, task, data, headline_only=headline_only)
 
     def figures(model: Any) -> dict[str, float]:
         assert eval_data is not None
-        return {k: v for k, v in score(model, eval_data).metrics.items() if v is not None}
+        found = score(model, eval_data, headline_only=True).metrics
+        return {name: value for name, value in found.items() if value is not None}
 
     prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
     trainer = make_trainer(

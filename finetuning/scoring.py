@@ -29,7 +29,9 @@ def make_predictor(
     )
 
 
-def score_model(predictor: Predictor, task: Task, dataset: Dataset) -> Report:
+def score_model(
+    predictor: Predictor, task: Task, dataset: Dataset, *, headline_only: bool = False
+) -> Report:
     """Answer every example of a split and score it; the report holds the prompts as sent."""
     prompts = [predictor.prompter.messages(example)[-1][1] for example in dataset]
-    return evaluate(task, predictor, dataset, prompts)
+    return evaluate(task, predictor, dataset, prompts, headline_only=headline_only)

@@ -108,7 +108,14 @@ class Report:
         return "\n".join([*lines, *(self.scores.notes if self.scores else ())])
 
 
-def evaluate(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[str] = ()) -> Report:
+def evaluate(
+    task: Task,
+    predict: Predict,
+    dataset: Dataset,
+    prompts: Sequence[str] = (),
+    *,
+    headline_only: bool = False,
+) -> Report:
     """Predict a split and score it as a whole, as its metric demands.
 
     Args:
@@ -116,6 +123,7 @@ def evaluate(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[s
         predict: the model, or a lambda; opens the images.
         dataset: the split, or a subset of it.
         prompts: the texts that `predict` will send, for the record.
+        headline_only: leave out figures that take long.
 
     Raises:
         ValueError: the split is empty or has an id twice, or a scored one lacks references.
@@ -127,6 +135,7 @@ def evaluate(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[s
     assert len(prompts) in (0, len(examples)), "prompts must run parallel to the examples"
     predictions = [task.clean(raw) for raw in raw_predictions]
     is_hidden = dataset.split in task.hidden_splits
+    score = task.score_headline if headline_only else task.score
     return Report(
         task=task,
         split=dataset.split,
@@ -134,7 +143,7 @@ def evaluate(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[s
         prompts=prompts,
         raw_predictions=raw_predictions,
         predictions=predictions,
-        scores=None if is_hidden else task.score(predictions, examples),
+        scores=None if is_hidden else score(predictions, examples),
     )
 
 

@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.metrics import captioning
 from tasks.registry import get_task
 from tests.official_files import COCO_LAYOUTS, coco_captions, write_coco
 from tests.tasks.conftest import Load, one_sentence
@@ -104,3 +106,23 @@ def test_without_java_the_report_says_that_the_figures_are_approximate(
 def test_captions_are_searched_with_two_beams_as_published() -> None:
     assert get_task("coco").num_beams == 2
     assert get_task("coco").prompt("paligemma") == "caption en"
+
+
+def test_the_headline_alone_is_the_same_cider_without_the_slow_programs(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = list(load("coco", "val", write_coco(tmp_path)))
+    task = get_task("coco")
+    predictions = [example.references[0] for example in dataset]
+    seen: dict[str, bool] = {}
+    right = captioning.caption_scores
+
+    def recorded(*args: Any, **options: bool) -> Any:
+        seen.update(options)
+        return right(*args, **options)
+
+    monkeypatch.setattr(captioning, "caption_scores", recorded)
+    scores = task.score_headline(predictions, dataset)
+    assert seen == {"with_meteor": False, "with_spice": False}
+    assert scores.figures["METEOR"] is None and "METEOR" in scores.reasons
+    assert scores.figures["CIDEr"] == pytest.approx(sum(scores.values) / len(dataset))
