@@ -45,3 +45,10 @@ def test_each_file_that_it_names_exists() -> None:
 def test_tasks_are_listed_by_the_command() -> None:
     output = CliRunner().invoke(palitune, ["tasks"]).output
     assert [line.split()[0] for line in output.splitlines()] == list(task_names())
+
+
+def test_the_table_of_the_demo_has_its_figures() -> None:
+    for name in task_names():
+        (row,) = re.findall(rf"^\| {name} \| \w+ \|(.*)\|$", README, re.MULTILINE)
+        base, tuned, shuffled, majority = (float(cell.strip(" *")) for cell in row.split("|"))
+        assert tuned > max(base, shuffled, majority)
