@@ -165,10 +165,10 @@ def _open_saved(root: Path, copy: HubCopy, wanted: str) -> tuple[Any, str]:
 
 
 def _download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
-    import datasets
-
     if not os.path.isdir(copy.repo):
         _check_reachable(copy.repo)
+    import datasets  # slow, so only where it is of use
+
     logger.info("loading %s from the Hub", copy)
     try:
         return datasets.load_dataset(copy.repo, copy.config, split=copy.split, revision=revision)
