@@ -92,7 +92,7 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
             source=options.make_source(task, values),
             recipe=Recipe(**{entry.name: values[entry.name] for entry in fields(Recipe)}),
             device=values["device"],
-            settings=options.as_json(values),
+            settings=values,
             **fixed,
         )
         report = run(job)

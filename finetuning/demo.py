@@ -28,8 +28,6 @@ RECIPE = Recipe(
     eval_batch_size=100,
     max_eval_samples=300,
 )
-
-
 _SUMMARY = "summary.json"
 
 
@@ -154,9 +152,4 @@ def _predictor(task: Task, recipe: Recipe, model_path: str) -> Any:
 
     loaded = load_model(resolve(model_path), quantization=recipe.quantization)
     prompter = make_prompter(task, loaded.family)
-    return make_predictor(
-        loaded.model,
-        task,
-        prompter,
-        batch_size=recipe.eval_batch_size or 8,
-    )
+    return make_predictor(loaded.model, task, prompter, batch_size=recipe.eval_batch_size or 8)

@@ -6,7 +6,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -121,7 +121,7 @@ def recipe_options(recipe: Recipe) -> list[click.Parameter]:
     for entry in fields(recipe):
         kind = _click_type(entry.type)
         name = f"--{entry.name}"
-        is_flag = kind is click.BOOL and entry.default is not MISSING and entry.default is not None
+        is_flag = kind is click.BOOL and entry.default is not None
         options.append(
             Option(
                 [name if kind is not click.BOOL or is_flag else f"{name}/--no_{entry.name}"],
@@ -215,8 +215,3 @@ def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> Non
     known = {parameter.name for parameter in ctx.command.params}
     settings = run["settings"].items()
     ctx.default_map = {name: value for name, value in settings if name in known}
-
-
-def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Option values as run.json holds them."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}

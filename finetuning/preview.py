@@ -100,7 +100,7 @@ def _answer(dataset: Dataset, example: Example, seed: int) -> str | None:
 
 def _texts(family: Family, encoded: Encoded) -> tuple[str, str]:
     """The text tokens before and of the answer, decoded with their special tokens."""
-    decode = family.processor.tokenizer.decode
+    decode = family.tokenizer.decode
     start = encoded.num_image_tokens
     prefix = decode(encoded.input_ids[start : encoded.num_prefix])
     return prefix, decode(encoded.input_ids[encoded.num_prefix :])

@@ -167,14 +167,15 @@ def make_trainer(
     callbacks: list[TrainerCallback] = [Progress(metric)]
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
+    is_scored = bool(scorer and recipe.eval_steps)
     set_seed(recipe.seed)
     trainer = AnswerTrainer(
         scorer=scorer,
         loss_reduction=recipe.loss_reduction,
         model=model,
-        args=_arguments(loaded, recipe, output_dir, metric if scorer else None),
+        args=_arguments(loaded, recipe, output_dir, metric if is_scored else None),
         train_dataset=examples,
-        eval_dataset=examples if scorer else None,  # only so that evaluate() is called
+        eval_dataset=examples if is_scored else None,  # only so that evaluate() is called
         data_collator=loaded.family.collate,
         callbacks=callbacks,
     )
@@ -185,6 +186,7 @@ def make_trainer(
 def _arguments(
     loaded: LoadedModel, recipe: Recipe, output_dir: Path, metric: str | None
 ) -> TrainingArguments:
+    """The library's arguments; `metric` where it is measured on the way, to keep the best by."""
     on_gpu = loaded.model.device.type == "cuda"
     dtype = choose_dtype(recipe.dtype, loaded.model.device.type)
     checkpointing = recipe.gradient_checkpointing
@@ -207,14 +209,14 @@ def _arguments(
         dataloader_num_workers=recipe.num_workers,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # each LoRA matrix takes part in each step
-        eval_strategy="steps" if metric and recipe.eval_steps else "no",
+        eval_strategy="steps" if metric else "no",
         eval_steps=recipe.eval_steps,
         save_strategy=every,
         save_steps=recipe.save_steps or recipe.eval_steps or 500,
         save_total_limit=recipe.save_total_limit,
-        load_best_model_at_end=bool(metric and recipe.eval_steps),
-        metric_for_best_model=f"eval_{metric}" if metric and recipe.eval_steps else None,
-        greater_is_better=True if metric and recipe.eval_steps else None,
+        load_best_model_at_end=metric is not None,
+        metric_for_best_model=f"eval_{metric}" if metric else None,
+        greater_is_better=True if metric else None,
         restore_callback_states_from_checkpoint=True,
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,  # its default hides a loss of NaN
