@@ -4,6 +4,7 @@ import click
 
 from finetuning import coco_captioning, digits, docvqa, gqa, vqav2
 from finetuning.commands import evaluate_command
+from finetuning.compare import compare_command
 from finetuning.demo import demo_command
 from finetuning.preview import preview_command
 from tasks.registry import get_task, task_names
@@ -23,6 +24,7 @@ for _script in (coco_captioning, digits, docvqa, gqa, vqav2):
     train.add_command(_script.main)
 
 palitune.add_command(evaluate_command())
+palitune.add_command(compare_command())
 palitune.add_command(preview_command())
 palitune.add_command(demo_command())
 

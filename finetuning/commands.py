@@ -1,46 +1,19 @@
 """The two commands of every task: fine-tune and evaluate. Each is options -> one call."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from finetuning import options, run_folder
-from finetuning.options import Command, Option
-from finetuning.prompting import check_template, check_texts, make_prompter
+from finetuning import options
+from finetuning.options import Command, Option, count_option
 from finetuning.recipe import Recipe
 from models.loading import Dtype
 from models.quantization import Quantization
-from tasks.base import Dataset, Source, Task, resolve_split
-from tasks.images import check_dataset
 from tasks.registry import get_task, task_names
 
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
-
-
-def _model_option(**kwargs: Any) -> Option:
-    return Option(
-        ["--model_path"],
-        group="Model",
-        help="Folder, Hub id, or `tiny` for the embedded model.",
-        **kwargs,
-    )
-
-
-def _revision_option() -> Option:
-    return Option(["--revision"], group="Model", help="Revision of the Hub repository.")
-
-
-def _device_option() -> Option:
-    return Option(
-        ["--device"],
-        group="Model",
-        default="auto",
-        show_default=True,
-        help="auto, cpu, cuda or cuda:N.",
-    )
 
 
 def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
@@ -67,9 +40,9 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
         ),
         Option(["--resume"], is_flag=True, help="Go on with the run in the output folder."),
         Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
-        _model_option(default=DEFAULT_MODEL, show_default=True),
-        _revision_option(),
-        _device_option(),
+        options.model_option(default=DEFAULT_MODEL, show_default=True),
+        options.revision_option(),
+        options.device_option(),
         *options.source_options(),
         *options.recipe_options(recipe),
         Option(
@@ -109,34 +82,90 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
 
 
 def evaluate_command() -> click.Command:
-    """The command that scores a model on a task's split."""
+    """The command that scores a model, or a file of predictions, on a task's split."""
     output_dir = Option(
         ["--output_dir"],
         type=click.Path(path_type=Path),
         help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
-        "adapter's folder, else runs/evaluation/MODEL/TASK/SPLIT].",
+        "adapter's folder, else runs/evaluation/NAME/TASK/SPLIT by the model's or file's name].",
     )
+
+    def evaluate(**values: Any) -> None:
+        from finetuning.evaluation import evaluate as run
+
+        run(get_task(values["task"]), values)
+
     return Command(
         "eval",
         params=[
             Option(["--task"], required=True, help=f"One of {', '.join(task_names())}."),
             output_dir,
+            *_file_options(),
             *_loading_options(),
             *options.source_options(),
             *_example_options(),
+            *_metric_options(),
             *_generation_options(),
         ],
-        callback=_evaluate,
-        help="Score a model or an adapter on a task by the task's official metric.",
+        callback=evaluate,
+        help="Score a model, an adapter or a file of predictions by the task's official metric.",
     )
+
+
+def _file_options() -> list[click.Parameter]:
+    group = "Predictions"
+    return [
+        Option(
+            ["--predictions"],
+            group=group,
+            type=click.Path(path_type=Path),
+            help="Score this file, as it is written, in place of a model: results in the "
+            "leaderboard's format, or a predictions.jsonl. Needs no images.",
+        ),
+        Option(
+            ["--allow_partial"],
+            group=group,
+            is_flag=True,
+            help="Score the examples that it has in common with the split.",
+        ),
+        Option(
+            ["--submission"],
+            group=group,
+            is_flag=True,
+            help="Write the leaderboard's results file too [always where answers are withheld].",
+        ),
+    ]
+
+
+def _metric_options() -> list[click.Parameter]:
+    group = "Metrics"
+    return [
+        Option(
+            ["--lenient"],
+            group=group,
+            is_flag=True,
+            help="Add common unofficial variants of the metric, under names of their own.",
+        ),
+        Option(
+            ["--text_metrics"],
+            group=group,
+            is_flag=True,
+            help="Add exact match, sacreBLEU, ROUGE and the COCO family, and token statistics.",
+        ),
+        Option(
+            ["--clip_model"],
+            group=group,
+            help="Add CLIP-S and RefCLIP-S by this CLIP, a folder or Hub id; reads the images.",
+        ),
+    ]
 
 
 def _loading_options() -> list[click.Parameter]:
     quantizations, dtypes = click.Choice(get_args(Quantization)), click.Choice(get_args(Dtype))
     return [
-        _model_option(required=True),
+        options.model_option(),
         Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
-        _revision_option(),
+        options.revision_option(),
         Option(
             ["--quantization"],
             group="Model",
@@ -151,31 +180,35 @@ def _loading_options() -> list[click.Parameter]:
             show_default=True,
             help="Precision of the rest and of the arithmetic.",
         ),
-        _device_option(),
+        options.device_option(),
     ]
 
 
 def _example_options() -> list[click.Parameter]:
     return [
         Option(["--split"], group="Data", help="Split to score [default: the task's]."),
-        _count("--max_eval_samples", "Data", "Score a seeded subset of this size [default: all]."),
+        count_option(
+            "--max_eval_samples", "Data", "Score a seeded subset of this size [default: all]."
+        ),
         Option(["--seed"], group="Data", default=0, show_default=True, help="Of that subset."),
-        _count("--num_workers", "Data", "Processes that read images.", default=0, minimum=0),
+        count_option("--num_workers", "Data", "Processes that read images.", default=0, minimum=0),
     ]
 
 
 def _generation_options() -> list[click.Parameter]:
     group = "Generation"
     return [
-        _count("--batch_size", group, "Examples at once; no influence on the answers.", default=8),
-        _count("--num_beams", group, "Beams; 1 is greedy [default: the task's]."),
-        _count("--max_new_tokens", group, "Longest answer [default: the task's]."),
+        count_option(
+            "--batch_size", group, "Examples at once; no influence on the answers.", default=8
+        ),
+        count_option("--num_beams", group, "Beams; 1 is greedy [default: the task's]."),
+        count_option("--max_new_tokens", group, "Longest answer [default: the task's]."),
         Option(
             ["--prompt_template"],
             group=group,
             help="Prompt with {question} in it [default: the run's, else the task's].",
         ),
-        _count(
+        count_option(
             "--max_length",
             group,
             "Text budget of the prompt [default: the run's, else the task's].",
@@ -183,92 +216,3 @@ def _generation_options() -> list[click.Parameter]:
         ),
         Option(["--truncate"], group=group, is_flag=True, help="Cut prompts over it."),
     ]
-
-
-def _count(
-    name: str, group: str, help: str, default: int | None = None, minimum: int = 1
-) -> Option:
-    return Option(
-        [name],
-        group=group,
-        type=click.IntRange(min=minimum),
-        default=default,
-        show_default=default is not None,
-        help=help,
-    )
-
-
-def _evaluate(**values: Any) -> None:
-    from models.checkpoint import resolve
-    from models.loading import check_device, load_family, load_model
-    from models.quantization import check_available
-    from tasks.evaluation import write_report
-
-    task = get_task(values["task"])
-    check_template(values["prompt_template"])
-    source = options.make_source(task, values)
-    checkpoint = resolve(values["model_path"], values["base_model"], values["revision"])
-    run = run_folder.read_run(checkpoint.adapter) if checkpoint.adapter else {}
-    settings = run.get("settings", {})
-    quantization = values["quantization"] or settings.get("quantization", "none")
-    check_available(quantization)
-    dataset = _eval_data(task, source, values)
-    output_dir = values["output_dir"] or _eval_folder(
-        values["model_path"], checkpoint.adapter, run, dataset
-    )
-    run_folder.check_writable(output_dir)
-    check_device(values["device"])
-
-    from finetuning.scoring import make_predictor, score_model
-
-    family = load_family(checkpoint)
-    same_task = settings if run.get("task") == task.name else {}
-    prompter = make_prompter(
-        task,
-        family,
-        values["prompt_template"] or same_task.get("prompt_template"),
-        values["max_length"] or same_task.get("max_length"),
-        values["truncate"] or same_task.get("truncate", False),
-    )
-    check_texts(dataset, prompter, with_answers=False)
-    loaded = load_model(
-        checkpoint,
-        quantization=quantization,
-        dtype=values["dtype"],
-        device=values["device"],
-        family=family,
-    )
-    predictor = make_predictor(
-        loaded.model,
-        task,
-        prompter,
-        batch_size=values["batch_size"],
-        num_beams=values["num_beams"],
-        max_new_tokens=values["max_new_tokens"],
-        num_workers=values["num_workers"],
-    )
-    report = score_model(predictor, task, dataset)
-    write_report(report, output_dir)
-    click.echo(report.table())
-    click.echo(f"Predictions and metrics are in {output_dir}")
-
-
-def _eval_data(task: Task, source: Source, values: Mapping[str, Any]) -> Dataset:
-    splits = task.eval_splits + task.hidden_splits
-    dataset, note = resolve_split(task, values["split"], source, splits)
-    if note:
-        click.echo(note, err=True)
-    dataset = dataset.subset(values["max_eval_samples"], values["seed"])
-    check_dataset(dataset)
-    return dataset
-
-
-def _eval_folder(
-    model_path: str, adapter: Path | None, run: Mapping[str, Any], dataset: Dataset
-) -> Path:
-    """Beside the adapter where it is of this task, so that a run keeps what was measured of it."""
-    task_name = dataset.task.name
-    if adapter is not None and run.get("task", task_name) == task_name:
-        return adapter / "evaluation" / dataset.split
-    model = Path(model_path).name or "model"
-    return Path("runs") / "evaluation" / model / task_name / dataset.split

@@ -1,6 +1,5 @@
 """One training run from its options to its folder: check, load, train, save, score."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -8,19 +7,19 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from finetuning import run_folder
 from finetuning.prompting import Prompter, check_template, check_texts, make_prompter
+from finetuning.provenance import describe_data, of_model, trained_on, with_provenance
 from finetuning.recipe import Recipe
 from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
 from models.checkpoint import Checkpoint, resolve
 from models.loading import check_device, load_family, load_model
 from models.quantization import check_available
-from tasks.base import Dataset, MissingSplit, Source, Task, resolve_split
-from tasks.evaluation import Report, write_report
+from tasks.base import Dataset, MissingSplit, Source, Task
+from tasks.evaluation import Report, score, write_predictions, write_report
 from tasks.files import write_text
 from tasks.images import check_dataset
+from tasks.splits import resolve_split
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +161,8 @@ def describe(
         "base_fingerprint": checkpoint.fingerprint,
         "seed": job.recipe.seed,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "train_data": _describe_data(train_data),
-        "eval_data": None if eval_data is None else _describe_data(eval_data),
+        "train_data": describe_data(train_data.split, train_data),
+        "eval_data": None if eval_data is None else describe_data(eval_data.split, eval_data),
         "settings": {**job.settings, **asdict(job.recipe)},
     }
 
@@ -192,18 +191,6 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
             )
 
 
-def _describe_data(dataset: Dataset) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for example in dataset:
-        texts = [turn.text for turn in example.turns]
-        digest.update(msgspec.json.encode([example.example_id, texts, example.references]))
-    return {
-        "split": dataset.split,
-        "num_examples": len(dataset),
-        "fingerprint": digest.hexdigest()[:16],
-    }
-
-
 def _train(
     job: Job,
     run: Mapping[str, Any],
@@ -214,21 +201,20 @@ def _train(
 ) -> Report | None:
     from finetuning.collation import EncodedExamples
     from finetuning.progress import Progress
-    from finetuning.scoring import make_predictor, score_model
+    from finetuning.scoring import answer_with, make_predictor
     from finetuning.trainer import make_trainer
 
     recipe, task = job.recipe, job.task
     batch_size = recipe.eval_batch_size or 2 * recipe.batch_size
 
-    def score(model: Any, data: Dataset, headline_only: bool = False) -> Report:
-        predictor = make_predictor(
+    def predictor(model: Any) -> Any:
+        return make_predictor(
             model, task, prompter, batch_size=batch_size, num_workers=recipe.num_workers
         )
-        return score_model(predictor, task, data, headline_only=headline_only)
 
     def figures(model: Any) -> dict[str, float]:
         assert eval_data is not None
-        found = score(model, eval_data, headline_only=True).metrics
+        found = score(answer_with(predictor(model), task, eval_data), headline_only=True).metrics
         return {name: value for name, value in found.items() if value is not None}
 
     prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
@@ -254,12 +240,33 @@ def _train(
         return None
     trainer.model.save_pretrained(job.output_dir)
     loaded.family.processor.save_pretrained(job.output_dir)
-    report = None if eval_data is None else score(trainer.model, eval_data)
-    if report:
-        write_report(report, job.output_dir / "evaluation" / report.split)
+    report = None
+    if eval_data is not None:
+        report = _score_run(predictor(trainer.model), eval_data, run, job.output_dir)
         trainer.log({f"final_{name}": v for name, v in report.metrics.items() if v is not None})
     trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))
     finish_tracker(recipe.report_to)
     card = run_folder.model_card(run, [report.metrics_json()] if report else [])
     write_text(job.output_dir / "README.md", card)
+    return report
+
+
+def _score_run(predictor: Any, dataset: Dataset, run: Mapping[str, Any], folder: Path) -> Report:
+    """Score what was trained; the report goes into the run's folder."""
+    from finetuning.scoring import answer_with
+
+    task = dataset.task
+    output_dir = folder / "evaluation" / dataset.split
+    report = answer_with(predictor, task, dataset)
+    write_predictions(report, output_dir)
+    origin = of_model(
+        predictor,
+        base_model=run["base_model"],
+        base_revision=run["base_revision"],
+        adapter=folder,
+        quantization=run["settings"]["quantization"],
+        trained_on=trained_on(run),
+    )
+    report = score(with_provenance(report, run["seed"], origin))
+    write_report(report, output_dir)
     return report

@@ -115,6 +115,46 @@ def _show_log() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
+def model_option(**kwargs: Any) -> Option:
+    """Which model."""
+    return Option(
+        ["--model_path"],
+        group="Model",
+        help="Folder, Hub id, or `tiny` for the embedded model.",
+        **kwargs,
+    )
+
+
+def revision_option() -> Option:
+    """Which commit of it."""
+    return Option(["--revision"], group="Model", help="Revision of the Hub repository.")
+
+
+def device_option() -> Option:
+    """Where it runs."""
+    return Option(
+        ["--device"],
+        group="Model",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda or cuda:N.",
+    )
+
+
+def count_option(
+    name: str, group: str, help: str, default: int | None = None, minimum: int = 1
+) -> Option:
+    """An option that counts something, or how many at most."""
+    return Option(
+        [name],
+        group=group,
+        type=click.IntRange(min=minimum),
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
+
+
 def recipe_options(recipe: Recipe) -> list[click.Parameter]:
     """One option per field of the recipe, its value as default."""
     options: list[click.Parameter] = []

@@ -12,9 +12,10 @@ from finetuning import options
 from finetuning.options import Command, Option
 from finetuning.run_folder import check_writable
 from models.base import Encoded, Family
-from tasks.base import Dataset, Example, resolve_split
+from tasks.base import Dataset, Example
 from tasks.files import write_text
 from tasks.registry import get_task, task_names
+from tasks.splits import resolve_split
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>

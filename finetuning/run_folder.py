@@ -2,19 +2,17 @@
 
 import json
 import os
-import platform
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from finetuning.provenance import versions
 from tasks.files import write_text
 
 CHECKPOINTS = "checkpoints"
 RUN_FILE = "run.json"
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "pillow")
 # without one of these the library resumes all the same, from a fresh optimiser or other noise
 _CHECKPOINT_FILES = (
     "adapter_model.safetensors",
@@ -83,9 +81,7 @@ def clear(folder: Path) -> None:
 
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Write run.json: what was asked, of which model and data, with which versions."""
-    versions = {"python": platform.python_version()}
-    versions |= {package: version(package) for package in _PACKAGES}
-    write_text(folder / RUN_FILE, json.dumps({**run, "versions": versions}, indent=2) + "\n")
+    write_text(folder / RUN_FILE, json.dumps({**run, "versions": versions()}, indent=2) + "\n")
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""A loaded model and a task's examples -> a report."""
+"""A loaded model and a task's examples -> a report of its answers."""
 
 from typing import Any
 
 from finetuning.prediction import Predictor
 from finetuning.prompting import Prompter
 from tasks.base import Dataset, Task
-from tasks.evaluation import Report, evaluate
+from tasks.evaluation import Report, answer
 
 
 def make_predictor(
@@ -29,9 +29,7 @@ def make_predictor(
     )
 
 
-def score_model(
-    predictor: Predictor, task: Task, dataset: Dataset, *, headline_only: bool = False
-) -> Report:
-    """Answer every example of a split and score it; the report holds the prompts as sent."""
+def answer_with(predictor: Predictor, task: Task, dataset: Dataset) -> Report:
+    """Answer every example of a split; the report holds the prompts as sent, and no scores."""
     prompts = [predictor.prompter.messages(example)[-1][1] for example in dataset]
-    return evaluate(task, predictor, dataset, prompts, headline_only=headline_only)
+    return answer(task, predictor, dataset, prompts)

@@ -83,25 +83,37 @@ def _folder(name: str) -> Path | None:
     return None
 
 
-def _resolve_base(name: str, revision: str | None) -> Checkpoint:
+def read_config(
+    name: str, revision: str | None = None
+) -> tuple[dict[str, Any], Path | None, str | None]:
+    """The config.json of a full model, which need not be of a family that we know.
+
+    Returns:
+        The config; the model's folder, None on the Hub; the commit, None in a folder.
+
+    Raises:
+        ValueError: nothing there, not a full model, or the Hub cannot be reached.
+    """
     folder = _folder(name)
     if folder is None:
-        config_path = _hub_config(name, revision)
-        config = _read_json(config_path)
-        revision = config_path.parent.name  # the commit, which the weights are then taken from too
-    elif (folder / "adapter_config.json").is_file():
+        path = _hub_config(name, revision)
+        return _read_json(path), None, path.parent.name
+    if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is an adapter; here a full model is needed: pass its base.")
-    elif not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         raise ValueError(
             f"{folder} holds no model: it has neither config.json nor adapter_config.json."
         )
-    else:
-        config = _read_json(folder / "config.json")
+    return _read_json(folder / "config.json"), folder, None
+
+
+def _resolve_base(name: str, revision: str | None) -> Checkpoint:
+    config, folder, commit = read_config(name, revision)
     model_type = str(config.get("model_type"))
     family_of(model_type, name)
     return Checkpoint(
         base=name if folder is None else str(folder.resolve()),
-        revision=revision if folder is None else None,
+        revision=commit,  # the weights are then taken from it too
         adapter=None,
         model_type=model_type,
         fingerprint=None if folder is None else _fingerprint(folder),

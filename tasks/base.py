@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Literal, Protocol
 
 from PIL import Image
+
+from tasks.cleaning import clean_text
 
 AnswerSampling = Literal["published", "majority", "first"]
 
@@ -56,13 +58,22 @@ class Example:
 
 
 class Dataset(Sequence[Example]):
-    """Rows of one split; an Example is made when it is asked for."""
+    """Rows of one split; an Example is made when it is asked for.
 
-    def __init__(self, task: "Task", split: str, rows: Sequence[Any]) -> None:
-        """Keep the rows; nothing is read."""
+    Args:
+        task: makes examples of rows.
+        split: its name.
+        rows: what the task's `example` takes.
+        official_name: what the files call it, as `val2014`, where that is not the split's name.
+    """
+
+    def __init__(
+        self, task: "Task", split: str, rows: Sequence[Any], official_name: str | None = None
+    ) -> None:
         self.task = task
         self.split = split
         self.rows = rows
+        self.official_name = official_name or split
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -71,7 +82,7 @@ class Dataset(Sequence[Example]):
     def __getitem__(self, index: Any) -> Any:
         """The example of a row; of a slice the smaller Dataset."""
         if isinstance(index, slice):
-            return Dataset(self.task, self.split, self.rows[index])
+            return self._with_rows(self.rows[index])
         return self.task.example(self.rows[index])
 
     def __iter__(self) -> Iterator[Example]:
@@ -85,7 +96,10 @@ class Dataset(Sequence[Example]):
         if num_examples is None or num_examples >= len(self.rows):
             return self
         chosen = Random(seed).sample(range(len(self.rows)), num_examples)
-        return Dataset(self.task, self.split, [self.rows[i] for i in sorted(chosen)])
+        return self._with_rows([self.rows[i] for i in sorted(chosen)])
+
+    def _with_rows(self, rows: Sequence[Any]) -> "Dataset":
+        return Dataset(self.task, self.split, rows, self.official_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +107,15 @@ class Scores:
     """What a metric says of a split.
 
     Attributes:
-        values: the headline metric of each example, in its own units: their mean is the headline
-            (GQA's `_all` splits apart, whose figures count the balanced questions only).
+        values: the headline metric of each example, in its own units: their mean is the headline.
+            None for an example that no figure counts by itself (GQA's unbalanced questions).
         figures: every figure of the split by its official name, the headline first; None where
             it cannot be computed.
         reasons: for each None in `figures`, why.
         notes: sentences that must stand beside the figures ("approximate: no Java").
     """
 
-    values: Sequence[float]
+    values: Sequence[float | None]
     figures: Mapping[str, float | None]
     reasons: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -129,6 +143,10 @@ class Task(ABC):
     train_splits: ClassVar[tuple[str, ...]] = ("train",)  # the default first
     eval_splits: ClassVar[tuple[str, ...]] = ("val",)  # the default first
     hidden_splits: ClassVar[tuple[str, ...]] = ()  # answers withheld: predict only
+    rule: ClassVar[str | None] = None  # what the metric does, in a few words
+    rule_source: ClassVar[str | None] = None  # where that is laid down
+    id_type: ClassVar[type[int] | type[str]] = int
+    result_keys: ClassVar[tuple[str, str]] = ("id", "prediction")  # of the leaderboard's records
     tags: ClassVar[tuple[str, ...]] = ()  # the tag names that a report breaks the score down by
     needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
 
@@ -153,9 +171,27 @@ class Task(ABC):
         """The headline figure alone, where that is quicker: for scoring on the way."""
         return self.score(predictions, examples)
 
+    def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+        """Figures by common unofficial rules, under names of their own; none by default."""
+        return {}
+
+    def load_to_score(self, split: str, source: "Source", answered: Collection[Any]) -> Dataset:
+        """The examples that predictions of a file are scored on.
+
+        Args:
+            split: as in `load`.
+            source: as in `load`, mostly without images.
+            answered: the ids that the file has predictions for.
+        """
+        return self.load(split, source)
+
+    def results_name(self, dataset: Dataset) -> str:
+        """The file name under which the leaderboard takes results."""
+        return f"{self.name}_{dataset.official_name}_results.json"
+
     def clean(self, raw: str) -> str:
         """What the metric is given of a generated text."""
-        return raw.strip()
+        return clean_text(raw)
 
     def prompt(self, family: str) -> str:
         """The template for a model family."""
@@ -207,6 +243,7 @@ class Source:
             `save_to_disk`; None for the Hub.
         hub_repo, hub_config, hub_split, hub_revision: override the task's Hub copy.
         hub_columns: the task's own name of a column -> its name in that copy.
+        with_images: whether images will be opened, so that their folder must be found.
     """
 
     data_root: Path | None = None
@@ -215,61 +252,4 @@ class Source:
     hub_split: str | None = None
     hub_revision: str | None = None
     hub_columns: Mapping[str, str] = field(default_factory=dict)
-
-
-def resolve_split(
-    task: Task, split: str | None, source: Source, candidates: Sequence[str]
-) -> tuple[Dataset, str | None]:
-    """Load a split; without a name the first of `candidates` whose files are there.
-
-    Returns:
-        The split, and the sentence to show where it is not the default one.
-
-    Raises:
-        MissingSplit: no files for it; of the default split where none is there.
-    """
-    if split is not None:
-        task.check_split(split)
-        return task.load(split, source), None
-    missing: MissingSplit | None = None
-    for candidate in candidates:
-        try:
-            dataset = task.load(candidate, source)
-        except MissingSplit as error:
-            missing = missing or error
-            continue
-        if missing is None:
-            return dataset, None
-        note = f"The default split '{candidates[0]}' is not there, so '{candidate}' is taken."
-        return dataset, note
-    assert missing is not None, "a task has at least one split of each use"
-    raise missing
-
-
-def check_ids(ids: Iterable[int | str], where: str) -> None:
-    """Raise ValueError if there is no id, or, naming up to five, if one comes twice."""
-    counts = Counter(ids)
-    if not counts:
-        raise ValueError(f"{where} is empty: it lists no example.")
-    repeated = [key for key, count in counts.items() if count > 1]
-    if repeated:
-        raise ValueError(
-            f"{where} has {len(repeated)} id(s) more than once: {name_some(repeated)}; "
-            "each example needs an id of its own."
-        )
-
-
-def check_references(examples: Sequence[Example]) -> None:
-    """Raise ValueError, naming up to five, if an example has nothing to score against."""
-    without = [example.example_id for example in examples if not example.references]
-    if without:
-        raise ValueError(
-            f"{len(without)} of {len(examples)} examples have no reference answers "
-            f"({name_some(without)}), so there is nothing to score them against; "
-            "take a split whose answers are published."
-        )
-
-
-def name_some(culprits: Sequence[object], limit: int = 5) -> str:
-    """List the first few, for an error message."""
-    return ", ".join(map(str, culprits[:limit])) + (", …" if len(culprits) > limit else "")
+    with_images: bool = True

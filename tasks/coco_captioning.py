@@ -5,9 +5,9 @@ https://cs.stanford.edu/people/karpathy/deepimagesent/. Prompt, beams and captio
 PaliGemma transfer, big_vision/configs/proj/paligemma/transfers/cococap.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -20,10 +20,8 @@ from tasks.base import (
     Source,
     Task,
     Turn,
-    check_ids,
-    check_references,
-    name_some,
 )
+from tasks.checks import check_ids, name_some
 from tasks.files import decode, find_files, image_finder, local_root
 from tasks.hub import HubCopy, HubTable, is_hub_copy, open_hub_copy
 
@@ -123,18 +121,31 @@ class CocoCaptioning(Task):
     train_splits = ("train", "karpathy_train")
     eval_splits = ("val", "karpathy_val", "karpathy_test")
     hidden_splits = ("test",)
+    rule = "CIDEr (CIDEr-D) over the whole split, after the PTB tokenizer"
+    rule_source = "https://github.com/tylin/coco-caption, through pycocoevalcap"
+    result_keys = ("image_id", "caption")
 
     def load(self, split: str, source: Source) -> Dataset:
         """Read the official files, Karpathy's file or a Hub copy."""
         self.check_split(split)
         wanted = f"coco_captioning split '{split}'"
         if is_hub_copy(source):
-            rows = _hub_rows(open_hub_copy(source, _HUB.get(split), wanted, _COLUMNS))
-        elif split in _KARPATHY:
-            rows = _karpathy_rows(local_root(source), split, wanted)
-        else:
-            rows = _official_rows(local_root(source), split, wanted)
-        return Dataset(self, split, rows)
+            table = open_hub_copy(source, _HUB.get(split), wanted, _COLUMNS)
+            return Dataset(self, split, _hub_rows(table))
+        if split in _KARPATHY:
+            return Dataset(self, split, _karpathy_rows(source, split, wanted))
+        path = _with_images(source, _official_files(source, split))
+        return Dataset(self, split, _official_rows(source, path), _subset(path))
+
+    def load_to_score(self, split: str, source: Source, answered: Collection[Any]) -> Dataset:
+        """As in Task; of the files of several years the one whose images were captioned."""
+        if is_hub_copy(source) or split not in ("train", "val", "test"):
+            return self.load(split, source)
+        candidates = [
+            Dataset(self, split, _official_rows(source, path), _subset(path))
+            for path in _official_files(source, split)
+        ]
+        return max(candidates, key=lambda c: _agreement({row.image_id for row in c.rows}, answered))
 
     def example(self, row: Row) -> Example:
         """Make the example of an image; there is no question."""
@@ -144,6 +155,10 @@ class CocoCaptioning(Task):
             turns=(Turn("user", ""),),
             references=row.captions,
         )
+
+    def results_name(self, dataset: Dataset) -> str:
+        """The official pattern, with our name in the place of the algorithm's."""
+        return f"captions_{dataset.official_name}_palitune_results.json"
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score with the official tool chain; CIDEr of each image depends on the whole split."""
@@ -157,7 +172,6 @@ class CocoCaptioning(Task):
 def _scores(predictions: Sequence[str], examples: Sequence[Example], with_all: bool) -> Scores:
     from tasks.metrics.captioning import caption_scores
 
-    check_references(examples)
     scores = caption_scores(
         predictions,
         [example.references for example in examples],
@@ -172,14 +186,29 @@ def _scores(predictions: Sequence[str], examples: Sequence[Example], with_all: b
     )
 
 
-def _official_rows(root: Path, split: str, wanted: str) -> list[Row]:
+def _agreement(ids: set[int], answered: Collection[Any]) -> tuple[bool, int, int]:
+    """How well the images of a file are those that have a prediction; more is better."""
+    return ids == set(answered), len(ids.intersection(answered)), -len(ids)
+
+
+def _official_files(source: Source, split: str) -> list[Path]:
+    """The split's files of every year; `captions_val.json` where none is named by a year."""
     stem = "image_info_test" if split == "test" else f"captions_{split}"
     names = (f"{stem}2*.json", f"{stem}*.json")
-    paths = find_files(root, [f"{d}{n}" for n in names for d in ("annotations/", "")], wanted)
-    # 2014 and 2017 unpack into one folder: take the year that has its images
-    path = next(
-        (p for p in paths if any((root / d).is_dir() for d in _image_folders(_subset(p)))), paths[0]
-    )
+    patterns = [f"{folder}{name}" for name in names for folder in ("annotations/", "")]
+    return find_files(local_root(source), patterns, f"coco_captioning split '{split}'")
+
+
+def _with_images(source: Source, paths: Sequence[Path]) -> Path:
+    """The first file whose images are there: 2014 and 2017 unpack into one folder."""
+    root = local_root(source)
+    for path in paths:
+        if any((root / folder).is_dir() for folder in _image_folders(_subset(path))):
+            return path
+    return paths[0]
+
+
+def _official_rows(source: Source, path: Path) -> list[Row]:
     content = decode(path, Captions)
     check_ids((image.id for image in content.images), str(path))
     captions: dict[int, list[str]] = {image.id: [] for image in content.images}
@@ -188,12 +217,12 @@ def _official_rows(root: Path, split: str, wanted: str) -> list[Row]:
             raise ValueError(f"{path} has a caption of image {annotation.image_id}, not listed.")
         captions[annotation.image_id].append(annotation.caption)
     without = [key for key, texts in captions.items() if not texts]
-    if without and split != "test":
+    if without and not path.name.startswith("image_info"):
         raise ValueError(
             f"{path} has {len(without)} image(s) without a caption: {name_some(without)}."
         )
     folders = (*_image_folders(_subset(path)), "images")
-    image = image_finder(root, folders, (image.file_name for image in content.images))
+    image = image_finder(source, folders, (image.file_name for image in content.images))
     return [Row(i.id, tuple(captions[i.id]), image(i.file_name)) for i in content.images]
 
 
@@ -206,16 +235,16 @@ def _image_folders(subset: str) -> tuple[str, ...]:
     return (subset, f"images/{subset}", f"Images/{subset}", f"Images/mscoco/{subset}")
 
 
-def _karpathy_rows(root: Path, split: str, wanted: str) -> list[Row]:
+def _karpathy_rows(source: Source, split: str, wanted: str) -> list[Row]:
     patterns = ("dataset_coco.json", "annotations/dataset_coco.json")
-    (path,) = find_files(root, patterns, wanted)
+    (path,) = find_files(local_root(source), patterns, wanted)
     images = [i for i in decode(path, Karpathy).images if i.split in _KARPATHY[split]]
     if not images:
         raise MissingSplit(f"{path} lists no image of {' or '.join(_KARPATHY[split])}.")
     check_ids((image.cocoid for image in images), str(path))
     finders = {
         folder: image_finder(
-            root,
+            source,
             (*_image_folders(folder), "images"),
             (image.filename for image in images if image.filepath == folder),
         )

@@ -2,14 +2,19 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tasks.base import Dataset, Example, Scores, Task, check_ids
-from tasks.files import write_text
+import msgspec
+
+from tasks.base import Dataset, Example, Scores, Task
+from tasks.checks import check_ids, check_references
+from tasks.files import write_chunks, write_text
+from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
 
 Predict = Callable[[Sequence[Example]], Sequence[str]]  # generated texts, in the same order
 
@@ -22,7 +27,11 @@ class Report:
         prompts: the texts sent to the model; empty where the caller does not record them.
         raw_predictions: the texts that came back.
         predictions: what the metric was given of them.
-        scores: None on a split whose answers are withheld.
+        scores: None on a split whose answers are withheld, or before it was scored.
+        uncertainty: of the headline; None where there are no scores, or only passing ones.
+        notes: sentences that must stand beside the figures, those of the scores apart.
+        extra_metrics: groups of figures beside the official ones, each an entry of metrics.json.
+        additions: other entries of metrics.json.
     """
 
     task: Task
@@ -31,7 +40,11 @@ class Report:
     prompts: Sequence[str]
     raw_predictions: Sequence[str]
     predictions: Sequence[str]
-    scores: Scores | None
+    scores: Scores | None = None
+    uncertainty: Uncertainty | None = None
+    notes: tuple[str, ...] = ()
+    extra_metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    additions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def value(self) -> float | None:
@@ -61,30 +74,50 @@ class Report:
         }
         scored = zip(self.examples, self.scores.values, strict=True) if self.scores else ()
         for example, value in scored:
-            for tag, kinds in example.tags.items():
-                for kind in dict.fromkeys(kinds):
-                    tables[tag][kind].append(float(value))
+            if value is not None:
+                for tag, kinds in example.tags.items():
+                    for kind in dict.fromkeys(kinds):
+                        tables[tag][kind].append(value)
         return {
             tag: {kind: fmean(table[kind]) for kind in sorted(table, key=_numbers_by_size)}
             for tag, table in tables.items()
         }
+
+    @property
+    def counted(self) -> list[float]:
+        """The scores whose mean is the headline."""
+        return [value for value in self.scores.values if value is not None] if self.scores else []
+
+    @property
+    def num_examples(self) -> int:
+        """How many examples the headline is over."""
+        return len(self.counted) if self.scores else len(self.examples)
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Every sentence that must stand beside the figures."""
+        return (self.scores.notes if self.scores else ()) + self.notes
 
     def metrics_json(self) -> dict[str, Any]:
         """What metrics.json holds: unrounded plain numbers, null for what is not available."""
         content: dict[str, Any] = {
             "task": self.task.name,
             "split": self.split,
-            "num_examples": len(self.examples),
+            "num_examples": self.num_examples,
             "metric": self.task.metric,
             "value": self.value,
             "metrics": self.metrics,
             "breakdown": self.breakdown,
         }
+        if self.uncertainty:
+            content["uncertainty"] = asdict(self.uncertainty)
+        if self.num_examples < len(self.examples):
+            content["num_questions_read"] = len(self.examples)
         if self.reasons:
             content["reasons"] = self.reasons
-        if self.scores and self.scores.notes:
-            content["notes"] = list(self.scores.notes)
-        return content
+        if self.all_notes:
+            content["notes"] = list(self.all_notes)
+        return {**content, **self.extra_metrics, **self.additions}
 
     def prediction_rows(self) -> Iterator[dict[str, Any]]:
         """What predictions.jsonl holds, one example after the other."""
@@ -94,18 +127,21 @@ class Report:
                 "prompt": self.prompts[index] if self.prompts else None,
                 "raw_prediction": self.raw_predictions[index],
                 "prediction": self.predictions[index],
-                "references": list(example.references),
-                "score": float(self.scores.values[index]) if self.scores else None,
+                "references": example.references,
+                "score": self.scores.values[index] if self.scores else None,
             }
 
     def table(self) -> str:
         """A plain text for a terminal, the headline first."""
-        lines = [f"{self.task.name}, split '{self.split}', {len(self.examples)} examples"]
-        for name, value in self.metrics.items():
-            shown = "not available" if value is None else f"{value:.4g}"
-            reason = f"  ({self.reasons[name]})" if name in self.reasons else ""
-            lines.append(f"  {name:<14} {shown}{reason}")
-        return "\n".join([*lines, *(self.scores.notes if self.scores else ())])
+        lines = [f"{self.task.name}, split '{self.split}', {self.num_examples} examples"]
+        besides = {name: f"  ({reason})" for name, reason in self.reasons.items()}
+        if self.uncertainty and self.uncertainty.interval_95:
+            low, high = self.uncertainty.interval_95
+            besides[self.task.metric] = f"  (95 %: {low:.4g} to {high:.4g})"
+        lines += _table_rows(self.metrics, besides)
+        for group, figures in self.extra_metrics.items():
+            lines += [f"{group}, which are not the official figures", *_table_rows(figures)]
+        return "\n".join([*lines, *self.all_notes])
 
 
 def evaluate(
@@ -128,23 +164,36 @@ def evaluate(
     Raises:
         ValueError: the split is empty or has an id twice, or a scored one lacks references.
     """
+    return score(answer(task, predict, dataset, prompts), headline_only=headline_only)
+
+
+def answer(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[str] = ()) -> Report:
+    """Predict a split, as `evaluate` does; the report has no scores yet."""
     examples = list(dataset)
     check_ids((e.example_id for e in examples), f"{task.name} split '{dataset.split}'")
     raw_predictions = list(predict(examples))
     assert len(raw_predictions) == len(examples), "predict must answer each example once"
     assert len(prompts) in (0, len(examples)), "prompts must run parallel to the examples"
-    predictions = [task.clean(raw) for raw in raw_predictions]
-    is_hidden = dataset.split in task.hidden_splits
-    score = task.score_headline if headline_only else task.score
     return Report(
         task=task,
         split=dataset.split,
         examples=examples,
         prompts=prompts,
         raw_predictions=raw_predictions,
-        predictions=predictions,
-        scores=None if is_hidden else score(predictions, examples),
+        predictions=[task.clean(raw) for raw in raw_predictions],
     )
+
+
+def score(report: Report, *, headline_only: bool = False) -> Report:
+    """Score predictions as a whole, unless the answers of their split are withheld."""
+    task = report.task
+    if report.split in task.hidden_splits:
+        return report
+    check_references(report.examples)
+    if headline_only:
+        return replace(report, scores=task.score_headline(report.predictions, report.examples))
+    report = replace(report, scores=task.score(report.predictions, report.examples))
+    return replace(report, uncertainty=mean_uncertainty(report.counted))
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -153,16 +202,44 @@ def write_report(report: Report, folder: Path) -> None:
     Raises:
         ValueError: the folder cannot be written to.
     """
-    rows = (json.dumps(row, ensure_ascii=False) + "\n" for row in report.prediction_rows())
     metrics = json.dumps(report.metrics_json(), ensure_ascii=False, indent=2, allow_nan=False)
-    try:
-        write_text(folder / "predictions.jsonl", "".join(rows))
+    write_predictions(report, folder)
+    with _writing_to(folder):
         write_text(folder / "metrics.json", metrics + "\n")
+
+
+def write_predictions(report: Report, folder: Path) -> None:
+    """Write predictions.jsonl alone, as before a long scoring.
+
+    Raises:
+        ValueError: the folder cannot be written to.
+    """
+    encoder = msgspec.json.Encoder()
+    with _writing_to(folder):
+        rows = (encoder.encode(row) + b"\n" for row in report.prediction_rows())
+        write_chunks(folder / "predictions.jsonl", rows)
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ValueError(
             f"The results cannot be written to {folder}: {error.strerror}; choose another folder "
             "by --output_dir."
         ) from error
+
+
+def _table_rows(
+    figures: Mapping[str, float | None], besides: Mapping[str, str] | None = None
+) -> list[str]:
+    width = max(14, *map(len, figures))
+    return [
+        f"  {name:<{width}} {'not available' if value is None else f'{value:.4g}'}"
+        f"{(besides or {}).get(name, '')}"
+        for name, value in figures.items()
+    ]
 
 
 def _numbers_by_size(kind: str) -> tuple[int, str]:

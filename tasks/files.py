@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
-from tasks.base import MissingSplit, Source, name_some
+from tasks.base import MissingSplit, Source
+from tasks.checks import name_some
 from tasks.images import FileImage
 
 T = TypeVar("T")
@@ -60,11 +61,7 @@ def decode(path: Path, type_: type[T]) -> T:
     Raises:
         ValueError: unreadable, not JSON, or not of this form; names the file and the place.
     """
-    logger.info("reading %s", path)
-    try:
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # some editors leave a BOM
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    content = read_bytes(path)
     try:
         return msgspec.json.decode(content, type=type_, strict=False)
     except msgspec.ValidationError as error:
@@ -75,19 +72,35 @@ def decode(path: Path, type_: type[T]) -> T:
         ) from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, without the byte order mark that some editors leave.
+
+    Raises:
+        ValueError: unreadable.
+    """
+    logger.info("reading %s", path)
+    try:
+        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+
+
 def image_finder(
-    root: Path, folders: Sequence[str], names: Iterable[str]
+    source: Source, folders: Sequence[str], names: Iterable[str]
 ) -> Callable[[str], FileImage]:
     """Find the folder of a split's images once; then a name gives its image without a look.
 
     Args:
-        root: what `folders` are relative to.
+        source: its data_root is what `folders` are relative to.
         folders: where the images may lie, the preferred one first.
         names: file names of the split; the first few are tried.
 
     Raises:
         ValueError: none of them is in any of the folders.
     """
+    if not source.with_images:
+        return cache(FileImage)
+    root = local_root(source)
     probes = list(islice(dict.fromkeys(names), _NUM_PROBES))
     places = [os.path.normpath(root / folder) for folder in folders]
     for place in places:
@@ -122,11 +135,16 @@ def _list_folder(folder: Path, must_exist: bool = False) -> list[str]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file such that a reader finds the old one or the whole new one, never a half."""
+    write_chunks(path, [text.encode()])
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """As write_text, one piece after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())  # a rename may outlive a power cut that the content does not
         os.replace(temporary, path)

@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.base import Dataset, check_ids, name_some
+from tasks.base import Dataset
+from tasks.checks import check_ids, name_some
 
 # Pillow's own hard limit (it warns from the half of it on): the largest scans of DocVQA pass,
 # 600 MB of RGB is the most that one picture can take.

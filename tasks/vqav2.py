@@ -5,6 +5,7 @@ transfer, big_vision/configs/proj/paligemma/transfers/vqav2.py.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from sys import intern
@@ -21,13 +22,11 @@ from tasks.base import (
     Source,
     Task,
     Turn,
-    check_ids,
-    check_references,
-    name_some,
 )
+from tasks.checks import check_ids, name_some
 from tasks.files import decode, find_files, image_finder, local_root
 from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
-from tasks.metrics.vqa import vqa_accuracy
+from tasks.metrics.vqa import plain_accuracy, vqa_accuracy
 
 _SUBTYPES = {"train": "train2014", "val": "val2014", "test-dev": "test-dev2015", "test": "test2015"}
 _HUB = {
@@ -94,13 +93,19 @@ class VqaV2(Task):
     max_new_tokens = 16
     prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}
     hidden_splits = ("test-dev", "test")
+    rule = (
+        "VQA accuracy: mean over ten leave-one-out sets of min(matches / 3, 1), normalised only "
+        "where the human answers differ"
+    )
+    rule_source = "https://github.com/GT-Vision-Lab/VQA, vqaEval.py"
+    result_keys = ("question_id", "answer")
     tags = ("answer_type", "question_type")
 
     def load(self, split: str, source: Source) -> Dataset:
         """Read the official files or a Hub copy."""
         self.check_split(split)
         if not is_hub_copy(source):
-            return Dataset(self, split, _official_rows(local_root(source), split))
+            return Dataset(self, split, _official_rows(source, split))
         table = open_hub_copy(source, _HUB[split], f"vqav2 split '{split}'", _COLUMNS)
         pairs = zip(table.rows(Question), table.rows(Annotation), strict=True)
         image = table.images()
@@ -131,28 +136,46 @@ class VqaV2(Task):
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score in percent."""
-        check_references(examples)
         values = [
             100 * vqa_accuracy(prediction, example.references)
             for prediction, example in zip(predictions, examples, strict=True)
         ]
         return Scores(values=values, figures={self.metric: fmean(values)})
 
+    def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+        """Two wide-spread variants of the rule, in percent; neither is the official number."""
+        pairs = [(p, e.references) for p, e in zip(predictions, examples, strict=True)]
+        return {
+            "vqa_accuracy_always_normalized": 100
+            * fmean(vqa_accuracy(p, answers, always_normalize=True) for p, answers in pairs),
+            "vqa_accuracy_plain": 100 * fmean(plain_accuracy(*pair) for pair in pairs),
+        }
+
+    def results_name(self, dataset: Dataset) -> str:
+        """The official pattern, with our name in the place of the algorithm's."""
+        return f"v2_OpenEnded_mscoco_{_SUBTYPES[dataset.split]}_palitune_results.json"
+
 
 def _row(question: Question, image: ImageRef, annotation: Annotation | None) -> Row:
     if annotation is None or not annotation.answers:
         return Row(question, image)
-    kinds = {"answer_type": annotation.answer_type, "question_type": annotation.question_type}
     return Row(
         question,
         image,
-        answers=tuple(intern(a.answer) for a in annotation.answers),  # 4.4 million, few distinct
+        answers=tuple([intern(a.answer) for a in annotation.answers]),  # 4.4 million, few distinct
         majority=annotation.multiple_choice_answer,
-        tags={name: (intern(kind),) for name, kind in kinds.items() if kind},
+        tags=_tags(annotation.answer_type, annotation.question_type),
     )
 
 
-def _official_rows(root: Path, split: str) -> list[Row]:
+@cache  # some 200 pairs
+def _tags(answer_type: str | None, question_type: str | None) -> dict[str, tuple[str, ...]]:
+    kinds = {"answer_type": answer_type, "question_type": question_type}
+    return {name: (kind,) for name, kind in kinds.items() if kind}
+
+
+def _official_rows(source: Source, split: str) -> list[Row]:
+    root = local_root(source)
     subtype = _SUBTYPES[split]
     name = f"v2_OpenEnded_mscoco_{subtype}_questions.json"
     wanted = f"vqav2 split '{split}'"
@@ -170,7 +193,7 @@ def _official_rows(root: Path, split: str) -> list[Row]:
     folder = subtype.replace("test-dev", "test")  # test-dev asks about images of the test split
     folders = (f"Images/mscoco/{folder}", f"Images/{folder}", folder, f"images/{folder}", "images")
     names = {q.image_id: f"COCO_{folder}_{q.image_id:012d}.jpg" for q in questions}
-    image = image_finder(root, folders, names.values())
+    image = image_finder(source, folders, names.values())
     return [_row(q, image(names[q.image_id]), annotations.get(q.question_id)) for q in questions]
 
 

@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from benchmarks.metrics import check_equal
+from benchmarks.metrics_plain import anls, distribution, vqa_accuracy
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_step.py"
 
@@ -17,3 +21,32 @@ def test_the_gpu_script_runs_on_a_cpu_and_both_paths_have_the_same_loss(tmp_path
     rows = {cells[0]: cells for cells in lines if len(cells) == 5}
     assert float(rows["ours"][-1]) == pytest.approx(float(rows["stock"][-1]), abs=1e-4)
     assert float(rows["ours"][2]) > 0
+
+
+@pytest.mark.slow
+def test_our_command_and_the_plain_rule_agree_on_files_in_the_official_formats(
+    tmp_path: Path,
+) -> None:
+    script = SCRIPT.with_name("metrics.py")
+    command = [sys.executable, str(script), "vqav2", "docvqa", "gqa", "--scale", "0.01"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if "|" in line]
+    sizes = [["vqav2", "2,144"], ["docvqa", "53"], ["gqa", "20,119"]]
+    assert [row[:2] for row in rows[2:]] == sizes
+    assert all(float(cell) > 0 for row in rows[2:] for cell in row[3::2])  # memory
+
+
+def test_the_plain_rules_give_worked_values() -> None:
+    assert vqa_accuracy("Dont", ["don't."] * 3 + ["no"] * 7) == pytest.approx(0.9)  # 3 x 2/3 + 7
+    assert vqa_accuracy("Cat", ["cat"] * 10) == 0.0  # ten alike: compared as they are
+    assert anls("CocaCola", ["Pepsi", "Coca Cola"]) == pytest.approx(8 / 9)
+    assert anls("Cola", ["Coca Cola"]) == 0.0  # 4/9 is under a half
+    # red 3 for 2, blue 1 for 2: (1/2 + 1/2) / 100; "pink" is never right, so it is ignored
+    gold, predicted = {"g": {"red": 2, "blue": 2}}, {"g": {"red": 3, "blue": 1, "pink": 5}}
+    assert distribution(gold, predicted) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("ours", [{"metrics: anls": 0.50001}, {"metrics: accuracy": 0.5}])
+def test_times_of_unequal_figures_are_not_compared(ours: dict[str, float]) -> None:
+    with pytest.raises(click.ClickException, match=r"metrics: anls: the plain rule gives 0\.5"):
+        check_equal("docvqa", ours, {"metrics: anls": 0.5})

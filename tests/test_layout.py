@@ -167,7 +167,7 @@ def test_the_installed_command_has_every_command_and_loads_nothing_heavy(tmp_pat
     )
     assert result.returncode == 0
     listed = {line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")}
-    assert {"train", "eval", "preview", "tasks", "demo"} <= listed
+    assert {"train", "eval", "compare", "preview", "tasks", "demo"} <= listed
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "click" in loaded
     assert not loaded & set(HEAVY)

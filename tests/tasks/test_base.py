@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.base import Dataset, Example, MissingSplit, Source, Turn, check_references, resolve_split
+from tasks.base import Dataset, Example, MissingSplit, Source, Turn
+from tasks.checks import check_references
 from tasks.images import FileImage
 from tasks.registry import get_task, task_names
+from tasks.splits import resolve_split
 from tests.official_files import write_coco, write_vqav2
 from tests.tasks.conftest import Load, one_sentence
 

@@ -8,8 +8,9 @@ import datasets
 import pytest
 
 from tasks import hub
-from tasks.base import Dataset, MissingSplit, Source, resolve_split
+from tasks.base import Dataset, MissingSplit, Source
 from tasks.registry import get_task
+from tasks.splits import resolve_split
 from tests.official_files import coco_captions, color_of, write_hub_copy
 from tests.tasks.conftest import Load, one_sentence
 

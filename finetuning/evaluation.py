@@ -1,0 +1,241 @@
+"""One evaluation from its options to its folder: a model's answers, or a file of answers."""
+
+import gc
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from finetuning import options, run_folder
+from finetuning.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics
+from finetuning.prompting import check_template, check_texts, make_prompter
+from finetuning.provenance import of_file, of_model, trained_on, with_provenance
+from tasks.base import Dataset, Source, Task
+from tasks.evaluation import Report, score, write_predictions, write_report
+from tasks.images import check_dataset
+from tasks.result_files import match, read_predictions, write_results
+from tasks.splits import resolve_split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Predictions that are to be scored.
+
+    Attributes:
+        report: the predictions, not scored yet.
+        dataset: the whole split, of which the report may have a part.
+        origin: where they are from, for the provenance.
+        output_dir: where the scores go.
+    """
+
+    report: Report
+    dataset: Dataset
+    origin: Mapping[str, Any]
+    output_dir: Path
+
+
+def evaluate(task: Task, values: Mapping[str, Any]) -> None:
+    """Get the predictions, score them, write and print what came out.
+
+    Args:
+        task: the task.
+        values: every option of the command.
+
+    Raises:
+        ValueError: something about the input is wrong.
+    """
+    if (values["model_path"] is None) == (values["predictions"] is None):
+        raise ValueError(
+            "Pass either --model_path, a model to be scored, or --predictions, a file of answers."
+        )
+    if values["submission"] and values["max_eval_samples"]:
+        raise ValueError("--submission takes the whole split; leave out --max_eval_samples.")
+    source = options.make_source(task, values)
+    clip = _load_clip(values)
+    answers = (_read if values["predictions"] else _predict)(task, source, values)
+    report = score(with_provenance(answers.report, values["seed"], answers.origin))
+    if report.scores and values["lenient"]:
+        report = add_lenient(report)
+    if report.scores and values["text_metrics"]:
+        report = add_text_metrics(report)
+    if clip:
+        report = add_clip_metrics(report, clip)
+    write_report(report, answers.output_dir)
+    click.echo(report.table())
+    click.echo(f"Predictions and metrics are in {answers.output_dir}")
+    if values["submission"] or report.split in task.hidden_splits:
+        _submit(report, answers)
+
+
+def _load_clip(values: Mapping[str, Any]) -> Any:
+    if values["clip_model"] is None:
+        return None
+    from models.clip import load_clip
+
+    return load_clip(values["clip_model"], values["device"])
+
+
+def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
+    """Let a model answer the split; its predictions are written before they are scored."""
+    from models.checkpoint import resolve
+    from models.loading import check_device, load_family, load_model
+    from models.quantization import check_available
+
+    check_template(values["prompt_template"])
+    checkpoint = resolve(values["model_path"], values["base_model"], values["revision"])
+    run = run_folder.read_run(checkpoint.adapter) if checkpoint.adapter else {}
+    settings = run.get("settings", {})
+    quantization = values["quantization"] or settings.get("quantization", "none")
+    check_available(quantization)
+    whole = _load_split(task, values["split"], source)
+    dataset = whole.subset(values["max_eval_samples"], values["seed"])
+    check_dataset(dataset)
+    output_dir = values["output_dir"] or _model_folder(
+        values["model_path"], checkpoint.adapter, run, dataset
+    )
+    run_folder.check_writable(output_dir)
+    check_device(values["device"])
+
+    from finetuning.scoring import answer_with, make_predictor
+
+    family = load_family(checkpoint)
+    same_task = settings if run.get("task") == task.name else {}
+    prompter = make_prompter(
+        task,
+        family,
+        values["prompt_template"] or same_task.get("prompt_template"),
+        values["max_length"] or same_task.get("max_length"),
+        values["truncate"] or same_task.get("truncate", False),
+    )
+    check_texts(dataset, prompter, with_answers=False)
+    loaded = load_model(
+        checkpoint,
+        quantization=quantization,
+        dtype=values["dtype"],
+        device=values["device"],
+        family=family,
+    )
+    predictor = make_predictor(
+        loaded.model,
+        task,
+        prompter,
+        batch_size=values["batch_size"],
+        num_beams=values["num_beams"],
+        max_new_tokens=values["max_new_tokens"],
+        num_workers=values["num_workers"],
+    )
+    report = answer_with(predictor, task, dataset)
+    write_predictions(report, output_dir)
+    origin = of_model(
+        predictor,
+        base_model=checkpoint.base,
+        base_revision=checkpoint.revision,
+        adapter=checkpoint.adapter,
+        quantization=quantization,
+        trained_on=trained_on(run),
+    )
+    return Answers(report=report, dataset=whole, origin=origin, output_dir=output_dir)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python from walking millions of new objects again and again, all of which stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@_without_collector()
+def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
+    """Read the answers of a file; the split's images need not be there."""
+    _refuse_model_options()
+    path: Path = values["predictions"]
+    predictions = read_predictions(path, task)
+    source = replace(source, with_images=values["clip_model"] is not None)
+    dataset = _load_split(task, values["split"], source, predictions.keys())
+    output_dir = values["output_dir"] or Path(
+        "runs", "evaluation", path.stem, task.name, dataset.split
+    )
+    run_folder.check_writable(output_dir)
+    if (output_dir / "predictions.jsonl").resolve() == path.resolve():
+        raise ValueError(
+            f"--output_dir {output_dir} holds the file of --predictions, which would be written "
+            "anew; choose another folder."
+        )
+    where = f"{task.name} split '{dataset.split}'"
+    examples, note = match(
+        list(dataset), predictions, path, where, allow_partial=values["allow_partial"]
+    )
+    if values["max_eval_samples"]:
+        chosen = dataset.subset(values["max_eval_samples"], values["seed"])
+        kept = {example.example_id for example in chosen}
+        examples = [example for example in examples if example.example_id in kept]
+    found = [predictions[example.example_id] for example in examples]
+    prompts = [prediction.prompt for prediction in found]
+    report = Report(
+        task=task,
+        split=dataset.split,
+        examples=examples,
+        prompts=[prompt or "" for prompt in prompts] if any(prompts) else (),
+        raw_predictions=[p.text if p.raw_text is None else p.raw_text for p in found],
+        predictions=[prediction.text for prediction in found],
+        notes=(note,) if note else (),
+    )
+    return Answers(report=report, dataset=dataset, origin=of_file(path), output_dir=output_dir)
+
+
+def _refuse_model_options() -> None:
+    context = click.get_current_context()
+    given = [
+        str(parameter.opts[0])
+        for parameter in context.command.params
+        if isinstance(parameter, options.Option)
+        and parameter.group in ("Model", "Generation")
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise ValueError(
+            f"{' and '.join(given)} would change nothing: --predictions scores a file, no model."
+        )
+
+
+def _load_split(
+    task: Task, split: str | None, source: Source, answered: Collection[Any] | None = None
+) -> Dataset:
+    splits = task.eval_splits + task.hidden_splits
+    dataset, note = resolve_split(task, split, source, splits, answered)
+    if note:
+        click.echo(note, err=True)
+    return dataset
+
+
+def _model_folder(
+    model_path: str, adapter: Path | None, run: Mapping[str, Any], dataset: Dataset
+) -> Path:
+    """Beside the adapter where it is of this task, so that a run keeps what was measured of it."""
+    task_name = dataset.task.name
+    if adapter is not None and run.get("task", task_name) == task_name:
+        return adapter / "evaluation" / dataset.split
+    model = Path(model_path).name or "model"
+    return Path("runs") / "evaluation" / model / task_name / dataset.split
+
+
+def _submit(report: Report, answers: Answers) -> None:
+    """Write the leaderboard's file, unless the answers are a part of the split."""
+    task = report.task
+    path = answers.output_dir / task.results_name(answers.dataset)
+    ids = [example.example_id for example in report.examples]
+    if len(ids) < len(answers.dataset):
+        click.echo(
+            f"No {path.name}: the leaderboard takes the whole split, and {len(ids)} of its "
+            f"{len(answers.dataset)} examples were answered."
+        )
+        return
+    write_results(path, task, answers.dataset, dict(zip(ids, report.predictions, strict=True)))
+    click.echo(f"For the leaderboard: {path}")

@@ -1,0 +1,191 @@
+"""Metrics of free-form text, for tasks without a protocol of their own, and what texts look like.
+
+Sources: sacreBLEU, https://arxiv.org/abs/1804.08771 and https://github.com/mjpost/sacrebleu; ROUGE,
+https://aclanthology.org/W04-1013, by the package of
+https://github.com/google-research/google-research/tree/master/rouge; the COCO family,
+https://arxiv.org/abs/1504.00325 (`captioning.py`).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from statistics import fmean, median
+
+from tasks.metrics.captioning import caption_scores
+
+_CAPTION_FIGURES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
+_ROUGE_CHARACTER = re.compile("[a-z0-9]")
+_APPROXIMATE = (
+    "Bleu_1 to Bleu_4, ROUGE_L and CIDEr are approximate: without Java the official tokeniser "
+    "cannot run, so do not compare them with published ones."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """The figures of a set of texts; one name is one rule.
+
+    Attributes:
+        figures: by name; None where not available.
+            exact_match: share of predictions, 0 to 1, that equal any of their references once
+                outer white space is stripped from both. Case, punctuation and inner white space
+                count (unlike the accuracy of DocVQA, which ignores case).
+            sacrebleu: sacreBLEU's corpus BLEU-4 with its defaults (13a tokenizer, exponential
+                smoothing, case kept), 0 to 100. It is 0 where no prediction has four tokens.
+            rougeL: F-measure (beta 1) of the longest common subsequence, 0 to 1, by Google's
+                rouge-score: the best over references, then the mean over examples. No stemmer;
+                its tokens are the runs of a to z and 0 to 9 in the lower-cased text, so that
+                letters of other scripts do not count and a text of them alone scores 0.
+            Bleu_1 to Bleu_4, METEOR, ROUGE_L, CIDEr: as `caption_scores` gives them.
+        reasons: for each None in `figures`, why.
+        values_per_example: exact_match and rougeL of each example; their means are the figures.
+        sacrebleu_signature: the settings and version behind sacrebleu, in its own notation.
+        notes: sentences that must stand beside the figures.
+        is_approximate: Java could not tokenise, so no figure that `caption_scores` gives is the
+            official number.
+    """
+
+    figures: dict[str, float | None]
+    reasons: dict[str, str]
+    values_per_example: dict[str, list[float]]
+    sacrebleu_signature: str
+    notes: tuple[str, ...]
+    is_approximate: bool
+
+
+def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> TextScores:
+    """Score one text per example against the example's references.
+
+    Score a whole split at once: BLEU, METEOR and CIDEr are figures of a set, not means.
+
+    Args:
+        predictions: one text per example.
+        references: one or more accepted texts per example, in the same order; their number may
+            differ between examples.
+
+    Raises:
+        ValueError: there are no predictions, not as many as examples, or no references of one.
+    """
+    _check(predictions, references)
+    matches = [
+        float(prediction.strip() in {text.strip() for text in texts})
+        for prediction, texts in zip(predictions, references, strict=True)
+    ]
+    rouge = _rouge_l(predictions, references)
+    bleu, signature, notes = _sacrebleu(predictions, references)
+    figures: dict[str, float | None] = {
+        "exact_match": fmean(matches),
+        "sacrebleu": bleu,
+        "rougeL": fmean(rouge),
+    }
+    caption_figures, reasons, is_approximate = _caption_figures(predictions, references)
+    if num_unseen := sum(not _ROUGE_CHARACTER.search(" ".join(r).lower()) for r in references):
+        notes.append(
+            f"rougeL sees the letters a to z and digits only: {num_unseen} of {len(references)} "
+            "examples have none in any reference and score 0."
+        )
+    if is_approximate:
+        notes.append(_APPROXIMATE)
+    return TextScores(
+        figures=figures | caption_figures,
+        reasons=reasons,
+        values_per_example={"exact_match": matches, "rougeL": rouge},
+        sacrebleu_signature=signature,
+        notes=tuple(notes),
+        is_approximate=is_approximate,
+    )
+
+
+def token_statistics(texts: Sequence[str]) -> dict[str, float | None]:
+    r"""Describe the lengths and the vocabulary of texts.
+
+    A token is a word or a single other visible character. A word is a run of what Unicode counts
+    as word characters (`\w` of https://www.unicode.org/reports/tr18: letters, marks, digits, the
+    low line) in any script; where words stand without spaces between them, as in Chinese, a whole
+    run is one token.
+
+    Returns:
+        num_texts; num_empty, those without a token; mean_length, median_length, min_length and
+        max_length of a text in tokens; vocabulary_size, the number of distinct lower-cased tokens;
+        type_token_ratio, its share of all tokens, 0 to 1 (None where there is no token).
+
+    Raises:
+        ValueError: there are no texts.
+    """
+    import regex  # `\w` of `re` leaves out marks, and so cuts Hindi words into pieces
+
+    if not texts:
+        raise ValueError("token statistics need at least one text, got 0.")
+    token = regex.compile(r"\w+|\S")
+    vocabulary: set[str] = set()
+    lengths = []
+    for text in texts:
+        tokens = token.findall(text.lower())
+        vocabulary.update(tokens)
+        lengths.append(len(tokens))
+    return {
+        "num_texts": len(texts),
+        "num_empty": lengths.count(0),
+        "mean_length": fmean(lengths),
+        "median_length": median(lengths),
+        "min_length": min(lengths),
+        "max_length": max(lengths),
+        "vocabulary_size": len(vocabulary),
+        "type_token_ratio": len(vocabulary) / sum(lengths) if vocabulary else None,
+    }
+
+
+def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if not predictions:
+        raise ValueError("text metrics need at least one example, got 0 predictions.")
+    if len(predictions) != len(references):
+        raise ValueError(
+            f"text metrics take one prediction per example, got {len(predictions)} predictions "
+            f"for {len(references)} examples."
+        )
+    if empty := [number for number, texts in enumerate(references) if not texts]:
+        raise ValueError(
+            f"{len(empty)} of {len(references)} examples have no reference text, the first is "
+            f"number {empty[0]} (from 0); each needs at least one."
+        )
+
+
+def _sacrebleu(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[float, str, list[str]]:
+    """Return corpus BLEU, its signature, and what must be said beside it."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU()
+    # One column per reference position. A missing one must be None: "" would be a reference of
+    # length 0, the closest one to a very short prediction.
+    score = metric.corpus_score(predictions, list(zip_longest(*references)))
+    notes = []
+    if score.totals[-1] == 0:
+        notes.append("sacrebleu is 0 by its rule, as no prediction has four tokens.")
+    return float(score.score), str(metric.get_signature()), notes
+
+
+def _rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    return [
+        max(float(scorer.score(text, prediction)["rougeL"].fmeasure) for text in set(texts))
+        for prediction, texts in zip(predictions, references, strict=True)
+    ]
+
+
+def _caption_figures(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[dict[str, float | None], dict[str, str], bool]:
+    """Return the COCO figures, why some are None, and whether they are approximate."""
+    try:
+        scores = caption_scores(predictions, references, with_spice=False)
+    except ValueError as error:  # references of punctuation alone, which exact_match can score
+        reason = str(error).removesuffix(".")
+        return dict.fromkeys(_CAPTION_FIGURES), dict.fromkeys(_CAPTION_FIGURES, reason), False
+    figures = {name: scores.figures[name] for name in _CAPTION_FIGURES}
+    reasons = {name: reason for name, reason in scores.reasons.items() if name in figures}
+    return figures, reasons, scores.is_approximate
