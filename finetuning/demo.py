@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import click
+import msgspec
 
 from finetuning import options
 from finetuning.options import Command, Option
@@ -116,7 +117,9 @@ def shuffle_images(examples: Sequence[Example]) -> list[Example]:
     order = list(range(len(examples)))
     Random(0).shuffle(order)
     other = dict(zip(order, order[1:] + order[:1], strict=True))
-    return [replace(e, image=examples[other[i]].image) for i, e in enumerate(examples)]
+    return [
+        msgspec.structs.replace(e, image=examples[other[i]].image) for i, e in enumerate(examples)
+    ]
 
 
 def majority(task: Task, train_data: Dataset, eval_data: Dataset) -> float | None:

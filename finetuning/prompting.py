@@ -1,7 +1,9 @@
 """An example and a template -> the conversation that a model is sent, within its text budget."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from models.base import Encoded, Family, Message
 from tasks.base import Dataset, Example, Task

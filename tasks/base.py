@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Literal, Protocol
 
+import msgspec
 from PIL import Image
 
 from tasks.cleaning import clean_text
@@ -28,16 +29,14 @@ class ImageRef(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """One message of a conversation; plain text without template or special token."""
 
     role: Literal["user", "assistant", "system"]
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class Example(msgspec.Struct, frozen=True, kw_only=True):
     """One picture, what is asked about it, and every accepted answer.
 
     Attributes:
@@ -53,7 +52,7 @@ class Example:
     image: ImageRef
     turns: tuple[Turn, ...]
     references: tuple[str, ...]
-    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tags: Mapping[str, tuple[str, ...]] = {}
     details: Any = None
 
 

@@ -4,8 +4,10 @@ Files: https://cs.stanford.edu/people/dorarad/gqa/download.html.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ FILES = {
     "submission": "submission_all",
 }
 _FOLDERS = ("", "questions1.2/", "question1.2/", "questions/")
+_IMAGE_FOLDERS = ("images", "allImages/images", ".")
 _HUB_KINDS = ("instructions", "images")  # questions and images are separate configs
 
 
@@ -137,19 +140,25 @@ def _official_rows(source: Source, split: str, wanted: str, hidden: bool) -> lis
     image = None
     for path in paths:  # one after the other: the chunks of train_all are some GB each
         records = decode(path, dict[str, msgspec.Raw])  # whole records would take 10 GB
-        check_ids([*records, *(key for key in records if key in rows)], str(path))
-        heads = {key: _parse(_HEAD, record, path, key) for key, record in records.items()}
-        image_names = (f"{head.imageId}.jpg" for head in heads.values())
-        image = image or image_finder(source, ("images", "allImages/images", "."), image_names)
-        for key, head in heads.items():
+        if not records or not rows.keys().isdisjoint(records):
+            check_ids([*records, *(key for key in records if key in rows)], str(path))
+        for key, record in records.items():
+            question = _parse(_HEAD, record, path, key)
+            if image is None:
+                image = image_finder(source, _IMAGE_FOLDERS, _image_names(records, path))
             details = None
-            if not hidden and head.isBalanced:
-                question = _parse(_FULL, records[key], path, key)
+            if not hidden and question.isBalanced:
+                question = _parse(_FULL, record, path, key)
                 details = _details(question, f"{path}, question {key}", choices.get(key))
             elif not hidden:
-                details = _unbalanced(head.answer)
-            rows[key] = Row(key, head.question, image(f"{head.imageId}.jpg"), details)
+                details = _unbalanced(question.answer)
+            rows[key] = Row(key, question.question, image(f"{question.imageId}.jpg"), details)
     return list(rows.values())
+
+
+def _image_names(records: dict[str, msgspec.Raw], path: Path) -> Iterator[str]:
+    for key, record in islice(records.items(), 1000):
+        yield f"{_parse(_HEAD, record, path, key).imageId}.jpg"
 
 
 def _parse(decoder: Any, record: msgspec.Raw, path: Path, key: str) -> Any:

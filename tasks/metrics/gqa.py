@@ -132,11 +132,8 @@ def _consistency(
             f"{unanswered} of the {len(needed)} entailed questions needed have no prediction: it "
             "takes predictions for all questions, not for the balanced ones alone"
         )
-    shares = [
-        _percent([questions[e].answer == predictions[e] for e in keys])
-        for keys in entailed.values()
-        if keys
-    ]
+    right = {e for e in needed if questions[e].answer == predictions[e]}
+    shares = [_percent([e in right for e in keys]) for keys in entailed.values() if keys]
     return sum(shares) / len(shares)
 
 
