@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tasks.metrics import captioning
+from tasks.registry import get_task
 from tests.conftest import REPOSITORY
 from tests.official_files import (
     COCO_LAYOUTS,
@@ -138,7 +139,8 @@ def check_metrics(
     """The fixed shape: these keys, plain numbers, null for what is not available."""
     fixed = ["task", "split", "num_examples", "metric", "value", "metrics", "breakdown"]
     assert list(metrics)[:7] == fixed
-    assert set(metrics) <= {*fixed, "reasons", "notes"}
+    assert set(metrics) - {"reasons", "notes"} == {*fixed, "uncertainty", "provenance"}
+    assert metrics["uncertainty"]["standard_error"] >= 0
     assert (metrics["task"], metrics["split"]) == (task, split or DEFAULT_SPLIT[task])
     assert metrics["num_examples"] == num_examples
     assert metrics["metric"] == HEADLINE[task]
@@ -150,6 +152,25 @@ def check_metrics(
     assert {tag: set(table) for tag, table in metrics["breakdown"].items()} == BREAKDOWN[task]
     for table in metrics["breakdown"].values():
         assert all(isinstance(value, float) for value in table.values())
+
+
+def check_provenance(
+    found: dict[str, Any], task: str, folder: Path, pico: Path, max_new_tokens: int = 0
+) -> None:
+    """What a score of an adapter stands on."""
+    adapter = (folder / "adapter_model.safetensors").read_bytes()
+    assert found["adapter_sha256"] == hashlib.sha256(adapter).hexdigest()
+    assert (found["base_model"], found["trained_on"]) == (str(pico), [task])
+    assert found["quantization"] == "nf4"
+    assert found["prompt_template"] == get_task(task).prompt("paligemma")
+    assert found["decoding"] == {
+        "num_beams": 2 if task == "coco_captioning" else 1,
+        "max_new_tokens": max_new_tokens or get_task(task).max_new_tokens,
+        "do_sample": False,
+    }
+    assert found["data"]["num_examples"] == 3
+    assert found["rule"] == get_task(task).rule and found["rule_source"].startswith("https://")
+    assert {"torch", "transformers", "peft"} <= set(found["versions"])
 
 
 def check_predictions(rows: list[dict[str, Any]], task: str, num_examples: int) -> None:
@@ -190,6 +211,7 @@ def check_run_folder(folder: Path, task: str, pico: Path, max_steps: int, split:
     assert {"python", "torch", "transformers", "peft", "bitsandbytes"} <= set(recorded["versions"])
     metrics = read_json(folder / "evaluation" / split / "metrics.json")
     check_metrics(metrics, task, num_examples=3, split=split)
+    check_provenance(metrics["provenance"], task, folder, pico)
     card = (folder / "README.md").read_text()
     for name, value in metrics["metrics"].items():
         shown = "not available" if value is None else f"{value:.4f}"
@@ -222,7 +244,9 @@ def test_a_script_trains_resumes_and_its_adapter_is_evaluated(
     (evaluated / "metrics.json").unlink()
     result = evaluate(task, folder, data)
     assert str(evaluated) in result.output
-    check_metrics(read_json(evaluated / "metrics.json"), task, num_examples=3, split=split)
+    metrics = read_json(evaluated / "metrics.json")
+    check_metrics(metrics, task, num_examples=3, split=split)
+    check_provenance(metrics["provenance"], task, folder, pico1, max_new_tokens=4)
     check_predictions(read_lines(evaluated / "predictions.jsonl"), task, num_examples=3)
     assert hashes(folder, leave_out="evaluation") == before
 
