@@ -21,6 +21,7 @@ from tasks.overlap import overlap_notes
 from tasks.registry import get_task
 from tests.conftest import REPOSITORY
 from tests.finetuning.test_mistakes import sentence
+from tests.models.test_clip import make_clip
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
 
 IMAGE_FOLDERS = ("images", "val2014", "train2014", "test2014", "test2015", "spdocvqa_images")
@@ -435,3 +436,54 @@ def test_images_of_withheld_and_document_splits_are_not_warned_of() -> None:
     assert overlap_notes("coco_captioning", "test", everything) == ()
     assert overlap_notes("docvqa", "val", everything) == ()
     assert len(overlap_notes("vqav2", "val", [*everything, *everything])) == 2
+
+
+def test_text_metrics_stand_beside_the_official_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.metrics.captioning.shutil.which", lambda _: None)
+    root = write_docvqa(tmp_path)
+    # the first is one reference but for its case, the second is one; the third is nothing like it
+    texts = ["red", "green paper", "x"]
+    answers = [{"questionId": 500 + i, "answer": text} for i, text in enumerate(texts)]
+    result = score_file("docvqa", root, answers, "--text_metrics")
+    assert result.exit_code == 0, result.output
+    content = metrics_of(root)
+    assert list(content["metrics"]) == ["anls", "accuracy"]
+    figures = content["text_metrics"]
+    assert figures["exact_match"] == pytest.approx(1 / 3)
+    assert figures["rougeL"] == pytest.approx(2 / 3)  # lower case on both sides
+    assert figures["METEOR"] is None
+    assert any("METEOR: Java was not found" in note for note in content["notes"])
+    assert any("approximate" in note for note in content["notes"])
+    assert "tok:13a" in content["sacrebleu_signature"]
+    statistics = content["token_statistics"]
+    assert statistics["predictions"]["num_texts"] == 3
+    assert statistics["predictions"]["vocabulary_size"] == 4
+    assert statistics["references"]["num_texts"] == 6
+    assert "text_metrics, which are not the official figures" in result.output
+
+
+def test_clip_scores_read_the_images_and_name_the_model(tmp_path: Path) -> None:
+    import torch
+
+    from models.clip import load_clip
+
+    (tmp_path / "clip").mkdir()
+    clip = make_clip(tmp_path / "clip")
+    root = write_docvqa(tmp_path / "data")
+    texts = ["red page", "green", "blue thing"]
+    answers = [{"questionId": 500 + i, "answer": text} for i, text in enumerate(texts)]
+    result = score_file("docvqa", root, answers, "--clip_model", clip)
+    assert result.exit_code == 0, result.output
+    content = metrics_of(root)
+    scorer = load_clip(str(clip), device="cpu")
+    pictures = [e.image for e in get_task("docvqa").load("val", Source(data_root=root))]
+    cosines = [
+        torch.cosine_similarity(scorer.embed_images([picture]), scorer.embed_texts([text])).item()
+        for picture, text in zip(pictures, texts, strict=True)
+    ]
+    expected = sum(2.5 * max(0.0, cosine) for cosine in cosines) / 3
+    assert content["clip_metrics"]["CLIP-S"] == pytest.approx(expected, abs=1e-5)
+    assert content["clip_metrics"]["RefCLIP-S"] is not None
+    assert content["clip_model"] == str(clip)

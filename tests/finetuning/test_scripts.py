@@ -313,6 +313,24 @@ def test_a_run_is_replaced_only_when_told_so(trained: Path, pico1: Path, tmp_pat
     assert read_json(tmp_path / "run/trainer_state.json")["global_step"] == 1
 
 
+def test_answers_are_kept_where_scoring_them_fails(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(get_task("vqav2"), "score", fail)
+    output = ("--output_dir", tmp_path)
+    run(
+        *("eval", "--task", "vqav2", "--model_path", trained / "run"),
+        *("--data_root", trained / "data", *BRIEF, *output),
+        exit_code=1,
+    )
+    rows = read_lines(tmp_path / "predictions.jsonl")
+    assert [row["score"] for row in rows] == [None] * 3
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_a_hidden_split_is_predicted_and_not_scored(trained: Path, tmp_path: Path) -> None:
     result = evaluate(
         "vqav2", trained / "run", trained / "data", "--split", "test", "--output_dir", tmp_path

@@ -196,6 +196,28 @@ def test_captions_are_tokenised_before_they_are_scored() -> None:
     assert scores_without_meteor(written, TOY_REFERENCES) == plain
 
 
+def test_bleu_4_is_sacrebleus_on_the_same_tokens() -> None:
+    from sacrebleu.metrics.bleu import BLEU
+
+    random = Random(3)
+    words = ["a", "cat", "the", "dog", "sits", "on", "runs", "mat", "green", "old", ",", "."]
+
+    def sentence() -> str:
+        return " ".join(random.choices(words, k=random.randint(5, 12)))
+
+    references = [[sentence() for _ in range(5)] for _ in range(40)]
+    # near to a reference, so that there are 4-grams in common
+    predictions = [texts[0][: len(texts[0]) * 3 // 4] + " dog" for texts in references]
+    truths, candidates, problem = captioning._tokenize(predictions, references)
+    assert not problem
+    plain = BLEU(tokenize="none", smooth_method="none", force=True)
+    columns = [[truths[i][n] for i in range(40)] for n in range(5)]
+    expected = plain.corpus_score([candidates[i][0] for i in range(40)], columns).score
+    figures = caption_scores(predictions, references, with_meteor=False, with_spice=False).figures
+    assert figures["Bleu_4"] == pytest.approx(expected / 100, abs=1e-9)
+    assert expected > 10
+
+
 def test_one_image_gives_cider_zero() -> None:
     assert scores_without_meteor(["a dog runs"], [["a dog runs"]]).figures["CIDEr"] == 0.0
 

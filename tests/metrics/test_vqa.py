@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from tasks.metrics.vqa import CONTRACTIONS, normalize, vqa_accuracy
+from tasks.metrics.vqa import CONTRACTIONS, normalize, plain_accuracy, vqa_accuracy
 
 
 @pytest.mark.parametrize(
@@ -191,6 +191,17 @@ def test_leave_one_out_holds_for_other_numbers_of_answers() -> None:
     # 3 answers, 2 equal: the two see 1 other, the third sees 2: (1/3 + 1/3 + 2/3) / 3
     assert vqa_accuracy("cat", ["cat", "cat", "dog"]) == pytest.approx(4 / 9)
     assert vqa_accuracy("cat", ["cat"]) == 0.0  # left out, nothing remains to agree with
+
+
+def test_identical_answers_can_be_normalised_against_the_rule() -> None:
+    assert vqa_accuracy("The Cat", ["cat"] * 10) == 0
+    assert vqa_accuracy("The Cat", ["cat"] * 10, always_normalize=True) == 1
+
+
+@pytest.mark.parametrize(("equal", "expected"), [(0, 0), (1, 1 / 3), (2, 2 / 3), (3, 1), (9, 1)])
+def test_the_plain_formula_leaves_no_answer_out(equal: int, expected: float) -> None:
+    answers = ["Yes"] * equal + ["no"] * (10 - equal)
+    assert plain_accuracy("yes", answers) == pytest.approx(expected)
 
 
 def test_no_answers_is_an_error() -> None:

@@ -44,10 +44,8 @@ class Picture:
         return image
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_clip(place: Path) -> Path:
     """A random CLIP in half precision whose tokens are letters, those at a word's end apart."""
-    place = tmp_path_factory.mktemp("clip")
     tokens = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -72,6 +70,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(place)
     CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size=SIZE).save_pretrained(place)
     return place
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
