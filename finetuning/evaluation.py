@@ -169,6 +169,8 @@ def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
             f"--output_dir {output_dir} holds the file of --predictions, which would be written "
             "anew; choose another folder."
         )
+    if values["clip_model"]:
+        check_dataset(dataset)  # its images will be opened
     where = f"{task.name} split '{dataset.split}'"
     examples, note = match(
         list(dataset), predictions, path, where, allow_partial=values["allow_partial"]
@@ -198,6 +200,7 @@ def _refuse_model_options() -> None:
         for parameter in context.command.params
         if isinstance(parameter, options.Option)
         and parameter.group in ("Model", "Generation")
+        and parameter.name != "device"  # CLIP may run there
         and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
     ]
     if given:

@@ -76,6 +76,8 @@ def match(
         ValueError: one side lacks ids of the other, or nothing is left.
     """
     ids = {example.example_id for example in examples}
+    if len(ids) < len(examples):
+        check_ids((example.example_id for example in examples), where)
     missing = [example_id for example_id in ids if example_id not in predictions]
     unknown = [key for key in predictions if key not in ids]
     if not missing and not unknown:

@@ -97,7 +97,6 @@ def plain_accuracy(prediction: str, answers: Sequence[str]) -> float:
     return min(1.0, _num_equal(prediction, answers) / 3)
 
 
-@lru_cache(maxsize=1 << 18)
 def normalize(text: str) -> str:
     """Normalise an answer as the official script does where human answers differ."""
     return _map_words(_strip_punctuation(text))
@@ -110,12 +109,16 @@ def _num_equal(prediction: str, answers: Sequence[str], always_normalize: bool =
             "VQA accuracy needs at least one human answer per question, got 0 (the official files "
             "have 10)."
         )
-    cleaned = list(map(_clean, answers))
-    target = _clean(prediction)
-    if always_normalize or len(set(cleaned)) > 1:
-        cleaned = list(map(normalize, cleaned))
-        target = normalize(target)
-    return cleaned.count(target)
+    distinct = set(answers)  # three or so of ten
+    differ = len(distinct) > 1 and len(set(map(_clean, distinct))) > 1
+    form = _clean_and_normalize if differ or always_normalize else _clean
+    target = form(prediction)
+    return sum(answers.count(answer) for answer in distinct if form(answer) == target)
+
+
+@lru_cache(maxsize=1 << 18)
+def _clean_and_normalize(text: str) -> str:
+    return normalize(_clean(text))
 
 
 @lru_cache(maxsize=1 << 18)
