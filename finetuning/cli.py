@@ -3,11 +3,46 @@
 import click
 
 from finetuning import coco_captioning, digits, docvqa, gqa, vqav2
-from finetuning.commands import evaluate_command
+from finetuning.commands import evaluate_command, finetune_command
 from finetuning.compare import compare_command
 from finetuning.demo import demo_command
+from finetuning.joint import get_tasks
+from finetuning.merge import merge_command
+from finetuning.options import Mistake
 from finetuning.preview import preview_command
+from finetuning.recipe import Recipe
 from tasks.registry import get_task, task_names
+
+_JOINT = "--task "  # then the tasks: what usage lines show as the command
+
+
+class TrainGroup(click.Group):
+    """`train TASK ...`; and `train --task A,B ...`, a command made for just these tasks."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `--task A,B`, wherever it stands among the options, for the name of a command."""
+        if args and args[0].startswith("-"):
+            reader = click.Command(self.name, params=self.params, add_help_option=False)
+            found = reader.make_context(
+                ctx.info_name,
+                list(args),
+                parent=ctx.parent,
+                ignore_unknown_options=True,
+                allow_extra_args=True,
+            )
+            if found.params["task"] is not None:
+                args = ["--", f"{_JOINT}{found.params['task']}", *found.args]
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of one task, or of those that `--task` names."""
+        if not cmd_name.startswith(_JOINT):
+            return super().get_command(ctx, cmd_name)
+        try:
+            tasks = get_tasks(cmd_name.removeprefix(_JOINT))
+        except ValueError as error:
+            raise Mistake(str(error)) from error
+        return finetune_command(",".join(task.name for task in tasks), Recipe())
 
 
 @click.group()
@@ -15,9 +50,17 @@ def palitune() -> None:
     """Fine-tune vision-language models per task and score them by each task's official metric."""
 
 
-@palitune.group()
-def train() -> None:
-    """Fine-tune on a task; `palitune train TASK --help` lists the options."""
+@palitune.group(cls=TrainGroup)
+@click.option(
+    "--task",
+    metavar="A,B",
+    help="In place of a command: one adapter for several tasks, comma between.",
+)
+def train(task: str | None) -> None:
+    """Fine-tune on a task, or on several at once.
+
+    `palitune train TASK --help` and `palitune train --task A,B --help` list the options.
+    """
 
 
 for _script in (coco_captioning, digits, docvqa, gqa, vqav2):
@@ -25,6 +68,7 @@ for _script in (coco_captioning, digits, docvqa, gqa, vqav2):
 
 palitune.add_command(evaluate_command())
 palitune.add_command(compare_command())
+palitune.add_command(merge_command())
 palitune.add_command(preview_command())
 palitune.add_command(demo_command())
 

@@ -1,7 +1,9 @@
 """Training examples -> encoded ones, in a seeded order that resuming repeats."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch.utils.data import Dataset as TorchDataset
@@ -32,6 +34,23 @@ class EncodedExamples(TorchDataset[Encoded]):
         example = self.dataset[index]
         answer = self.dataset.task.target(example, epoch, self.seed, self.sampling)
         return self.prompter.encode(example, answer)
+
+
+class JointExamples(TorchDataset[Encoded]):
+    """The examples of all tasks of a run, one task after the other; encodes `(epoch, index)`."""
+
+    def __init__(self, parts: Sequence[EncodedExamples]) -> None:
+        self.parts = parts
+        self.ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, key: tuple[int, int]) -> Encoded:
+        epoch, index = key
+        number = bisect_right(self.ends, index)
+        start = self.ends[number] - len(self.parts[number])
+        return self.parts[number][epoch, index - start]
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

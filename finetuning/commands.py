@@ -1,5 +1,6 @@
 """The two commands of every task: fine-tune and evaluate. Each is options -> one call."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -7,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from finetuning import options
+from finetuning.joint import make_sources
 from finetuning.options import Command, Option, count_option
 from finetuning.recipe import Recipe
 from models.loading import Dtype
@@ -17,12 +19,13 @@ DEFAULT_MODEL = "google/paligemma-3b-pt-448"
 
 
 def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
-    """The command that fine-tunes on one task.
+    """The command that fine-tunes on a task, or on several at once.
 
     Args:
-        task_name: the task.
+        task_name: the task; several have commas between.
         recipe: its best settings; each is the default of an option.
     """
+    names = task_name.split(",")
     parameters: list[click.Parameter] = [
         Option(
             ["--config"],
@@ -34,7 +37,7 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
         Option(
             ["--output_dir"],
             type=click.Path(path_type=Path),
-            default=Path("runs") / task_name,
+            default=Path("runs", "-".join(["joint", *names]) if len(names) > 1 else task_name),
             show_default=True,
             help="Folder of the run.",
         ),
@@ -51,33 +54,45 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
     ]
 
     def finetune(**values: Any) -> None:
-        from finetuning.finetune import Job
-        from finetuning.finetune import finetune as run
+        from finetuning.finetune import Job, finetune_jointly
 
         if values.pop("use_wandb"):
             values["report_to"] = "wandb"
-        task = get_task(task_name)
+        tasks = [get_task(name) for name in names]
+        (source, *others) = make_sources(tasks, values)
         fixed = {name: values.pop(name) for name in ("output_dir", "resume", "overwrite")}
         job = Job(
-            task=task,
+            task=tasks[0],
+            joined=tuple(zip(tasks[1:], others, strict=True)),
             model_path=values["model_path"],
             revision=values["revision"],
-            source=options.make_source(task, values),
+            source=source,
             recipe=Recipe(**{entry.name: values[entry.name] for entry in fields(Recipe)}),
             device=values["device"],
             settings=values,
             **fixed,
         )
-        report = run(job)
-        if report:
+        reports = finetune_jointly(job)
+        for report in reports:
             click.echo(report.table())
+        if reports:
             click.echo(f"Adapter, scores and model card are in {job.output_dir}")
 
     return Command(
         task_name,
         params=parameters,
         callback=finetune,
-        help=f"Fine-tune a vision-language model on {task_name} by 4-bit LoRA, then score it.",
+        help=f"Fine-tune a vision-language model on {' and '.join(names)} by 4-bit LoRA, then "
+        f"score it.{_joint_help(names) if len(names) > 1 else ''}",
+    )
+
+
+def _joint_help(names: Sequence[str]) -> str:
+    roots = ",".join(f"{name}=FOLDER" for name in names)
+    return (
+        " One adapter learns all tasks, each with its own prompt and answers, and is scored on "
+        "each. --max_train_samples and --max_eval_samples count per task. --data_root is one for "
+        f"all tasks, or {roots}; a task left out there takes its Hub copy."
     )
 
 
@@ -87,7 +102,8 @@ def evaluate_command() -> click.Command:
         ["--output_dir"],
         type=click.Path(path_type=Path),
         help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
-        "adapter's folder, else runs/evaluation/NAME/TASK/SPLIT by the model's or file's name].",
+        "adapter's folder, evaluation/TASK/SPLIT in that of one trained on several tasks, else "
+        "runs/evaluation/NAME/TASK/SPLIT by the model's or file's name].",
     )
 
     def evaluate(**values: Any) -> None:

@@ -87,7 +87,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
 
     check_template(values["prompt_template"])
     checkpoint = resolve(values["model_path"], values["base_model"], values["revision"])
-    run = run_folder.read_run(checkpoint.adapter) if checkpoint.adapter else {}
+    run = run_folder.read_run(checkpoint.adapter or Path(checkpoint.base))
     settings = run.get("settings", {})
     quantization = values["quantization"] or settings.get("quantization", "none")
     check_available(quantization)
@@ -103,7 +103,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     from finetuning.scoring import answer_with, make_predictor
 
     family = load_family(checkpoint)
-    same_task = settings if run.get("task") == task.name else {}
+    same_task = settings if task.name in trained_on(run) else {}
     prompter = make_prompter(
         task,
         family,
@@ -224,8 +224,8 @@ def _model_folder(
 ) -> Path:
     """Beside the adapter where it is of this task, so that a run keeps what was measured of it."""
     task_name = dataset.task.name
-    if adapter is not None and run.get("task", task_name) == task_name:
-        return adapter / "evaluation" / dataset.split
+    if adapter is not None and task_name in (trained_on(run) or [task_name]):
+        return run_folder.evaluation_folder(adapter, run, task_name, dataset.split)
     model = Path(model_path).name or "model"
     return Path("runs") / "evaluation" / model / task_name / dataset.split
 

@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from finetuning import run_folder
+from finetuning import joint, run_folder
 from finetuning.prompting import Prompter, check_template, check_texts, make_prompter
 from finetuning.provenance import describe_data, of_model, trained_on, with_provenance
 from finetuning.recipe import Recipe
@@ -39,7 +39,8 @@ class Job:
         task: the task.
         model_path: base model: folder, Hub id or `tiny`.
         revision: of the Hub repository.
-        source: where the data lies.
+        source: where its data lies.
+        joined: further tasks that the same adapter learns, each with its source.
         recipe: how to train.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         output_dir: where the run goes.
@@ -52,6 +53,7 @@ class Job:
     model_path: str
     revision: str | None = None
     source: Source
+    joined: tuple[tuple[Task, Source], ...] = ()
     recipe: Recipe
     device: str = "auto"
     output_dir: Path
@@ -59,13 +61,43 @@ class Job:
     overwrite: bool = False
     settings: Mapping[str, Any]
 
+    @property
+    def single_jobs(self) -> list["Job"]:
+        """For each task the job of training on it alone."""
+        pairs = ((self.task, self.source), *self.joined)
+        return [replace(self, task=task, source=source, joined=()) for task, source in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one task brings into a training: its examples and how they are asked."""
+
+    train_data: Dataset
+    eval_data: Dataset | None
+    prompter: Prompter
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.train_data.task
+
 
 def finetune(job: Job) -> Report | None:
-    """Train as the job says and score the result.
+    """Train on one task and score the result; `finetune_jointly` says more.
 
     Returns:
         The report on the evaluation split; None where there is none, or on processes other than
         the first.
+    """
+    return next(iter(finetune_jointly(job)), None)
+
+
+def finetune_jointly(job: Job) -> list[Report]:
+    """Train one adapter on all tasks of the job, be it one, and score it on each.
+
+    Returns:
+        A report for each task that has an evaluation split; none on processes other than the
+        first.
 
     Raises:
         ValueError: something about the input is wrong; all that can be known without the model
@@ -81,8 +113,8 @@ def finetune(job: Job) -> Report | None:
         raise ValueError(
             f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
         )
-    train_data, eval_data = load_data(job)
-    run = describe(job, checkpoint, train_data, eval_data)
+    data = [load_data(single) for single in job.single_jobs]
+    run = describe(job, checkpoint, data)
     if job.resume:
         check_same_run(job.output_dir, run)
     check_device(job.device)
@@ -93,12 +125,15 @@ def finetune(job: Job) -> Report | None:
         )
     check_optim(recipe.optim)
     family = load_family(checkpoint)
-    prompter = make_prompter(
-        job.task, family, recipe.prompt_template, recipe.max_length, recipe.truncate
-    )
-    check_texts(train_data, prompter, with_answers=True)
-    if eval_data is not None:
-        check_texts(eval_data, prompter, with_answers=False)
+    parts = []
+    for train_data, eval_data in data:
+        prompter = make_prompter(
+            train_data.task, family, recipe.prompt_template, recipe.max_length, recipe.truncate
+        )
+        check_texts(train_data, prompter, with_answers=True)
+        if eval_data is not None:
+            check_texts(eval_data, prompter, with_answers=False)
+        parts.append(Part(train_data, eval_data, prompter))
 
     loaded = load_model(
         checkpoint,
@@ -107,11 +142,14 @@ def finetune(job: Job) -> Report | None:
         device=job.device,
         family=family,
     )
-    return _train(job, run, loaded, prompter, train_data, eval_data)
+    return _train(job, run, loaded, parts)
 
 
 def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
-    """The training examples and, where the source has them, those to score on; no image opened."""
+    """The examples of `job.task` to train on and, where they are there, to score on.
+
+    No image is opened.
+    """
     task, recipe = job.task, job.recipe
     for split in filter(None, (recipe.train_split, recipe.eval_split)):
         task.check_split(split)
@@ -122,7 +160,7 @@ def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
             )
     train_data, note = resolve_split(task, recipe.train_split, job.source, task.train_splits)
     if note:
-        logger.warning(note)
+        logger.warning("%s: %s", task.name, note)
     train_data = train_data.subset(recipe.max_train_samples, recipe.seed)
     check_dataset(train_data)
     # these two name the training split's place; the other split has its own
@@ -132,10 +170,10 @@ def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
     except MissingSplit:
         if recipe.eval_split or recipe.eval_steps:
             raise
-        logger.warning("No evaluation split is there, so the result will not be scored.")
+        logger.warning("No evaluation split of %s is there: it will not be scored.", task.name)
         return train_data, None
     if note:
-        logger.warning(note)
+        logger.warning("%s: %s", task.name, note)
     eval_data = eval_data.subset(recipe.max_eval_samples, recipe.seed)
     check_dataset(eval_data)
     return train_data, eval_data
@@ -151,18 +189,24 @@ def check_optim(optim: str) -> None:
 
 
 def describe(
-    job: Job, checkpoint: Checkpoint, train_data: Dataset, eval_data: Dataset | None
+    job: Job, checkpoint: Checkpoint, data: Sequence[tuple[Dataset, Dataset | None]]
 ) -> dict[str, Any]:
-    """What run.json records, versions apart."""
+    """What run.json records, versions apart; `run_folder.by_task` reads the data of each task."""
+    names = [train_data.task.name for train_data, _ in data]
+    train_data, eval_data = (
+        [None if dataset is None else describe_data(dataset.split, dataset) for dataset in datasets]
+        for datasets in zip(*data, strict=True)
+    )
+    is_joint = len(names) > 1
     return {
-        "task": job.task.name,
+        "task": ",".join(names),
         "base_model": job.model_path,
         "base_revision": checkpoint.revision,
         "base_fingerprint": checkpoint.fingerprint,
         "seed": job.recipe.seed,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "train_data": describe_data(train_data.split, train_data),
-        "eval_data": None if eval_data is None else describe_data(eval_data.split, eval_data),
+        "train_data": dict(zip(names, train_data, strict=True)) if is_joint else train_data[0],
+        "eval_data": dict(zip(names, eval_data, strict=True)) if is_joint else eval_data[0],
         "settings": {**job.settings, **asdict(job.recipe)},
     }
 
@@ -191,40 +235,42 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
             )
 
 
-def _train(
-    job: Job,
-    run: Mapping[str, Any],
-    loaded: Any,
-    prompter: Prompter,
-    train_data: Dataset,
-    eval_data: Dataset | None,
-) -> Report | None:
-    from finetuning.collation import EncodedExamples
+def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part]) -> list[Report]:
+    from finetuning.collation import EncodedExamples, JointExamples
     from finetuning.progress import Progress
     from finetuning.scoring import answer_with, make_predictor
     from finetuning.trainer import make_trainer
 
-    recipe, task = job.recipe, job.task
+    recipe = job.recipe
     batch_size = recipe.eval_batch_size or 2 * recipe.batch_size
+    scored = [(part, part.eval_data) for part in parts if part.eval_data is not None]
 
-    def predictor(model: Any) -> Any:
+    def predictor(model: Any, part: Part) -> Any:
         return make_predictor(
-            model, task, prompter, batch_size=batch_size, num_workers=recipe.num_workers
+            model, part.task, part.prompter, batch_size=batch_size, num_workers=recipe.num_workers
         )
 
     def figures(model: Any) -> dict[str, float]:
-        assert eval_data is not None
-        found = score(answer_with(predictor(model), task, eval_data), headline_only=True).metrics
-        return {name: value for name, value in found.items() if value is not None}
+        answers = [answer_with(predictor(model, part), part.task, data) for part, data in scored]
+        return joint.figures([score(report, headline_only=True) for report in answers])
 
     prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
+    examples = [
+        EncodedExamples(
+            part.train_data,
+            part.prompter,
+            joint.answer_seed(recipe.seed, part.task, len(parts)),
+            recipe.answer_sampling,
+        )
+        for part in parts
+    ]
     trainer = make_trainer(
         loaded,
-        EncodedExamples(train_data, prompter, recipe.seed, recipe.answer_sampling),
+        JointExamples(examples),
         recipe,
         job.output_dir,
-        scorer=figures if eval_data is not None else None,
-        metric=task.metric,
+        scorer=figures if scored else None,
+        metric=joint.METRIC if len(parts) > 1 else job.task.metric,
     )
     is_first = trainer.is_world_process_zero()
     if is_first:
@@ -237,18 +283,20 @@ def _train(
     finally:
         trainer.pop_callback(Progress).close()
     if not is_first:
-        return None
+        return []
     trainer.model.save_pretrained(job.output_dir)
     loaded.family.processor.save_pretrained(job.output_dir)
-    report = None
-    if eval_data is not None:
-        report = _score_run(predictor(trainer.model), eval_data, run, job.output_dir)
-        trainer.log({f"final_{name}": v for name, v in report.metrics.items() if v is not None})
+    reports = [
+        _score_run(predictor(trainer.model, part), data, run, job.output_dir)
+        for part, data in scored
+    ]
+    if reports:
+        trainer.log({f"final_{name}": value for name, value in joint.figures(reports).items()})
     trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))
     finish_tracker(recipe.report_to)
-    card = run_folder.model_card(run, [report.metrics_json()] if report else [])
+    card = run_folder.model_card(run, [report.metrics_json() for report in reports])
     write_text(job.output_dir / "README.md", card)
-    return report
+    return reports
 
 
 def _score_run(predictor: Any, dataset: Dataset, run: Mapping[str, Any], folder: Path) -> Report:
@@ -256,7 +304,7 @@ def _score_run(predictor: Any, dataset: Dataset, run: Mapping[str, Any], folder:
     from finetuning.scoring import answer_with
 
     task = dataset.task
-    output_dir = folder / "evaluation" / dataset.split
+    output_dir = run_folder.evaluation_folder(folder, run, task.name, dataset.split)
     report = answer_with(predictor, task, dataset)
     write_predictions(report, output_dir)
     origin = of_model(

@@ -20,7 +20,7 @@ from tasks.files import local_root
 
 _OURS = tuple(
     str(Path(__file__).resolve().parents[1] / package) + os.sep
-    for package in ("finetuning", "models", "tasks", "synthetic")
+    for package in ("finetuning", "merging", "models", "tasks", "synthetic")
 )
 _WORKER_ERROR = re.compile(
     r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M
@@ -102,7 +102,7 @@ class _Echo(logging.Handler):
 
 def _show_log() -> None:
     handler = _Echo()
-    for name in ("finetuning", "models", "tasks"):
+    for name in ("finetuning", "merging", "models", "tasks"):
         logger = logging.getLogger(name)
         if not logger.handlers:
             logger.addHandler(handler)

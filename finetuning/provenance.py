@@ -42,7 +42,7 @@ def file_hash(path: Path) -> str:
 
 def trained_on(run: Mapping[str, Any]) -> list[str]:
     """The tasks that a run.json says its adapter was trained on."""
-    return [run["task"]] if "task" in run else []
+    return run["task"].split(",") if "task" in run else []
 
 
 def of_file(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetuning.provenance import versions
+from finetuning.provenance import trained_on, versions
 from tasks.files import write_text
 
 CHECKPOINTS = "checkpoints"
@@ -105,9 +105,27 @@ def read_run_file(path: Path) -> dict[str, Any]:
     return run
 
 
+def evaluation_folder(folder: Path, run: Mapping[str, Any], task_name: str, split: str) -> Path:
+    """Where a run keeps the scores of a task; each of several tasks has a folder of its own."""
+    place = folder / "evaluation"
+    return (place / task_name if len(trained_on(run)) > 1 else place) / split
+
+
+def by_task(run: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Task name -> entry; of several tasks run.json has it so, of one alone the entry itself."""
+    names = trained_on(run)
+    return dict(run[key]) if len(names) > 1 else {names[0]: run[key]}
+
+
 def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
     """The README.md of an adapter: base, data, settings and what was measured."""
     settings = run["settings"]
+    names = trained_on(run)
+    trained = [
+        f"{data['num_examples']} examples of {f'{name} ' if len(names) > 1 else ''}split "
+        f"`{data['split']}`"
+        for name, data in by_task(run, "train_data").items()
+    ]
     rows = [
         f"| {m['task']} | {m['split']} | {m['num_examples']} | {name} | {_figure(value)} |"
         for m in metrics
@@ -121,11 +139,10 @@ def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> 
         "tags: [lora, vision-language, palitune]",
         "---",
         "",
-        f"# {run['base_model']} fine-tuned on {run['task']}",
+        f"# {run['base_model']} fine-tuned on {' and '.join(names)}",
         "",
-        f"LoRA adapter trained on {run['train_data']['num_examples']} examples of split "
-        f"`{run['train_data']['split']}`. All settings and versions are in `run.json`; "
-        "`--config run.json` repeats the run.",
+        f"LoRA adapter trained on {' and '.join(trained)}. All settings and versions are in "
+        "`run.json`; `--config run.json` repeats the run.",
         "",
         "| Setting | Value |",
         "| --- | --- |",

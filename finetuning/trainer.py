@@ -17,7 +17,7 @@ from transformers import (
     set_seed,
 )
 
-from finetuning.collation import EncodedExamples, EpochSampler
+from finetuning.collation import EncodedExamples, EpochSampler, JointExamples
 from finetuning.loss import answer_loss, count_items
 from finetuning.progress import Progress
 from finetuning.recipe import LossReduction, Recipe
@@ -145,7 +145,7 @@ def check_gradients(
 
 def make_trainer(
     loaded: LoadedModel,
-    examples: EncodedExamples,
+    examples: EncodedExamples | JointExamples,
     recipe: Recipe,
     output_dir: Path,
     scorer: Scorer | None,

@@ -17,15 +17,26 @@ from finetuning.options import Option
 from tasks.registry import task_names
 from tests.conftest import REPOSITORY
 
-LAYERS = ("finetuning", "models", "synthetic", "tasks")
+LAYERS = ("finetuning", "merging", "models", "synthetic", "tasks")
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "wandb")
 # imported inside a command's body; pretrain.py is a script
 MAY_BE_HEAVY = {
     "finetuning/collation.py",
     "finetuning/loss.py",
+    "finetuning/merge_trial.py",
     "finetuning/prediction.py",
     "finetuning/progress.py",
     "finetuning/trainer.py",
+    "merging/adapter_writer.py",
+    "merging/adapters.py",
+    "merging/base.py",
+    "merging/core.py",
+    "merging/export.py",
+    "merging/factorise.py",
+    "merging/full_model.py",
+    "merging/low_rank.py",
+    "merging/merge.py",
+    "merging/methods.py",
     "models/tiny/pretrain.py",
 }
 SCRIPTS = ("coco_captioning", "digits", "docvqa", "gqa", "vqav2")
@@ -39,6 +50,11 @@ TRAINING_OPTIONS = """
 EVALUATION_OPTIONS = """
     task model_path base_model revision data_root split max_eval_samples batch_size num_beams
     max_new_tokens output_dir
+"""
+MERGE_OPTIONS = """
+    base_model model_a model_b adapter output mode density weights lambda seed rank export
+    save_dtype missing normalize onto evaluate data_root max_eval_samples sweep dry_run
+    allow_base_mismatch
 """
 
 
@@ -83,9 +99,10 @@ def imports_at_module_level(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("place", "forbidden"),
     [
-        ("tasks", {"models", "finetuning", "torch", "transformers", "peft"}),
+        ("tasks", {"models", "merging", "finetuning", "torch", "transformers", "peft"}),
         ("tasks/metrics", {"models", "finetuning", "synthetic"}),
-        ("models", {"finetuning"}),
+        ("merging", {"finetuning", "tasks", "synthetic"}),
+        ("models", {"finetuning", "merging"}),
         ("synthetic", {"models", "finetuning", "tasks"}),
     ],
 )
@@ -133,7 +150,9 @@ def test_a_script_is_short() -> None:
         assert len((REPOSITORY / f"finetuning/{name}.py").read_text().splitlines()) <= 15
 
 
-@pytest.mark.parametrize("script", ["eval.py", *(f"finetuning/{name}.py" for name in SCRIPTS)])
+@pytest.mark.parametrize(
+    "script", ["eval.py", "merge_vlm.py", *(f"finetuning/{name}.py" for name in SCRIPTS)]
+)
 def test_help_is_answered_from_another_folder_without_anything_heavy(
     script: str, tmp_path: Path
 ) -> None:
@@ -152,7 +171,9 @@ def test_help_is_answered_from_another_folder_without_anything_heavy(
     assert result.returncode == 0, result.stderr
     help_text, _, loaded = result.stdout.rstrip().rpartition("\n")
     assert json.loads(loaded) == []
-    expected = EVALUATION_OPTIONS if script == "eval.py" else TRAINING_OPTIONS
+    expected = {"eval.py": EVALUATION_OPTIONS, "merge_vlm.py": MERGE_OPTIONS}.get(
+        script, TRAINING_OPTIONS
+    )
     assert not [name for name in expected.split() if f"--{name}" not in help_text]
 
 
@@ -167,7 +188,7 @@ def test_the_installed_command_has_every_command_and_loads_nothing_heavy(tmp_pat
     )
     assert result.returncode == 0
     listed = {line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")}
-    assert {"train", "eval", "compare", "preview", "tasks", "demo"} <= listed
+    assert {"train", "eval", "compare", "merge", "preview", "tasks", "demo"} <= listed
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "click" in loaded
     assert not loaded & set(HEAVY)

@@ -1,0 +1,1 @@
+"""LoRA adapters in, one adapter or one full model out."""

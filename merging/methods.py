@@ -1,0 +1,403 @@
+"""The menu of merges, three tables by what a rule needs to see, and the settings of each.
+
+`COEFFICIENTS` weigh whole adapters and see their inner products alone, `CORE` works on the small
+matrices of `merging.core`, `DENSE` on the updates entry by entry. Every rule is closed form, works
+on updates (never on A and B apart) and lets an adapter without the module count as zero there.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from merging.core import numerical_svd
+
+# Adapters nearer than this in |cosine| are joined by a line: the arc's formula divides by a sine.
+_LINE_COSINE = 0.9995
+# Directions in which the stacked singular vectors of near copies all but cancel are no directions.
+_POLAR_TOLERANCE = 0.2
+# Entries worked on at a time, so that what is made on the way stays in the cache. The random masks
+# are drawn so many at a time: another value is another draw.
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of one merge, checked and complete; `default_options` makes them.
+
+    Attributes:
+        weights: w_i, one per adapter.
+        lam: scale of the whole result.
+        density: share of the entries that trimming or dropping keeps.
+        t: slerp's place on the arc, 0 at the first adapter and 1 at the second.
+    """
+
+    weights: tuple[float, ...]
+    lam: float
+    density: float
+    t: float
+
+
+class _Defaults(NamedTuple):
+    """Default settings of a mode; None where it does not have the setting."""
+
+    weights: Callable[[int], float] | None = None
+    lam: float | None = None
+    density: float | None = None
+    t: float | None = None
+
+
+def _average(num_adapters: int) -> float:
+    return 1 / num_adapters
+
+
+def _one(num_adapters: int) -> float:
+    return 1.0
+
+
+# dare's noise has (1 - density) / density times the energy of the signal: hence its higher density.
+DEFAULTS = {
+    "auto": _Defaults(),
+    "linear": _Defaults(weights=_average, lam=1.0),
+    "balanced": _Defaults(lam=1.0),
+    "slerp": _Defaults(lam=1.0, t=0.5),
+    "ties": _Defaults(weights=_one, lam=1.0, density=0.3),
+    "dare_linear": _Defaults(weights=_average, lam=1.0, density=0.5),
+    "dare_ties": _Defaults(weights=_one, lam=1.0, density=0.5),
+    "magnitude_prune": _Defaults(weights=_average, lam=1.0, density=0.3),
+    "core_ties": _Defaults(weights=_one, lam=1.0, density=0.3),
+    "tsv": _Defaults(lam=1.0),
+}
+_ELECTING = {"ties", "dare_ties", "core_ties"}
+
+
+def default_options(
+    mode: str,
+    num_adapters: int,
+    *,
+    weights: Sequence[float] | None = None,
+    lam: float | None = None,
+    density: float | None = None,
+    t: float | None = None,
+) -> Options:
+    """Return the settings of a merge: those given, and the mode's own for those that are None.
+
+    Raises:
+        ValueError: the mode is unknown, does not have a setting that is given or does not take so
+            many adapters, or a value is out of its range.
+    """
+    if mode not in DEFAULTS:
+        raise ValueError(f"unknown merge mode {mode!r}; the modes are {', '.join(DEFAULTS)}.")
+    if mode == "slerp" and num_adapters != 2:
+        raise ValueError(
+            f"slerp merges exactly 2 adapters, got {num_adapters}; use linear or balanced for more."
+        )
+    defaults = DEFAULTS[mode]
+    given = {"weights": weights, "lambda": lam, "density": density, "t": t}
+    for (name, value), default in zip(given.items(), defaults, strict=True):
+        if value is not None and default is None:
+            raise ValueError(f"mode {mode} has no setting {name}; leave it out.")
+    if weights is None:
+        weights = [(defaults.weights or _one)(num_adapters)] * num_adapters
+    options = Options(
+        weights=tuple(weights),
+        lam=_first(lam, defaults.lam, 1.0),
+        density=_first(density, defaults.density, 1.0),
+        t=_first(t, defaults.t, 0.5),
+    )
+    _check(options, mode, num_adapters)
+    return options
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
+
+
+def _check(options: Options, mode: str, num_adapters: int) -> None:
+    if len(options.weights) != num_adapters:
+        raise ValueError(
+            f"weights must be one per adapter, got {len(options.weights)} for {num_adapters} "
+            "adapters."
+        )
+    if not all(map(math.isfinite, options.weights)):
+        raise ValueError(f"weights must be finite numbers, got {_listed(options.weights)}.")
+    if mode in _ELECTING and (min(options.weights) < 0 or max(options.weights) == 0):
+        raise ValueError(
+            f"weights of {mode} must be 0 or more and not all 0, got {_listed(options.weights)}; "
+            "subtract an adapter with linear."
+        )
+    if not math.isfinite(options.lam):
+        raise ValueError(f"lambda must be a finite number, got {options.lam}.")
+    if not 0 < options.density <= 1:
+        raise ValueError(f"density must be in (0, 1], got {options.density}.")
+    if not 0 <= options.t <= 1:
+        raise ValueError(f"t must be in [0, 1], got {options.t}.")
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(map(str, values))
+
+
+def renormalize(options: Options, present: Sequence[bool]) -> Options:
+    """Return the options for one module with weights that sum to 1 over the adapters that have it.
+
+    It is the other rule for missing modules: in place of counting an absent adapter as an update
+    of zero, divide by the sum of the weights present. Means over agreeing entries do so anyway.
+
+    Args:
+        options: those of the merge.
+        present: whether each adapter has the module.
+    """
+    total = sum(weight for weight, is_here in zip(options.weights, present, strict=True) if is_here)
+    if total == 0:
+        raise ValueError(
+            f"the weights {_listed(options.weights)} of the adapters that have a module sum to 0 "
+            "and cannot be renormalised; count missing modules as zero."
+        )
+    weights = tuple(
+        weight / total if is_here else 0.0
+        for weight, is_here in zip(options.weights, present, strict=True)
+    )
+    return replace(options, weights=weights)
+
+
+# Rules for whole adapters: from the Gram matrix of all updates to one coefficient per adapter.
+
+
+def _linear(gram: Tensor, options: Options) -> list[float]:
+    """Task arithmetic, https://arxiv.org/abs/2212.04089: c_i = lam w_i."""
+    return [options.lam * weight for weight in options.weights]
+
+
+def _balanced(gram: Tensor, options: Options) -> list[float]:
+    """c_i = lam / sum_j |cos(D_i, D_j)|: the sum of orthogonal adapters, the average of copies.
+
+    Our own rule. An adapter of zero has no direction and is orthogonal to all others.
+    """
+    cosines = _cosines(gram).abs().fill_diagonal_(1)
+    coefficients: list[float] = (options.lam / cosines.sum(dim=1)).tolist()
+    return coefficients
+
+
+def _slerp(gram: Tensor, options: Options) -> list[float]:
+    """Go along the arc between the updates as vectors, https://doi.org/10.1145/325334.325242.
+
+    Nearly parallel, opposite and zero updates are joined by the line instead.
+    """
+    cosine = float(_cosines(gram)[0, 1])
+    first, second = 1 - options.t, options.t
+    if abs(cosine) <= _LINE_COSINE and gram.diagonal().min() > 0:
+        angle = math.acos(cosine)
+        first, second = (math.sin(share * angle) / math.sin(angle) for share in (first, second))
+    return [options.lam * first, options.lam * second]
+
+
+def _auto(gram: Tensor, options: Options) -> list[float]:
+    """Balanced, scaled to the adapters' mean norm: the rule where no score is at hand.
+
+    The scale is mean_i |D_i| / |sum c_i D_i|, at most 1; below 1 / N it cannot be, as no c_i is
+    above 1.
+    """
+    coefficients = torch.tensor(_balanced(gram, options), dtype=torch.float64)
+    mean = float(gram.diagonal().sqrt().mean())
+    # Of two opposites nothing is left but, at times, a square just under zero.
+    merged = math.sqrt(max(0.0, float(coefficients @ gram @ coefficients)))
+    scale = mean / merged if mean < merged else 1.0
+    return [scale * coefficient for coefficient in coefficients.tolist()]
+
+
+def _cosines(gram: Tensor) -> Tensor:
+    """Return the cosines between the adapters, 0 where one of them is zero."""
+    norms = gram.diagonal().sqrt()
+    return (gram / torch.outer(norms, norms)).nan_to_num(nan=0.0).clamp(-1, 1)
+
+
+# Rules for the cores of one module: from (N, R', R'') to the merged core (R', R'').
+
+
+class CoreMerge(Protocol):
+    """A rule on the cores of one module.
+
+    `side` is the smaller of the module's d_out and d_in, where the rule is to know it.
+    """
+
+    def __call__(self, cores: Tensor, options: Options, side: int | None = None) -> Tensor:
+        """Return the merged core."""
+
+
+def _core_ties(cores: Tensor, options: Options, side: int | None = None) -> Tensor:
+    """Ties with the cores' entries for the updates' own."""
+    return _ties([core.clone() for core in cores], options, ())
+
+
+def _tsv(cores: Tensor, options: Options, side: int | None = None) -> Tensor:
+    """TSV-M, https://arxiv.org/abs/2412.00081 algorithm 1: decorrelate the singular vectors.
+
+    All adapters' left singular vectors side by side are replaced by the nearest orthonormal
+    factor, the right ones likewise, and joined again with the singular values as they were. Two
+    things differ from the paper. Each adapter gives the triples of its numerical rank: the paper's
+    share of the full rank is, for an adapter, mostly arbitrary null vectors. And the orthonormal
+    factor leaves out directions below 0.2 of the strongest, which blow up the small differences
+    between similar adapters. Where the triples are more than the module has rows or columns
+    (`side`), each adapter gives its part of these, rounded down.
+    """
+    triples = [numerical_svd(core) for core in cores]
+    limit = max(len(s) for _, s, _ in triples)
+    if side is not None and sum(len(s) for _, s, _ in triples) > side:
+        limit = side // len(cores)
+    u = torch.cat([u[:, :limit] for u, _, _ in triples], dim=1)
+    s = torch.cat([s[:limit] for _, s, _ in triples])
+    v = torch.cat([v[:, :limit] for _, _, v in triples], dim=1)
+    return options.lam * (_orthonormal_factor(u) * s) @ _orthonormal_factor(v).T
+
+
+def _orthonormal_factor(matrix: Tensor) -> Tensor:
+    """Return the orthonormal polar factor of the matrix's strong directions."""
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    strong = s >= _POLAR_TOLERANCE * s[:1]
+    factor: Tensor = u[:, strong] @ vh[strong]
+    return factor
+
+
+# Rules for the entries of one module: from N dense updates, overwritten, to the merged one.
+
+
+def _ties(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
+    """TIES, https://arxiv.org/abs/2306.01708 section 4: trim each, elect signs, disjoint mean."""
+    for delta in deltas:
+        trim_(delta, options.density)
+    return _disjoint_mean_(deltas, options)
+
+
+def _dare_ties(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
+    """DARE's random dropping in place of the trimming of TIES."""
+    for delta, seed in zip(deltas, seeds, strict=True):
+        _drop_(delta, options.density, seed)
+    return _disjoint_mean_(deltas, options)
+
+
+def _dare_linear(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
+    """DARE, https://arxiv.org/abs/2311.03099: drop at random, rescale, then task arithmetic."""
+    for delta, seed in zip(deltas, seeds, strict=True):
+        _drop_(delta, options.density, seed)
+    return _weighted_sum_(deltas, options)
+
+
+def _magnitude_prune(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
+    """Trim each update as TIES does, then task arithmetic."""
+    for delta in deltas:
+        trim_(delta, options.density)
+    return _weighted_sum_(deltas, options)
+
+
+def num_kept(numel: int, density: float) -> int:
+    """Return how many of a tensor's entries trimming keeps: floor(density * numel), even 0."""
+    return math.floor(density * numel)
+
+
+def trim_(delta: Tensor, density: float) -> None:
+    """Set all but the `num_kept` entries of largest magnitude to zero, in place.
+
+    Among entries of equal magnitude those of the lowest flat index stay.
+    """
+    flat = delta.view(-1)
+    kept = num_kept(len(flat), density)
+    if kept == len(flat):
+        return
+    if kept == 0:
+        flat.zero_()
+        return
+    magnitudes = flat.abs()
+    magnitudes.numpy().partition(
+        len(flat) - kept
+    )  # in place; torch.kthvalue takes 10 times as long
+    largest = magnitudes[len(flat) - kept :]
+    threshold = largest[0].clone()
+    spare = kept - int((largest > threshold).sum())  # how many of those equal to it stay
+    del magnitudes, largest
+    for block in flat.split(_BLOCK):
+        magnitude = block.abs()
+        equal = (magnitude == threshold).nonzero().view(-1)
+        block.masked_fill_(magnitude < threshold, 0)
+        block[equal[spare:]] = 0
+        spare -= min(spare, len(equal))
+
+
+def _drop_(delta: Tensor, density: float, seed: int) -> None:
+    """Keep each entry with probability `density` and divide by it, drop the others, in place."""
+    generator = torch.Generator().manual_seed(seed)
+    for block in delta.view(-1).split(_BLOCK):
+        is_dropped = torch.rand(len(block), generator=generator) >= density
+        block.masked_fill_(is_dropped, 0).mul_(1 / density)
+
+
+def _disjoint_mean_(deltas: list[Tensor], options: Options) -> Tensor:
+    """Elect a sign per entry by weighted mass; average the entries that have it; into the first.
+
+    A mass of exactly 0 elects 0, and the merged entry is 0. Sums are in float64.
+    """
+    for blocks in zip(*(delta.view(-1).split(_BLOCK) for delta in deltas), strict=True):
+        masses = [
+            weight * block.double() for weight, block in zip(options.weights, blocks, strict=True)
+        ]
+        elected = torch.stack(masses).sum(dim=0).sign_()
+        total = torch.zeros_like(elected)
+        total_weight = torch.zeros_like(elected)
+        for weight, mass in zip(options.weights, masses, strict=True):
+            agrees = mass.sign() == elected
+            total.add_(mass.mul_(agrees))
+            total_weight.add_(agrees, alpha=weight)
+        # Nobody of any weight agrees only where 0 is elected, and there the total is 0.
+        total_weight.masked_fill_(total_weight == 0, 1)
+        blocks[0].copy_(total.div_(total_weight).mul_(options.lam))
+    return deltas[0]
+
+
+def _weighted_sum_(deltas: list[Tensor], options: Options) -> Tensor:
+    """Return sum lam w_i D_i, into the first."""
+    merged = deltas[0].mul_(options.lam * options.weights[0])
+    for delta, weight in zip(deltas[1:], options.weights[1:], strict=True):
+        merged.add_(delta, alpha=options.lam * weight)
+    return merged
+
+
+def mask_seed(seed: int, module_name: str, adapter_index: int) -> int:
+    """Return the seed of one adapter's mask in one module, whatever is merged before or beside."""
+    text = f"{seed}/{module_name}/{adapter_index}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def sign_conflict(deltas: Sequence[Tensor]) -> float:
+    """Return the share of contested entries on which the adapters disagree, 0 to 1.
+
+    Contested are the entries where at least two updates are non-zero; they disagree where one is
+    positive and another negative. 0 if no entry is contested.
+    """
+    num_contested = num_opposed = 0
+    for blocks in zip(*(delta.view(-1).split(_BLOCK) for delta in deltas), strict=True):
+        positive = torch.stack([block > 0 for block in blocks]).sum(dim=0)
+        negative = torch.stack([block < 0 for block in blocks]).sum(dim=0)
+        num_contested += int((positive + negative > 1).sum())
+        num_opposed += int(((positive > 0) & (negative > 0)).sum())
+    return num_opposed / num_contested if num_contested else 0.0
+
+
+COEFFICIENTS: dict[str, Callable[[Tensor, Options], list[float]]] = {
+    "auto": _auto,
+    "linear": _linear,
+    "balanced": _balanced,
+    "slerp": _slerp,
+}
+CORE: dict[str, CoreMerge] = {"core_ties": _core_ties, "tsv": _tsv}
+# The tensors are overwritten, and one of them holds the result; seeds are one per adapter, from
+# `mask_seed`, for the dare modes.
+DENSE: dict[str, Callable[[list[Tensor], Options, Sequence[int]], Tensor]] = {
+    "ties": _ties,
+    "dare_linear": _dare_linear,
+    "dare_ties": _dare_ties,
+    "magnitude_prune": _magnitude_prune,
+}

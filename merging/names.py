@@ -1,0 +1,27 @@
+"""One name per module: those of earlier transformers versions and of checkpoints, brought together.
+
+The canonical name is the one in the memory of the installed transformers. Other sources:
+files of PaliGemma (and of all that is laid out like LLaVA), which keep the names of transformers
+before 4.52, and adapters, whose tensors are named as in the memory of the version that trained
+them. The conversion rules are those of `transformers/conversion_mapping.py` ("llava",
+"LlavaModel", "CLIPVisionModel"): https://github.com/huggingface/transformers.
+"""
+
+import re
+
+_RENAMES = (  # in this order, each to what the one before has left
+    (re.compile(r"^language_model\.lm_head(?=\.|$)"), "lm_head"),
+    (re.compile(r"^language_model\.model\."), "language_model."),
+    (re.compile(r"^(?=(?:language_model|vision_tower|multi_modal_projector)\.)"), "model."),
+    (re.compile(r"^model\.vision_tower\.vision_model\."), "model.vision_tower."),
+)
+
+
+def canonical(name: str) -> str:
+    """The name that a module, or a parameter, has in a model of the installed transformers.
+
+    Names of families that were never renamed pass through unchanged, and so do canonical ones.
+    """
+    for pattern, replacement in _RENAMES:
+        name = pattern.sub(replacement, name)
+    return name

@@ -1,0 +1,405 @@
+"""Full export: what is touched, how it is rounded, and that it appears whole or not at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from merging.base import open_base
+from merging.full_model import ExportReport, export_full, nf4_round_trip
+from models.checkpoint import TINY
+from tests.merging.test_base import SHARDS, write_sharded
+
+Q_PROJ = "model.language_model.layers.0.self_attn.q_proj"
+FC1 = "model.vision_tower.encoder.layers.0.mlp.fc1"
+Q_PROJ_ON_DISK = "language_model.model.layers.0.self_attn.q_proj.weight"
+BIAS = "model.multi_modal_projector.linear.bias"
+
+
+def nothing(_: str) -> None:
+    return None
+
+
+def random_updates(base: str, *modules: str, scale: float = 0.01) -> dict[str, Tensor]:
+    shapes = open_base(base).shapes()
+    generator = torch.Generator().manual_seed(1)
+    return {name: scale * torch.randn(shapes[name], generator=generator) for name in modules}
+
+
+def raw(path: Path) -> dict[str, tuple[str, list[int], bytes]]:
+    """Dtype, shape and bytes of each tensor, read by the format's own library."""
+    return {
+        name: (entry["dtype"], entry["shape"], bytes(entry["data"]))
+        for name, entry in safetensors.deserialize(path.read_bytes())
+    }
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    write_sharded(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def load(folder: Path) -> Any:
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@torch.no_grad()
+def logits(model: Any) -> Tensor:
+    text = model.config.text_config
+    image = [model.config.image_token_id] * text.num_image_tokens
+    ids = torch.tensor([[*image, 2, 300, 301, 302]])
+    pixels = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    types = torch.zeros_like(ids)
+    return model(input_ids=ids, pixel_values=pixels, token_type_ids=types).logits
+
+
+@pytest.mark.parametrize("save_dtype", ["auto", "float32"])
+def test_the_exported_model_is_the_base_with_the_updates(tmp_path: Path, save_dtype: Any) -> None:
+    updates = random_updates("tiny", Q_PROJ, FC1)
+    report = export_full(open_base("tiny"), tmp_path / "out", updates.get, save_dtype=save_dtype)
+    model = load(TINY)
+    before = logits(model)
+    for name, update in updates.items():  # added in float32 and rounded once
+        weight = model.get_parameter(f"{name}.weight")
+        exact = weight.data + update
+        weight.data = exact if save_dtype == "float32" else exact.bfloat16().float()
+    after = logits(load(tmp_path / "out"))
+    assert torch.equal(after, logits(model))
+    assert not torch.allclose(after, before, atol=1e-2)
+    lost = [rounding.loss for rounding in report.rounding.values()]
+    assert len(lost) == 2
+    assert all(share == 0 for share in lost) == (save_dtype == "float32")
+    with (tmp_path / "out" / "config.json").open() as file:
+        config = json.load(file)
+    assert config["dtype"] == {"auto": "bfloat16", "float32": "float32"}[save_dtype]
+    assert config["text_config"]["dtype"] == config["vision_config"]["dtype"] == "float32"
+
+
+def test_without_an_update_every_file_is_the_base_s_own(sharded: Path, tmp_path: Path) -> None:
+    (sharded / "tokenizer.json").write_text("{}")
+    report = export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    for name in (*SHARDS, "config.json", "tokenizer.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (sharded / name).read_bytes()
+    assert report.rounding == {}
+    assert report.bytes_read == sum((sharded / name).stat().st_size for name in SHARDS)
+    written = [path.stat().st_size for path in (tmp_path / "out").iterdir()]
+    assert report.bytes_written == sum(written)
+
+
+def test_only_the_targeted_tensor_changes(sharded: Path, tmp_path: Path) -> None:
+    updates = random_updates(str(sharded), Q_PROJ)
+    export_full(open_base(str(sharded)), tmp_path / "out", updates.get)
+    for shard in SHARDS:
+        before, after = raw(sharded / shard), raw(tmp_path / "out" / shard)
+        assert after.keys() == before.keys()
+        changed = [name for name in before if before[name] != after[name]]
+        assert changed == ([Q_PROJ_ON_DISK] if shard == SHARDS[0] else [])
+    before = load_file(sharded / SHARDS[0])[Q_PROJ_ON_DISK]
+    after = load_file(tmp_path / "out" / SHARDS[0])[Q_PROJ_ON_DISK]
+    assert after.dtype == torch.bfloat16
+    assert torch.equal(after, (before.float() + updates[Q_PROJ]).bfloat16())
+
+
+@pytest.mark.parametrize(("save_dtype", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_another_dtype_reaches_every_float_and_no_integer(
+    sharded: Path, tmp_path: Path, save_dtype: Any, size: int
+) -> None:
+    updates = random_updates(str(sharded), Q_PROJ)
+    base = open_base(str(sharded))
+    export_full(base, tmp_path / "out", updates.get, save_dtype=save_dtype)
+    dtype = getattr(torch, save_dtype)
+    for shard in SHARDS:
+        before, after = load_file(sharded / shard), load_file(tmp_path / "out" / shard)
+        assert after.keys() == before.keys()
+        for name, tensor in before.items():
+            expected = tensor
+            if tensor.is_floating_point():
+                update = updates[Q_PROJ] if name == Q_PROJ_ON_DISK else 0
+                expected = (tensor.float() + update).to(dtype)
+            assert after[name].dtype == expected.dtype
+            assert torch.equal(after[name], expected), name
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    # 384 + 128 + 16 values in the first shard, 512 + 16 + 512 + 48 and 4 integers in the second
+    assert index["metadata"]["total_size"] == (528 + 1088) * size + 4 * 8
+    original = json.loads((sharded / "model.safetensors.index.json").read_text())
+    assert index["weight_map"] == original["weight_map"]
+
+
+def test_another_dtype_is_said_in_the_config_as_it_was_spelled(tmp_path: Path) -> None:
+    parts = {"text_config": {"torch_dtype": "float16"}, "vision_config": {"depth": 1}}
+    write_sharded(tmp_path / "base", torch_dtype="float16", **parts)
+    base = open_base(str(tmp_path / "base"))
+    export_full(base, tmp_path / "out", nothing, save_dtype="bfloat16")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    changed = {"torch_dtype": "bfloat16", "text_config": {"torch_dtype": "bfloat16"}}
+    assert config == base.config | changed
+
+
+def test_rounding_loss_is_the_lost_share_of_the_update(tmp_path: Path) -> None:
+    # bfloat16 has steps of 2^-7 above 1: of updates 2^-7, 2^-9 the first is kept, the second lost
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "paligemma"}')
+    weights = {"a.weight": torch.ones(1, 2), "b.weight": torch.ones(1, 2)}
+    weights = {name: weight.bfloat16() for name, weight in weights.items()}
+    save_file(weights, tmp_path / "base" / "model.safetensors")
+    updates = {"a": torch.tensor([[2**-7, 2**-9]]), "b": torch.zeros(1, 2)}
+    report = export_full(open_base(str(tmp_path / "base")), tmp_path / "out", updates.get)
+    assert set(report.rounding) == {"a.weight"}  # b's update is zero
+    rounding = report.rounding["a.weight"]
+    assert rounding.lost == 2**-9
+    assert rounding.loss == pytest.approx(1 / 17**0.5)  # 2^-9 / sqrt(2^-14 + 2^-18)
+    out = load_file(tmp_path / "out" / "model.safetensors")["a.weight"]
+    assert out.tolist() == [[1 + 2**-7, 1.0]]
+
+
+def test_large_tensors_are_written_whole(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merging.full_model._BLOCK", 7)
+    monkeypatch.setattr("merging.base._CHUNK", 7)
+    updates = random_updates(str(sharded), Q_PROJ)
+    report = export_full(open_base(str(sharded)), tmp_path / "out", updates.get)
+    before = load_file(sharded / SHARDS[0])
+    expected = before[Q_PROJ_ON_DISK].float() + updates[Q_PROJ]
+    after = load_file(tmp_path / "out" / SHARDS[0])
+    assert torch.equal(after[Q_PROJ_ON_DISK], expected.bfloat16())
+    lost = (expected.bfloat16().float() - expected).norm() / updates[Q_PROJ].norm()
+    assert report.rounding[f"{Q_PROJ}.weight"].loss == pytest.approx(float(lost), rel=1e-5)
+    assert (tmp_path / "out" / SHARDS[1]).read_bytes() == (sharded / SHARDS[1]).read_bytes()
+
+
+def test_each_matrix_is_asked_for_once(sharded: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+    export_full(open_base(str(sharded)), tmp_path / "out", asked.append)
+    expected = set(open_base(str(sharded)).shapes()) | {"lm_head"}  # it might be tied
+    assert sorted(asked) == sorted(expected)
+
+
+def test_replaced_values_stand_in_for_the_base_s_and_updates_come_on_top(
+    sharded: Path, tmp_path: Path
+) -> None:
+    bias = torch.arange(16.0)
+    q_proj = torch.ones(8, 16)
+    report = export_full(
+        open_base(str(sharded)),
+        tmp_path / "out",
+        {Q_PROJ: 2 * torch.ones(8, 16)}.get,
+        replace={BIAS: bias, f"{Q_PROJ}.weight": q_proj},
+    )
+    first = load_file(tmp_path / "out" / SHARDS[0])
+    second = load_file(tmp_path / "out" / SHARDS[1])
+    assert torch.equal(second["multi_modal_projector.linear.bias"], bias)
+    assert torch.equal(first[Q_PROJ_ON_DISK], torch.full((8, 16), 3.0).bfloat16())
+    before = load_file(sharded / SHARDS[1])["multi_modal_projector.linear.bias"]
+    assert report.rounding[BIAS].update == pytest.approx(float((bias - before).norm()), rel=1e-6)
+
+
+def test_onto_nf4_is_what_training_saw_layer_by_layer(pico: Path, tmp_path: Path) -> None:
+    import bitsandbytes.functional as bnb
+
+    from models.checkpoint import resolve
+    from models.loading import load_model
+    from models.quantization import quantized_layers
+
+    layers = quantized_layers(load_model(resolve(str(pico)), quantization="nf4").model)
+    assert len(layers) == 14
+    updates = random_updates(str(pico), Q_PROJ, FC1)
+    export_full(open_base(str(pico)), tmp_path / "out", updates.get, onto="nf4")
+    before, after = open_base(str(pico)).tensors, open_base(str(tmp_path / "out")).tensors
+    for name, tensor in after.items():
+        expected = before[name].read()
+        if tensor.module in layers:
+            weight = layers[tensor.module].weight
+            expected = bnb.dequantize_4bit(weight.data, weight.quant_state)
+        expected = expected + updates.get(tensor.module, 0) if tensor.is_matrix else expected
+        assert torch.equal(tensor.read(), expected), name
+
+
+@pytest.mark.parametrize("shape", [(64, 128), (16, 48), (64, 4304), (3, 50)])
+def test_nf4_is_right_at_every_width(shape: tuple[int, int]) -> None:
+    """By the definition: nearest of 16 values times the block's maximum, itself in 8 bits."""
+    import bitsandbytes.functional as bnb
+
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    code = bnb.get_4bit_type("nf4", device="cpu")
+    blocks = weight.flatten().split(64)
+    largest = torch.stack([block.abs().max() for block in blocks])
+    data, state = bnb.quantize_blockwise(largest - largest.mean(), blocksize=256)
+    kept = bnb.dequantize_blockwise(data, state) + largest.mean()
+    expected = torch.cat(
+        [
+            code[(block[:, None] / top - code).abs().argmin(1)] * scale
+            for block, top, scale in zip(blocks, largest, kept, strict=True)
+        ]
+    )
+    assert torch.allclose(nf4_round_trip(weight), expected.view(shape), rtol=0, atol=1e-6)
+
+
+def test_only_what_a_model_folder_needs_is_copied(sharded: Path, tmp_path: Path) -> None:
+    wanted = ["generation_config.json", "tokenizer.json", "preprocessor_config.json"]
+    for name in [*wanted, "optimizer.pt", "pytorch_model.bin", "README.md", "trainer_state.json"]:
+        (sharded / name).write_text("{}")
+    export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    expected = {*wanted, *SHARDS, "config.json", "model.safetensors.index.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("out"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_export_leaves_nothing(
+    sharded: Path, tmp_path: Path, error: type[BaseException]
+) -> None:
+    begun: list[str] = []
+
+    def interrupt(module: str) -> None:
+        if module == FC1:  # in the second shard
+            begun.extend(path.name for path in tmp_path.glob("out.tmp-*/*"))
+            raise error
+
+    with pytest.raises(error):
+        export_full(open_base(str(sharded)), tmp_path / "out", interrupt)
+    assert sorted(begun) == list(SHARDS)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_killed_export_leaves_no_output_and_the_next_one_sweeps(
+    sharded: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from merging.base import open_base\n"
+        "from merging.full_model import export_full\n"
+        "def kill(module):\n"
+        f"    if module == {FC1!r}:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "export_full(open_base(sys.argv[1]), Path(sys.argv[2]), kill)\n"
+    )
+    command = [sys.executable, "-c", code, str(sharded), str(tmp_path / "out")]
+    with subprocess.Popen(command) as process:
+        assert process.wait() == -signal.SIGKILL
+    assert leftovers(tmp_path) == [f"out.tmp-{process.pid}"]
+    export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    assert leftovers(tmp_path) == ["out"]
+    assert raw(tmp_path / "out" / SHARDS[1]) == raw(sharded / SHARDS[1])
+
+
+def test_an_export_of_a_running_process_is_left_alone(sharded: Path, tmp_path: Path) -> None:
+    running = f"out.tmp-{os.getppid()}"
+    for name in (running, "out.tmp-mine", "outer.tmp-1"):
+        (tmp_path / name).mkdir()
+    export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    assert leftovers(tmp_path) == ["out", running, "out.tmp-mine", "outer.tmp-1"]
+
+
+def test_an_empty_output_folder_is_used(sharded: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_an_output_folder_in_use_is_never_touched(sharded: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(ValueError, match="is not an empty folder"):
+        export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def refused(
+    base: Path, out: Path, message: str, delta: Callable[[str], Any] = nothing, **options: Any
+) -> ExportReport | None:
+    with pytest.raises(ValueError, match=message) as caught:
+        export_full(open_base(str(base)), out, delta, **options)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+    assert leftovers(out.parent) == []
+    return None
+
+
+def test_an_update_of_a_tied_layer_is_refused(sharded: Path, tmp_path: Path) -> None:
+    embeddings = "model.language_model.embed_tokens"
+    message = "ties lm_head to embed_tokens"
+    for module in ("lm_head", embeddings):
+        update = torch.ones(24, 16)
+        refused(sharded, tmp_path / "out", message, {module: update}.get)
+        refused(sharded, tmp_path / "out", message, replace={f"{module}.weight": update})
+
+
+def test_an_update_of_an_untied_output_layer_is_added(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    config = {"model_type": "paligemma", "tie_word_embeddings": False}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    weights = {"language_model.lm_head.weight": torch.ones(4, 2)}
+    save_file(weights, tmp_path / "base" / "model.safetensors")
+    updates = {"lm_head": torch.ones(4, 2)}
+    export_full(open_base(str(tmp_path / "base")), tmp_path / "out", updates.get)
+    out = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(out["language_model.lm_head.weight"], torch.full((4, 2), 2.0))
+
+
+def test_a_quantised_base_is_refused(tmp_path: Path) -> None:
+    config = {"quantization_config": {"quant_method": "awq"}}
+    write_sharded(tmp_path / "base", **config)
+    refused(tmp_path / "base", tmp_path / "out", r"quantised \(awq\).*unquantised base")
+
+
+def test_an_update_of_packed_numbers_is_refused(sharded: Path, tmp_path: Path) -> None:
+    tensors = load_file(sharded / SHARDS[0])
+    tensors[Q_PROJ_ON_DISK] = torch.zeros(8, 16, dtype=torch.uint8)
+    save_file(tensors, sharded / SHARDS[0])
+    updates = {Q_PROJ: torch.ones(8, 16)}
+    message = "stored as U8.*needs the unquantised base"
+    refused(sharded, tmp_path / "out", message, updates.get)
+
+
+@pytest.mark.parametrize("shape", [(16, 8), (1, 16), (8,)])
+def test_an_update_of_another_shape_is_refused(
+    sharded: Path, tmp_path: Path, shape: Sequence[int]
+) -> None:
+    message = r"q_proj\.weight has shape .* the base's is \(8, 16\)"
+    refused(sharded, tmp_path / "out", message, {Q_PROJ: torch.ones(*shape)}.get)
+    replaced = {f"{Q_PROJ}.weight": torch.ones(*shape)}
+    refused(sharded, tmp_path / "out", message, replace=replaced)
+
+
+def test_replacing_a_tensor_that_the_base_lacks_is_refused(sharded: Path, tmp_path: Path) -> None:
+    replaced = {f"{Q_PROJ}.bias": torch.ones(8)}
+    refused(sharded, tmp_path / "out", r"no tensor .*q_proj\.bias", replace=replaced)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_update_that_is_not_finite_is_refused(
+    sharded: Path, tmp_path: Path, value: float
+) -> None:
+    updates = {Q_PROJ: torch.zeros(8, 16)}
+    updates[Q_PROJ][3, 4] = value
+    refused(sharded, tmp_path / "out", r"q_proj\.weight .*NaN", updates.get)
+
+
+def test_a_full_disk_is_said_before_anything_is_written(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 100})
+    monkeypatch.setattr("merging.full_model.shutil.disk_usage", lambda _: usage)
+    refused(sharded, tmp_path / "out", "has 0.00 GB left; make room")
+
+
+def test_nf4_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
+    write_sharded(tmp_path / "base", model_type="new")
+    refused(tmp_path / "base", tmp_path / "out", "of type 'new'", onto="nf4")
