@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import click
@@ -30,6 +31,8 @@ RECIPE = Recipe(
     max_eval_samples=300,
 )
 _SUMMARY = "summary.json"
+MERGED = ("gqa", "vqav2")
+MERGE_MODES = ("balanced", "ties")
 
 
 def demo_command() -> click.Command:
@@ -63,8 +66,11 @@ def _demo(output_dir: Path, max_steps: int | None) -> None:
         rows.append(row)
         notes += [f"{name}: {note}" for note in task_notes]
         click.echo(table([row]))
-    write_text(output_dir / _SUMMARY, json.dumps({"tasks": rows}, indent=2) + "\n")
-    click.echo("\n" + "\n".join([table(rows), *notes]))
+    click.echo(f"\n== merging {' and '.join(MERGED)}")
+    merged = merge_two(output_dir, {row["task"]: row["base"] for row in rows})
+    summary = {"tasks": rows, "merge": merged}
+    write_text(output_dir / _SUMMARY, json.dumps(summary, indent=2) + "\n")
+    click.echo("\n" + "\n".join([table(rows), *notes, "", merge_table(merged)]))
     click.echo(f"\nAdapters, predictions and model cards are in {output_dir}")
 
 
@@ -103,6 +109,76 @@ def run_task(
         "train_seconds": _train_seconds(output_dir),
     }
     return row, report.scores.notes
+
+
+def merge_two(
+    output_dir: Path, base: Mapping[str, float | None], num_examples: int = 100
+) -> dict[str, Any]:
+    """Merge two of the adapters and score the result on both tasks, in memory.
+
+    Args:
+        output_dir: of the demo; an adapter's own score is taken from its predictions there.
+        base: task -> score of the untouched base, on all examples.
+        num_examples: of each task.
+
+    Returns:
+        The entry `merge` of summary.json: scores on these examples, and what share of the
+        adapter's own is left.
+    """
+    from finetuning.merge_trial import Candidate, Trial, retention
+    from merging.adapters import read_adapter
+    from merging.base import open_base
+    from merging.merge import start_merge
+    from merging.methods import default_options
+    from models.checkpoint import resolve
+
+    tasks = [get_task(name) for name in MERGED]
+    datasets = [
+        task.load(task.eval_splits[0], options.sample_source(task)).subset(num_examples, seed=0)
+        for task in tasks
+    ]
+    adapters = [read_adapter(output_dir / task.name) for task in tasks]
+    candidates = []
+    for mode in MERGE_MODES:
+        merge = start_merge(adapters, mode, default_options(mode, len(adapters)))
+        candidates.append(Candidate(mode, "original", list(merge.modules), merge.dense))
+    trial = Trial(
+        checkpoint=resolve("tiny"),
+        base=open_base("tiny"),
+        datasets=datasets,
+        settings={},
+        batch_size=RECIPE.eval_batch_size or 8,
+        device="auto",
+    )
+    own = {dataset.task.name: _own_score(output_dir, dataset) for dataset in datasets}
+    scores = {"own": own, **trial.scores(candidates)}
+    return {
+        "tasks": list(MERGED),
+        "num_examples": {dataset.task.name: len(dataset) for dataset in datasets},
+        "base": {name: base[name] for name in MERGED},
+        "scores": scores,
+        "retention": retention(scores, {name: ["own"] for name in MERGED}),
+    }
+
+
+def _own_score(output_dir: Path, dataset: Dataset) -> float:
+    """An adapter's score on some of the examples that it was scored on."""
+    path = output_dir / dataset.task.name / "evaluation" / dataset.split / "predictions.jsonl"
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    scores = {row["id"]: row["score"] for row in rows}
+    return fmean(scores[example.example_id] for example in dataset)
+
+
+def merge_table(merged: Mapping[str, Any]) -> str:
+    """The merge for a terminal: score and, in brackets, its share of the adapter's own."""
+    lines = [f"{'merged adapters':<16} " + " ".join(f"{name:>15}" for name in merged["tasks"])]
+    for name, scores in {"base": merged["base"], **merged["scores"]}.items():
+        cells = []
+        for task, value in scores.items():
+            kept = merged["retention"].get(name, {}).get(task)
+            cells.append(f"{value:.2f}" + ("" if kept is None else f" ({kept:.2f})"))
+        lines.append(f"{name:<16} " + " ".join(f"{cell:>15}" for cell in cells))
+    return "\n".join(lines)
 
 
 def _train_seconds(output_dir: Path) -> float:

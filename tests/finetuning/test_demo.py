@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -32,13 +33,29 @@ def test_the_majority_answer_is_that_of_the_training_examples() -> None:
     assert majority(Digits(), train, held_out) == 25.0  # one seven among four
 
 
+def check_merge(found: dict[str, Any], folder: Path) -> None:
+    assert found["num_examples"] == {"gqa": 100, "vqav2": 100}
+    path = folder / "gqa/evaluation/testdev/predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    subset = Dataset(get_task("gqa"), "testdev", range(300)).subset(100, seed=0).rows
+    own = sum(rows[index]["score"] for index in subset) / 100
+    assert found["scores"]["own"]["gqa"] == pytest.approx(own)
+    for mode in ("balanced", "ties"):
+        for task, score in found["scores"][mode].items():
+            share = score / found["scores"]["own"][task]
+            assert found["retention"][mode][task] == pytest.approx(share)
+            assert score > found["base"][task]
+
+
 @pytest.mark.slow
 def test_the_demo_is_clearly_better_than_its_base_and_than_blindness(tmp_path: Path) -> None:
     """The whole of it, about seven minutes on two cores."""
     options = ["demo", "--output_dir", str(tmp_path)]
     result = CliRunner().invoke(palitune, options, catch_exceptions=False)
     assert result.exit_code == 0
-    rows = json.loads((tmp_path / "summary.json").read_text())["tasks"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    check_merge(summary["merge"], tmp_path)
+    rows = summary["tasks"]
     assert tuple(row["task"] for row in rows) == task_names()
     keys = ["task", "metric", "base", "finetuned", "shuffled", "majority"]
     for row in rows:

@@ -1,0 +1,101 @@
+"""What merging keeps of the sample tasks: each mode beside own adapters and joint training.
+
+    palitune demo --output_dir runs/demo
+    python benchmarks/merge_tasks.py --demo_dir runs/demo
+
+For each pair of the demo's adapters one adapter is trained on both tasks jointly, with the demo's
+recipe, and merges of the two are scored in memory on the held-out examples.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from finetuning.demo import NUM_STEPS, RECIPE
+from finetuning.finetune import Job, finetune_jointly
+from finetuning.merge_trial import Candidate, Scores, Trial, retention
+from finetuning.options import sample_source
+from merging.adapters import Adapter, read_adapter
+from merging.base import open_base
+from merging.full_model import Onto
+from merging.merge import start_merge
+from merging.methods import default_options
+from models.checkpoint import resolve
+from tasks.registry import get_task
+
+MODES = ("linear", "balanced", "ties", "tsv", "core_ties")
+
+
+def train_jointly(names: Sequence[str], folder: Path) -> Path:
+    """One adapter for several tasks, as many steps as theirs together; kept where it is there."""
+    if (folder / "adapter_model.safetensors").is_file():
+        return folder
+    tasks = [get_task(name) for name in names]
+    steps = sum(NUM_STEPS.get(name, RECIPE.max_steps or 0) for name in names)
+    sources = [sample_source(task) for task in tasks]
+    job = Job(
+        task=tasks[0],
+        model_path="tiny",
+        source=sources[0],
+        joined=tuple(zip(tasks[1:], sources[1:], strict=True)),
+        recipe=replace(RECIPE, max_steps=steps),
+        output_dir=folder,
+        overwrite=True,
+        settings={"model_path": "tiny", "data_root": "sample"},
+    )
+    finetune_jointly(job)
+    return folder
+
+
+def candidate(name: str, adapters: Sequence[Adapter], mode: str, onto: Onto) -> Candidate:
+    """A merge, or with one adapter and `linear` the adapter itself."""
+    merge = start_merge(adapters, mode, default_options(mode, len(adapters)))
+    return Candidate(name, onto, list(merge.modules), merge.dense)
+
+
+def score_pair(names: Sequence[str], demo_dir: Path) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    """Scores and retention of base, adapters, joint training and each mode."""
+    adapters = [read_adapter(demo_dir / name) for name in names]
+    joint = read_adapter(train_jointly(names, demo_dir / f"joint-{'-'.join(names)}"))
+    datasets = [
+        task.load(task.eval_splits[0], sample_source(task)).subset(RECIPE.max_eval_samples, seed=0)
+        for task in map(get_task, names)
+    ]
+    trial = Trial(
+        checkpoint=resolve("tiny"),
+        base=open_base("tiny"),
+        datasets=datasets,
+        settings={},
+        batch_size=RECIPE.eval_batch_size or 8,
+        device="auto",
+    )
+    alone = zip(names, adapters, strict=True)
+    scores = trial.scores(
+        [
+            replace(candidate("base", adapters[:1], "linear", "original"), modules=()),
+            *(candidate(f"own {name}", [adapter], "linear", "nf4") for name, adapter in alone),
+            candidate("joint", [joint], "linear", "nf4"),
+            *(candidate(mode, adapters, mode, "original") for mode in MODES),
+        ]
+    )
+    return scores, retention(scores, {name: [f"own {name}"] for name in names})
+
+
+@click.command()
+@click.option("--demo_dir", type=click.Path(path_type=Path), default=Path("runs/demo"))
+@click.option("--tasks", default="coco_captioning,gqa,vqav2", show_default=True)
+def main(demo_dir: Path, tasks: str) -> None:
+    """Print one table per pair of tasks: score and, in brackets, its share of the own adapter's."""
+    for names in itertools.combinations(tasks.split(","), 2):
+        scores, kept = score_pair(names, demo_dir)
+        click.echo(f"\n| | {' | '.join(names)} |\n| --- | --- | --- |")
+        for name, row in scores.items():
+            cells = [f"{value:.2f} ({kept[name][task]:.2f})" for task, value in row.items()]
+            click.echo(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
