@@ -94,6 +94,15 @@ def _method_options() -> list[click.Parameter]:
             help="An adapter without a module: counts as an update of zero, or not at all.",
         ),
         Option(
+            ["--trim_scope"],
+            group=group,
+            type=click.Choice(["tensor", "adapter"]),
+            default="tensor",
+            show_default=True,
+            help="What --density is a share of: each module, or the whole adapter as in the "
+            "TIES authors' code.",
+        ),
+        Option(
             ["--normalize"],
             group=group,
             is_flag=True,

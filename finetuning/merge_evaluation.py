@@ -1,7 +1,7 @@
 """A merge measured: its candidates, the base and each adapter on the tasks of `--evaluate`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ from finetuning.provenance import trained_on
 from merging.adapters import Adapter
 from merging.base import Base
 from merging.full_model import Onto
-from merging.merge import Merge, start_merge
+from merging.merge import Merge, start_merge, with_mode
 from merging.methods import default_options
 from models.checkpoint import Checkpoint
 from tasks.base import Dataset
@@ -94,7 +94,7 @@ def sweep_grid(
     for settings in grid:
         options = default_options(num_adapters=len(inputs.adapters), **settings)
         name = " ".join(f"{key}={value}" for key, value in settings.items())
-        merges[name] = replace(merged, mode=settings["mode"], options=options)
+        merges[name] = with_mode(merged, settings["mode"], options)
     found = choose(
         trial,
         _adapter_candidates(inputs),

@@ -79,6 +79,7 @@ def merge(values: Mapping[str, Any]) -> None:
         "mode": merged.mode,
         "options": asdict(merged.options) | {"missing": merged.missing, "seed": merged.seed},
         "normalize": values["normalize"],
+        "trim_scope": values["trim_scope"],
         "scale_validated": sweep is not None,
         "export": export,
         "rank": values["rank"],
@@ -169,6 +170,7 @@ def _start(inputs: Inputs, settings: Mapping[str, Any], values: Mapping[str, Any
         options,
         seed=values["seed"],
         missing=values["missing"],
+        trim_scope=values["trim_scope"],
         normalize=values["normalize"],
         read_weight=lambda name: inputs.base.tensors[f"{name}.weight"].read().float(),
     )

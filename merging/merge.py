@@ -1,8 +1,9 @@
 """Adapters and a mode -> the merged update of each module, and what the merge did to it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,9 @@ from merging.methods import (
     renormalize,
     sign_conflict,
 )
+from merging.thresholds import keep_from_, magnitude_threshold
 
+TRIMMING = ("ties", "magnitude_prune")
 Rank = int | float | Literal["full"]
 ReadWeight = Callable[[str], Tensor]
 
@@ -67,6 +70,9 @@ class Merge:
         gram: (N, N) float64 inner products of the whole adapters.
         seed: of the masks of the dare modes.
         missing: `renorm` divides by the sum of the weights of the adapters that have a module.
+        trim_scope: what a density is the share of, in `ties` and `magnitude_prune`: of each
+            module's entries or of the whole adapter's.
+        thresholds: per adapter, the magnitude from which trimming over the whole of it keeps.
         read_weight: the base's weight of a module, float32; for DoRA, whose update depends on it.
     """
 
@@ -76,6 +82,8 @@ class Merge:
     gram: Tensor
     seed: int
     missing: Literal["zero", "renorm"]
+    trim_scope: Literal["tensor", "adapter"] = "tensor"
+    thresholds: tuple[float, ...] | None = None
     read_weight: ReadWeight | None = None
 
     @property
@@ -118,6 +126,10 @@ class Merge:
         deltas = self._deltas(module)
         if self.is_weighing:
             return torch.stack([c * d for c, d in zip(coefficients, deltas, strict=True)]).sum(0)
+        if self.thresholds is not None:
+            for delta, threshold in zip(deltas, self.thresholds, strict=True):
+                keep_from_(delta, threshold)
+            options = replace(options, density=1.0)
         seeds = [mask_seed(self.seed, name, index) for index in range(len(deltas))]
         return DENSE[self.mode](deltas, options, seeds)
 
@@ -142,7 +154,7 @@ class Merge:
             "output_overlap": left.tolist(),
             "input_overlap": right.tolist(),
         }
-        if self.mode in DENSE and "dare" not in self.mode:
+        if self.mode in TRIMMING and self.thresholds is None:
             numel = math.prod(module.shape)
             figures["kept_share"] = num_kept(numel, self.options.density) / numel
         if self.is_low_rank:
@@ -159,6 +171,12 @@ class Merge:
             figures["retention"] = _shares(inner, products.diagonal())
             figures["sign_conflict"] = sign_conflict(self._deltas(module))
         return figures
+
+    def updates_of(self, index: int) -> Iterator[Tensor]:
+        """An adapter's updates, (d_out, d_in) float32, of the modules that it has."""
+        for module in self.modules.values():
+            if module.updates[index] is not None:
+                yield self._deltas(module)[index]
 
     def _deltas(self, module: Module) -> list[Tensor]:
         """Each adapter's update of a module, of its own memory."""
@@ -197,6 +215,7 @@ def start_merge(
     *,
     seed: int = 0,
     missing: Literal["zero", "renorm"] = "zero",
+    trim_scope: Literal["tensor", "adapter"] = "tensor",
     normalize: bool = False,
     read_weight: ReadWeight | None = None,
 ) -> Merge:
@@ -208,6 +227,7 @@ def start_merge(
         options: its settings, by `default_options`.
         seed: of the masks of the dare modes.
         missing: how an adapter without a module counts there: as an update of zero, or not at all.
+        trim_scope: as in Merge.
         normalize: scale each adapter to the mean norm of all first.
         read_weight: as in Merge.
 
@@ -231,7 +251,20 @@ def start_merge(
             raise ValueError("--normalize cannot scale an adapter that is zero; leave it out.")
         modules = _modules(adapters, (norms.mean() / norms).tolist())
         total = _total_gram(modules)
-    return Merge(mode, options, modules, total, seed, missing, read_weight)
+    merge = Merge(mode, options, modules, total, seed, missing, trim_scope, read_weight=read_weight)
+    return with_mode(merge, mode, options)
+
+
+def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
+    """The same adapters merged in another way."""
+    merge = replace(merge, mode=mode, options=options, thresholds=None)
+    if merge.trim_scope == "tensor" or mode not in TRIMMING:
+        return merge
+    thresholds = [
+        magnitude_threshold(partial(merge.updates_of, index), options.density)
+        for index in range(len(merge.gram))
+    ]
+    return replace(merge, thresholds=tuple(thresholds))
 
 
 def _modules(adapters: Sequence[Adapter], factors: Sequence[float]) -> dict[str, Module]:

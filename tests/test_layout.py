@@ -37,6 +37,7 @@ MAY_BE_HEAVY = {
     "merging/low_rank.py",
     "merging/merge.py",
     "merging/methods.py",
+    "merging/thresholds.py",
     "models/tiny/pretrain.py",
 }
 SCRIPTS = ("coco_captioning", "digits", "docvqa", "gqa", "vqav2")
@@ -53,7 +54,7 @@ EVALUATION_OPTIONS = """
 """
 MERGE_OPTIONS = """
     base_model model_a model_b adapter output mode density weights lambda seed rank export
-    save_dtype missing normalize onto evaluate data_root max_eval_samples sweep dry_run
+    save_dtype missing normalize trim_scope onto evaluate data_root max_eval_samples sweep dry_run
     allow_base_mismatch
 """
 

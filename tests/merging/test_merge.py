@@ -55,7 +55,9 @@ def whole(adapter: Adapter) -> dict[str, Tensor]:
 
 
 def merge(adapters: list[Adapter], mode: str, **options: object) -> Merge:
-    keywords = {k: options.pop(k) for k in ("missing", "normalize", "seed") if k in options}
+    keywords = {
+        k: options.pop(k) for k in ("missing", "normalize", "seed", "trim_scope") if k in options
+    }
     settings = default_options(mode, len(adapters), **options)  # type: ignore[arg-type]
     return start_merge(adapters, mode, settings, **keywords)  # type: ignore[arg-type]
 
@@ -117,6 +119,16 @@ def test_ties_trims_elects_and_averages_each_module(adapters: list[Adapter]) -> 
         count = sum(x.double() for x in agree)
         expected[name] = (a * agree[0] + b * agree[1]) / count.clamp(min=1)  # type: ignore[union-attr]
     check(merge(adapters, "ties", density=0.4), expected)
+
+
+@pytest.mark.parametrize("density", [0.1, 0.4, 0.99, 1.0])
+def test_trimming_may_be_over_the_whole_adapter(adapters: list[Adapter], density: float) -> None:
+    found = merge(adapters[:1], "ties", density=density, trim_scope="adapter")
+    updates = whole(adapters[0])
+    magnitudes = torch.cat([u.abs().flatten() for u in updates.values()]).sort(descending=True)[0]
+    kept = math.floor(density * len(magnitudes))
+    check(found, {n: u * (u.abs() >= magnitudes[kept - 1] - 1e-9) for n, u in updates.items()})
+    assert sum(int(found.dense(name).count_nonzero()) for name in SHAPES) == kept
 
 
 def test_normalize_gives_every_adapter_the_mean_norm(tmp_path: Path) -> None:
