@@ -26,7 +26,7 @@ from merging.methods import default_options
 from models.checkpoint import resolve
 from tasks.registry import get_task
 
-MODES = ("linear", "balanced", "ties", "tsv", "core_ties")
+MODES = ("linear", "auto", "balanced", "ties", "tsv", "core_ties")
 
 
 def train_jointly(names: Sequence[str], folder: Path) -> Path:

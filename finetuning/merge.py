@@ -63,7 +63,7 @@ def _method_options() -> list[click.Parameter]:
             type=click.Choice(MODES),
             default="auto",
             show_default=True,
-            help="auto: measured with --evaluate, else balanced at the adapters' mean norm.",
+            help="auto: chosen by scores with --evaluate, else the average, as linear.",
         ),
         Option(
             ["--weights"],

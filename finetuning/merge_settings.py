@@ -8,6 +8,7 @@ from merging.methods import DEFAULTS
 
 # What `auto` tries where it can measure: the scale matters more than the method.
 AUTO_GRID: tuple[dict[str, Any], ...] = (
+    {"mode": "linear"},
     *({"mode": mode, "lam": lam} for mode in ("balanced", "tsv") for lam in (0.5, 0.7, 1.0)),
     *({"mode": "ties", "density": density} for density in (0.3, 0.5)),
     {"mode": "dare_ties", "density": 0.5},

@@ -61,7 +61,7 @@ def _one(num_adapters: int) -> float:
 
 # dare's noise has (1 - density) / density times the energy of the signal: hence its higher density.
 DEFAULTS = {
-    "auto": _Defaults(),
+    "auto": _Defaults(weights=_average, lam=1.0),
     "linear": _Defaults(weights=_average, lam=1.0),
     "balanced": _Defaults(lam=1.0),
     "slerp": _Defaults(lam=1.0, t=0.5),
@@ -194,20 +194,6 @@ def _slerp(gram: Tensor, options: Options) -> list[float]:
         angle = math.acos(cosine)
         first, second = (math.sin(share * angle) / math.sin(angle) for share in (first, second))
     return [options.lam * first, options.lam * second]
-
-
-def _auto(gram: Tensor, options: Options) -> list[float]:
-    """Balanced, scaled to the adapters' mean norm: the rule where no score is at hand.
-
-    The scale is mean_i |D_i| / |sum c_i D_i|, at most 1; below 1 / N it cannot be, as no c_i is
-    above 1.
-    """
-    coefficients = torch.tensor(_balanced(gram, options), dtype=torch.float64)
-    mean = float(gram.diagonal().sqrt().mean())
-    # Of two opposites nothing is left but, at times, a square just under zero.
-    merged = math.sqrt(max(0.0, float(coefficients @ gram @ coefficients)))
-    scale = mean / merged if mean < merged else 1.0
-    return [scale * coefficient for coefficient in coefficients.tolist()]
 
 
 def _cosines(gram: Tensor) -> Tensor:
@@ -387,7 +373,7 @@ def sign_conflict(deltas: Sequence[Tensor]) -> float:
 
 
 COEFFICIENTS: dict[str, Callable[[Tensor, Options], list[float]]] = {
-    "auto": _auto,
+    "auto": _linear,  # where no score is at hand the average kept most (benchmarks/README.md)
     "linear": _linear,
     "balanced": _balanced,
     "slerp": _slerp,

@@ -120,7 +120,7 @@ def test_settings_that_are_given_replace_the_defaults() -> None:
         ("ties", 2, {"density": 1.5}, r"density must be in \(0, 1\], got 1.5"),
         ("ties", 2, {"density": math.nan}, r"density must be in \(0, 1\], got nan"),
         ("linear", 2, {"density": 0.3}, "mode linear has no setting density; leave it out"),
-        ("auto", 2, {"lam": 0.5}, "mode auto has no setting lambda"),
+        ("auto", 2, {"density": 0.5}, "mode auto has no setting density"),
         ("tsv", 2, {"weights": [1, 1]}, "mode tsv has no setting weights"),
         ("linear", 2, {"weights": [1, 1, 1]}, "one per adapter, got 3 for 2 adapters"),
         ("linear", 2, {"weights": [1, math.inf]}, "weights must be finite numbers, got 1, inf"),
@@ -187,22 +187,9 @@ def test_balanced_lies_between_the_average_and_the_sum() -> None:
             assert 1 / 4 <= value <= 1
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ([[4, 0], [0, 4]], [0.5**0.5] * 2),  # norm of the sum 8^0.5, mean norm 2
-        ([[9, 0], [0, 16]], [0.7] * 2),  # norm of the sum 5, mean norm 3.5
-        ([[4, 4], [4, 4]], [1 / 2] * 2),  # copies: the adapter itself
-        ([[4, -4], [-4, 4]], [1 / 2] * 2),  # opposites: nothing to scale up
-        # cosine -1/2, c = 2/3: the norm is 2/3 (1 + 1 - 1)^0.5 = 2/3, below the mean of 1
-        ([[1, -0.5], [-0.5, 1]], [2 / 3] * 2),
-        ([[0, 0], [0, 0]], [1, 1]),
-    ],
-)
-def test_auto_gives_the_merge_the_mean_norm_but_never_scales_up(
-    rows: list[list[float]], expected: list[float]
-) -> None:
-    assert coefficients("auto", rows) == pytest.approx(expected)
+def test_auto_without_scores_is_the_average() -> None:
+    rows = [[3.0, 0.0], [0.0, 100.0], [1.0, 1.0]]
+    assert coefficients("auto", rows) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize(
