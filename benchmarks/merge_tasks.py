@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,7 +27,14 @@ from merging.methods import default_options
 from models.checkpoint import resolve
 from tasks.registry import get_task
 
-MODES = ("linear", "auto", "balanced", "ties", "tsv", "core_ties")
+MERGES: dict[str, dict[str, Any]] = {
+    "linear": {"mode": "linear"},
+    "balanced": {"mode": "balanced"},
+    "balanced, lambda 0.7": {"mode": "balanced", "lam": 0.7},  # about the adapters' mean norm
+    "ties": {"mode": "ties"},
+    "tsv": {"mode": "tsv"},
+    "core_ties": {"mode": "core_ties"},
+}
 
 
 def train_jointly(names: Sequence[str], folder: Path) -> Path:
@@ -50,9 +58,11 @@ def train_jointly(names: Sequence[str], folder: Path) -> Path:
     return folder
 
 
-def candidate(name: str, adapters: Sequence[Adapter], mode: str, onto: Onto) -> Candidate:
+def candidate(
+    name: str, adapters: Sequence[Adapter], onto: Onto, mode: str = "linear", **settings: Any
+) -> Candidate:
     """A merge, or with one adapter and `linear` the adapter itself."""
-    merge = start_merge(adapters, mode, default_options(mode, len(adapters)))
+    merge = start_merge(adapters, mode, default_options(mode, len(adapters), **settings))
     return Candidate(name, onto, list(merge.modules), merge.dense)
 
 
@@ -75,10 +85,10 @@ def score_pair(names: Sequence[str], demo_dir: Path) -> tuple[dict[str, Scores],
     alone = zip(names, adapters, strict=True)
     scores = trial.scores(
         [
-            replace(candidate("base", adapters[:1], "linear", "original"), modules=()),
-            *(candidate(f"own {name}", [adapter], "linear", "nf4") for name, adapter in alone),
-            candidate("joint", [joint], "linear", "nf4"),
-            *(candidate(mode, adapters, mode, "original") for mode in MODES),
+            replace(candidate("base", adapters[:1], "original"), modules=()),
+            *(candidate(f"own {name}", [adapter], "nf4") for name, adapter in alone),
+            candidate("joint", [joint], "nf4"),
+            *(candidate(name, adapters, "original", **given) for name, given in MERGES.items()),
         ]
     )
     return scores, retention(scores, {name: [f"own {name}"] for name in names})
