@@ -103,7 +103,7 @@ def evaluate_command() -> click.Command:
         type=click.Path(path_type=Path),
         help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
         "adapter's folder, evaluation/TASK/SPLIT in that of one trained on several tasks, else "
-        "runs/evaluation/NAME/TASK/SPLIT by the model's or file's name].",
+        "runs/evaluation/MODEL/TASK/SPLIT; of a file FILE_scores beside it].",
     )
 
     def evaluate(**values: Any) -> None:

@@ -157,12 +157,12 @@ def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     """Read the answers of a file; the split's images need not be there."""
     _refuse_model_options()
     path: Path = values["predictions"]
+    if path.is_dir():
+        path = path / "predictions.jsonl"  # as eval.py left it
     predictions = read_predictions(path, task)
     source = replace(source, with_images=values["clip_model"] is not None)
     dataset = _load_split(task, values["split"], source, predictions.keys())
-    output_dir = values["output_dir"] or Path(
-        "runs", "evaluation", path.stem, task.name, dataset.split
-    )
+    output_dir = values["output_dir"] or path.parent / f"{path.stem}_scores"
     run_folder.check_writable(output_dir)
     if (output_dir / "predictions.jsonl").resolve() == path.resolve():
         raise ValueError(
@@ -179,6 +179,11 @@ def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
         chosen = dataset.subset(values["max_eval_samples"], values["seed"])
         kept = {example.example_id for example in chosen}
         examples = [example for example in examples if example.example_id in kept]
+        if not examples:
+            raise ValueError(
+                f"{path} has none of the {len(kept)} examples that --max_eval_samples drew; raise "
+                "it, or leave it out."
+            )
     found = [predictions[example.example_id] for example in examples]
     prompts = [prediction.prompt for prediction in found]
     report = Report(

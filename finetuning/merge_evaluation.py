@@ -65,6 +65,13 @@ def make_trial(
     """What candidates are scored on; None where no task is named."""
     if not datasets:
         return None
+    for adapter in inputs.adapters:
+        if adapter.saved or adapter.biases:
+            raise ValueError(
+                f"--evaluate adds low-rank updates and DoRA alone, and adapter {adapter.folder} "
+                "holds whole tensors or biases too; merge without it and score the result by "
+                "eval.py."
+            )
     settings = {name: run["settings"] for run in reversed(inputs.runs) for name in trained_on(run)}
     return Trial(
         checkpoint=inputs.checkpoint,

@@ -28,8 +28,8 @@ def parse_rank(text: str) -> Rank:
         rank = float(text)
     except ValueError:
         rank = 0.0
-    if rank >= 1 and rank.is_integer():
-        return int(rank)
+    if text.isdecimal() and rank >= 1:
+        return int(text)
     if 0 < rank < 1:
         return rank
     raise ValueError(

@@ -16,7 +16,7 @@ from tasks.overlap import overlap_notes
 
 _PACKAGES = (
     *("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "pillow"),
-    *("pycocoevalcap", "Levenshtein"),
+    *("numpy", "pycocoevalcap", "Levenshtein", "sacrebleu", "rouge-score"),
 )
 
 
@@ -38,6 +38,12 @@ def file_hash(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weights(adapter: Path) -> Path:
+    """The file with an adapter's weights; old ones are pickled."""
+    path = adapter / "adapter_model.safetensors"
+    return path if path.is_file() else adapter / "adapter_model.bin"
 
 
 def trained_on(run: Mapping[str, Any]) -> list[str]:
@@ -74,7 +80,7 @@ def of_model(
         "base_model": base_model,
         "base_revision": base_revision,
         "adapter": str(adapter) if adapter else None,
-        "adapter_sha256": file_hash(adapter / "adapter_model.safetensors") if adapter else None,
+        "adapter_sha256": file_hash(_weights(adapter)) if adapter else None,
         "quantization": quantization,
         "trained_on": list(trained_on),
         "prompt_template": prompter.template,

@@ -13,6 +13,7 @@ from merging.adapters import Adapter
 from merging.base import Base
 from merging.full_model import ExportReport, Onto, SaveDtype, export_full
 from merging.merge import Merge, Rank
+from merging.methods import ELECTING
 
 Progress = Callable[[str], None]  # told of each module as it is done
 Figures = dict[str, dict[str, Any]]  # module name -> what the report says of it
@@ -50,7 +51,8 @@ def export_adapter(
         figures[name] = row | {"rank": updates[name].rank, "energy_kept": energy_kept}
         progress(name)
     torch_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    write_adapter(out, updates, str(base.local or base.name), base.revision, torch_dtype)
+    name = str(base.local.resolve()) if base.local else base.name
+    write_adapter(out, updates, name, base.revision, torch_dtype)
     verify_adapter(out, updates, 1e-2 if dtype == "bfloat16" else 1e-6)
     return figures
 
@@ -107,11 +109,13 @@ def export_model(
 
 def _replaced(merge: Merge, adapters: Sequence[Adapter], base: Base) -> dict[str, Tensor]:
     """Biases and whole tensors that adapters trained: the base's plus the weighted differences."""
-    weights = merge.options.weights
+    options = merge.options
     if merge.is_weighing:
-        weights = tuple(merge.coefficients)
-    else:  # an electing mode averages where all agree
-        weights = tuple(merge.options.lam * weight / math.fsum(weights) for weight in weights)
+        weights = merge.coefficients
+    elif merge.mode in ELECTING:  # they average what agrees, whatever the sum of the weights
+        weights = [options.lam * weight / math.fsum(options.weights) for weight in options.weights]
+    else:
+        weights = [options.lam * weight for weight in options.weights]
     replaced: dict[str, Tensor] = {}
 
     def add(adapter: Adapter, name: str, weight: float, value: Tensor, is_difference: bool) -> None:

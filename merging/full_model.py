@@ -81,7 +81,7 @@ def export_full(
 
     Args:
         base: an unquantised model.
-        out: the new folder. `OUT.tmp-<pid>` stands beside it until all is written.
+        out: the new folder. A temporary one stands beside it until all is written.
         delta: canonical module name -> its update, (d_out, d_in) float32 on the CPU, or None.
             Asked once for each matrix of the base, in the order of the files.
         save_dtype: of all floating-point tensors; `auto` leaves each its own.

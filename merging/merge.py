@@ -235,14 +235,10 @@ def start_merge(
         ValueError: DoRA with a mode that needs norms or cores of low-rank updates, or an adapter
             of zero that is to be scaled.
     """
-    if any(adapter.dora for adapter in adapters):
-        modes = ("linear", *DENSE)
-        if mode not in modes or normalize:
-            raise ValueError(
-                f"An adapter uses DoRA, whose update is not low rank; --mode {mode} takes low-rank "
-                f"ones{' and so does --normalize' if normalize else ''}: use one of "
-                f"{', '.join(modes)}."
-            )
+    if normalize and any(adapter.dora for adapter in adapters):
+        raise ValueError(
+            "--normalize takes low-rank updates, and an adapter uses DoRA; leave it out."
+        )
     modules = _modules(adapters, [1.0] * len(adapters))
     total = _total_gram(modules)
     if normalize:
@@ -256,7 +252,17 @@ def start_merge(
 
 
 def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
-    """The same adapters merged in another way."""
+    """The same adapters merged in another way.
+
+    Raises:
+        ValueError: DoRA with a mode that needs norms or cores of low-rank updates.
+    """
+    modes = ("auto", "linear", *DENSE)
+    if mode not in modes and any(module.has_dora for module in merge.modules.values()):
+        raise ValueError(
+            f"An adapter uses DoRA, whose update is not low rank, and --mode {mode} takes low-rank "
+            f"ones: use one of {', '.join(modes)}."
+        )
     merge = replace(merge, mode=mode, options=options, thresholds=None)
     if merge.trim_scope == "tensor" or mode not in TRIMMING:
         return merge

@@ -72,7 +72,7 @@ DEFAULTS = {
     "core_ties": _Defaults(weights=_one, lam=1.0, density=0.3),
     "tsv": _Defaults(lam=1.0),
 }
-_ELECTING = {"ties", "dare_ties", "core_ties"}
+ELECTING = {"ties", "dare_ties", "core_ties"}
 
 
 def default_options(
@@ -125,7 +125,7 @@ def _check(options: Options, mode: str, num_adapters: int) -> None:
         )
     if not all(map(math.isfinite, options.weights)):
         raise ValueError(f"weights must be finite numbers, got {_listed(options.weights)}.")
-    if mode in _ELECTING and (min(options.weights) < 0 or max(options.weights) == 0):
+    if mode in ELECTING and (min(options.weights) < 0 or max(options.weights) == 0):
         raise ValueError(
             f"weights of {mode} must be 0 or more and not all 0, got {_listed(options.weights)}; "
             "subtract an adapter with linear."

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def appearing_whole(out: Path) -> Iterator[Path]:
     check_output(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     _sweep(out)
-    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    temporary = out.with_name(_temporary_name(out, os.getpid()))
     try:
         temporary.mkdir()
         yield temporary
@@ -41,11 +42,16 @@ def appearing_whole(out: Path) -> Iterator[Path]:
 
 
 def _sweep(out: Path) -> None:
-    """Remove what killed exports to the same folder left."""
-    for path in out.parent.glob(f"{glob.escape(out.name)}.tmp-*"):
+    """Remove what killed exports to the same folder left, of this machine alone."""
+    for path in out.parent.glob(f"{glob.escape(_temporary_name(out, ''))}*"):
         process = path.name.rpartition("-")[2]
         if process.isdecimal() and not _is_running(int(process)):
             shutil.rmtree(path)
+
+
+def _temporary_name(out: Path, process: object) -> str:
+    """With the machine in it: on a shared disk the same number is another's process elsewhere."""
+    return f"{out.name}.unfinished-{platform.node()}-{process}"
 
 
 def _is_running(process: int) -> bool:

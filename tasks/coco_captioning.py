@@ -6,6 +6,7 @@ PaliGemma transfer, big_vision/configs/proj/paligemma/transfers/cococap.py.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -141,11 +142,15 @@ class CocoCaptioning(Task):
         """As in Task; of the files of several years the one whose images were captioned."""
         if is_hub_copy(source) or split not in ("train", "val", "test"):
             return self.load(split, source)
-        candidates = [
-            Dataset(self, split, _official_rows(source, path), _subset(path))
-            for path in _official_files(source, split)
-        ]
-        return max(candidates, key=lambda c: _agreement({row.image_id for row in c.rows}, answered))
+        without_images = replace(source, with_images=False)
+
+        def agreement(path: Path) -> tuple[bool, int, int]:
+            rows = _official_rows(without_images, path)
+            return _agreement({row.image_id for row in rows}, answered)
+
+        paths = _official_files(source, split)
+        path = max(paths, key=agreement) if len(paths) > 1 else paths[0]
+        return Dataset(self, split, _official_rows(source, path), _subset(path))
 
     def example(self, row: Row) -> Example:
         """Make the example of an image; there is no question."""

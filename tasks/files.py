@@ -1,5 +1,6 @@
 """Files on disk: find the official ones in any layout, decode them, write ours whole."""
 
+import errno
 import fnmatch
 import logging
 import os
@@ -140,6 +141,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
     """As write_text, one piece after the other."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

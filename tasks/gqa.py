@@ -87,7 +87,7 @@ class Gqa(Task):
         return clean_text(raw).lower().removesuffix(".").rstrip()
 
     def results_name(self, dataset: Dataset) -> str:
-        """What the official script looks for by default."""
+        """As the question file is called, which the official script is told by its tier."""
         return f"{FILES[dataset.split]}_predictions.json"
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:

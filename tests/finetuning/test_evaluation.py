@@ -404,13 +404,36 @@ def test_the_scores_say_what_they_stand_on(tmp_path: Path) -> None:
 
 
 def test_other_references_give_another_data_fingerprint(tmp_path: Path) -> None:
+    root = write_vqav2(tmp_path)
+    path = root / "v2_mscoco_val2014_annotations.json"
     fingerprints = []
-    for number in (2, 3):
-        root = write_vqav2(tmp_path / str(number), num_val=number)
-        answers = ANSWERS["vqav2"][1][:number]
-        score_file("vqav2", root, answers)
+    for answer in ("dark", "black"):
+        content = json.loads(path.read_text())
+        content["annotations"][0]["answers"][9]["answer"] = answer
+        path.write_text(json.dumps(content))
+        score_file("vqav2", root, ANSWERS["vqav2"][1])
         fingerprints.append(metrics_of(root)["provenance"]["data"]["fingerprint"])
     assert fingerprints[0] != fingerprints[1]
+
+
+def test_a_part_that_the_file_lacks_is_one_sentence(tmp_path: Path) -> None:
+    root = write_vqav2(tmp_path)
+    drawn = get_task("vqav2").load("val", Source(data_root=root)).subset(1, seed=0)[0]
+    answers = [a for a in ANSWERS["vqav2"][1] if a["question_id"] != drawn.example_id]
+    result = score_file("vqav2", root, answers, "--allow_partial", "--max_eval_samples", 1)
+    assert "none of the 1 examples" in sentence(result.exit_code, result.output)
+
+
+def test_without_a_folder_given_the_scores_go_beside_the_file(tmp_path: Path) -> None:
+    root = write_vqav2(tmp_path)
+    path = write_file(root / "given.json", ANSWERS["vqav2"][1])
+    settings = ("--task", "vqav2", "--data_root", root, "--predictions")
+    result = run(*settings, path)
+    assert result.exit_code == 0, result.output
+    assert (root / "given_scores/metrics.json").is_file()
+    result = run(*settings, root / "given_scores")  # a folder stands for its predictions.jsonl
+    assert result.exit_code == 0, result.output
+    assert (root / "given_scores/predictions_scores/metrics.json").is_file()
 
 
 @pytest.mark.parametrize("trained_on", ["gqa", "vqav2"])

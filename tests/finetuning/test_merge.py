@@ -160,6 +160,7 @@ MISTAKES: dict[str, tuple[tuple[object, ...], str, str]] = {
     "no numbers": (("--weights", "a,b"), "ab", "--weights takes numbers"),
     "slerp of three": (("--mode", "slerp"), "abc", "slerp merges exactly 2 adapters, got 3"),
     "rank": (("--rank", "0"), "ab", "--rank takes full"),
+    "rank of 1.0": (("--rank", "1.0"), "ab", "--rank takes full"),
     "no adapter": ((), "ax", "is not a folder"),
     "sweep without tasks": (("--sweep", "mode=ties"), "ab", "name the tasks by --evaluate"),
     "sweep of nothing": (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -269,7 +270,7 @@ def test_an_interrupted_export_leaves_nothing(
 
     def interrupt(module: str) -> None:
         if module == FC1:  # in the second shard
-            begun.extend(path.name for path in tmp_path.glob("out.tmp-*/*"))
+            begun.extend(path.name for path in tmp_path.glob("out.unfinished-*/*"))
             raise error
 
     with pytest.raises(error):
@@ -294,18 +295,19 @@ def test_a_killed_export_leaves_no_output_and_the_next_one_sweeps(
     command = [sys.executable, "-c", code, str(sharded), str(tmp_path / "out")]
     with subprocess.Popen(command) as process:
         assert process.wait() == -signal.SIGKILL
-    assert leftovers(tmp_path) == [f"out.tmp-{process.pid}"]
+    assert leftovers(tmp_path) == [f"out.unfinished-{platform.node()}-{process.pid}"]
     export_full(open_base(str(sharded)), tmp_path / "out", nothing)
     assert leftovers(tmp_path) == ["out"]
     assert raw(tmp_path / "out" / SHARDS[1]) == raw(sharded / SHARDS[1])
 
 
 def test_an_export_of_a_running_process_is_left_alone(sharded: Path, tmp_path: Path) -> None:
-    running = f"out.tmp-{os.getppid()}"
-    for name in (running, "out.tmp-mine", "outer.tmp-1"):
+    running = f"out.unfinished-{platform.node()}-{os.getppid()}"
+    others = ["out.unfinished-elsewhere-1", "out.tmp-2024", "outer.unfinished-1"]
+    for name in (running, *others):
         (tmp_path / name).mkdir()
     export_full(open_base(str(sharded)), tmp_path / "out", nothing)
-    assert leftovers(tmp_path) == ["out", running, "out.tmp-mine", "outer.tmp-1"]
+    assert sorted(leftovers(tmp_path)) == sorted(["out", running, *others])
 
 
 def test_an_empty_output_folder_is_used(sharded: Path, tmp_path: Path) -> None:
