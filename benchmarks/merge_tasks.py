@@ -15,16 +15,14 @@ from typing import Any
 
 import click
 
-from finetuning.demo import NUM_STEPS, RECIPE
+from finetuning.demo import NUM_STEPS, RECIPE, sample_trial
 from finetuning.finetune import Job, finetune_jointly
-from finetuning.merge_trial import Candidate, Scores, Trial, retention
+from finetuning.merge_trial import Candidate, Scores, retention
 from finetuning.options import sample_source
 from merging.adapters import Adapter, read_adapter
-from merging.base import open_base
 from merging.full_model import Onto
 from merging.merge import start_merge
 from merging.methods import default_options
-from models.checkpoint import resolve
 from tasks.registry import get_task
 
 MERGES: dict[str, dict[str, Any]] = {
@@ -70,18 +68,7 @@ def score_pair(names: Sequence[str], demo_dir: Path) -> tuple[dict[str, Scores],
     """Scores and retention of base, adapters, joint training and each mode."""
     adapters = [read_adapter(demo_dir / name) for name in names]
     joint = read_adapter(train_jointly(names, demo_dir / f"joint-{'-'.join(names)}"))
-    datasets = [
-        task.load(task.eval_splits[0], sample_source(task)).subset(RECIPE.max_eval_samples, seed=0)
-        for task in map(get_task, names)
-    ]
-    trial = Trial(
-        checkpoint=resolve("tiny"),
-        base=open_base("tiny"),
-        datasets=datasets,
-        settings={},
-        batch_size=RECIPE.eval_batch_size or 8,
-        device="auto",
-    )
+    trial = sample_trial(names, RECIPE.max_eval_samples)
     alone = zip(names, adapters, strict=True)
     scores = trial.scores(
         [

@@ -125,24 +125,44 @@ def merge_two(
         The entry `merge` of summary.json: scores on these examples, and what share of the
         adapter's own is left.
     """
-    from finetuning.merge_trial import Candidate, Trial, retention
+    from finetuning.merge_trial import Candidate, retention
     from merging.adapters import read_adapter
-    from merging.base import open_base
     from merging.merge import start_merge
     from merging.methods import default_options
-    from models.checkpoint import resolve
 
-    tasks = [get_task(name) for name in MERGED]
-    datasets = [
-        task.load(task.eval_splits[0], options.sample_source(task)).subset(num_examples, seed=0)
-        for task in tasks
-    ]
-    adapters = [read_adapter(output_dir / task.name) for task in tasks]
+    trial = sample_trial(MERGED, num_examples)
+    adapters = [read_adapter(output_dir / name) for name in MERGED]
     candidates = []
     for mode in MERGE_MODES:
         merge = start_merge(adapters, mode, default_options(mode, len(adapters)))
         candidates.append(Candidate(mode, "original", list(merge.modules), merge.dense))
-    trial = Trial(
+    own = {dataset.task.name: _own_score(output_dir, dataset) for dataset in trial.datasets}
+    scores = {"own": own, **trial.scores(candidates)}
+    return {
+        "tasks": list(MERGED),
+        "num_examples": {dataset.task.name: len(dataset) for dataset in trial.datasets},
+        "base": {name: base[name] for name in MERGED},
+        "scores": scores,
+        "retention": retention(scores, {name: ["own"] for name in MERGED}),
+    }
+
+
+def sample_trial(names: Sequence[str], num_examples: int | None) -> Any:
+    """A `finetuning.merge_trial.Trial` of the embedded model on tasks of the embedded data.
+
+    Args:
+        names: of the tasks.
+        num_examples: of each, held out; all of them where None.
+    """
+    from finetuning.merge_trial import Trial
+    from merging.base import open_base
+    from models.checkpoint import resolve
+
+    datasets = [
+        task.load(task.eval_splits[0], options.sample_source(task)).subset(num_examples, seed=0)
+        for task in map(get_task, names)
+    ]
+    return Trial(
         checkpoint=resolve("tiny"),
         base=open_base("tiny"),
         datasets=datasets,
@@ -150,15 +170,6 @@ def merge_two(
         batch_size=RECIPE.eval_batch_size or 8,
         device="auto",
     )
-    own = {dataset.task.name: _own_score(output_dir, dataset) for dataset in datasets}
-    scores = {"own": own, **trial.scores(candidates)}
-    return {
-        "tasks": list(MERGED),
-        "num_examples": {dataset.task.name: len(dataset) for dataset in datasets},
-        "base": {name: base[name] for name in MERGED},
-        "scores": scores,
-        "retention": retention(scores, {name: ["own"] for name in MERGED}),
-    }
 
 
 def _own_score(output_dir: Path, dataset: Dataset) -> float:

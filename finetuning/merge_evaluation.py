@@ -152,12 +152,8 @@ def _adapter_candidates(inputs: Inputs) -> list[Candidate]:
     """Each adapter alone, on the weights that it was trained on."""
     candidates = []
     for adapter, run in zip(inputs.adapters, inputs.runs, strict=True):
-        alone = start_merge(
-            [adapter],
-            "linear",
-            default_options("linear", 1),
-            read_weight=lambda name: inputs.base.tensors[f"{name}.weight"].read().float(),
-        )
+        options = default_options("linear", 1)
+        alone = start_merge([adapter], "linear", options, read_weight=inputs.base.read_weight)
         name = str(adapter.folder)
         candidates.append(Candidate(name, trained_onto(run), list(alone.modules), alone.dense))
     return candidates

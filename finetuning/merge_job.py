@@ -172,7 +172,7 @@ def _start(inputs: Inputs, settings: Mapping[str, Any], values: Mapping[str, Any
         missing=values["missing"],
         trim_scope=values["trim_scope"],
         normalize=values["normalize"],
-        read_weight=lambda name: inputs.base.tensors[f"{name}.weight"].read().float(),
+        read_weight=inputs.base.read_weight,
     )
 
 

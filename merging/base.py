@@ -178,6 +178,10 @@ class Base:
         """
         return {tensor.name: tensor for shard in self.shards for tensor in shard.tensors}
 
+    def read_weight(self, module: str) -> Tensor:
+        """The (d_out, d_in) weight of a module, by its canonical name, in float32."""
+        return self.tensors[f"{module}.weight"].read().float()
+
     @property
     def is_tied(self) -> bool:
         """Whether embed_tokens is the output layer's weight as well."""

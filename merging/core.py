@@ -71,6 +71,12 @@ def gram(cores: Cores) -> Tensor:
     return torch.einsum("nij,mij->nm", cores.cores, cores.cores)
 
 
+def cosines(gram: Tensor) -> Tensor:
+    """Return the (N, N) cosines of updates with these inner products, 0 where one is zero."""
+    norms = gram.diagonal().sqrt()
+    return (gram / torch.outer(norms, norms)).nan_to_num(nan=0.0).clamp(-1, 1)
+
+
 def overlaps(cores: Cores) -> tuple[Tensor, Tensor]:
     """Return how far the adapters share output and input directions, two (N, N) matrices, 0 to 1.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from merging.adapters import Adapter
-from merging.core import Cores, decompose, gram, overlaps
+from merging.core import Cores, cosines, decompose, gram, overlaps
 from merging.factorise import concatenate, energy, from_core, from_dense
 from merging.low_rank import LowRank
 from merging.methods import (
@@ -150,7 +150,7 @@ class Merge:
         figures: dict[str, Any] = {
             "ranks": [0 if update is None else update.rank for update in module.updates],
             "norms": norms.tolist(),
-            "cosines": _cosines(products).tolist(),
+            "cosines": cosines(products).tolist(),
             "output_overlap": left.tolist(),
             "input_overlap": right.tolist(),
         }
@@ -293,11 +293,6 @@ def _total_gram(modules: Mapping[str, Module]) -> Tensor:
 
 def _dense(update: LowRank | None, shape: tuple[int, int]) -> Tensor:
     return torch.zeros(shape) if update is None else update.dense()
-
-
-def _cosines(products: Tensor) -> Tensor:
-    norms = products.diagonal().sqrt()
-    return (products / torch.outer(norms, norms)).nan_to_num(nan=0.0).clamp(-1, 1)
 
 
 def _shares(inner: Tensor, squares: Tensor) -> list[float | None]:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from merging.core import numerical_svd
+from merging.core import cosines, numerical_svd
 
 # Adapters nearer than this in |cosine| are joined by a line: the arc's formula divides by a sine.
 _LINE_COSINE = 0.9995
@@ -178,8 +178,8 @@ def _balanced(gram: Tensor, options: Options) -> list[float]:
 
     Our own rule. An adapter of zero has no direction and is orthogonal to all others.
     """
-    cosines = _cosines(gram).abs().fill_diagonal_(1)
-    coefficients: list[float] = (options.lam / cosines.sum(dim=1)).tolist()
+    sums = cosines(gram).abs().fill_diagonal_(1).sum(dim=1)
+    coefficients: list[float] = (options.lam / sums).tolist()
     return coefficients
 
 
@@ -188,18 +188,12 @@ def _slerp(gram: Tensor, options: Options) -> list[float]:
 
     Nearly parallel, opposite and zero updates are joined by the line instead.
     """
-    cosine = float(_cosines(gram)[0, 1])
+    cosine = float(cosines(gram)[0, 1])
     first, second = 1 - options.t, options.t
     if abs(cosine) <= _LINE_COSINE and gram.diagonal().min() > 0:
         angle = math.acos(cosine)
         first, second = (math.sin(share * angle) / math.sin(angle) for share in (first, second))
     return [options.lam * first, options.lam * second]
-
-
-def _cosines(gram: Tensor) -> Tensor:
-    """Return the cosines between the adapters, 0 where one of them is zero."""
-    norms = gram.diagonal().sqrt()
-    return (gram / torch.outer(norms, norms)).nan_to_num(nan=0.0).clamp(-1, 1)
 
 
 # Rules for the cores of one module: from (N, R', R'') to the merged core (R', R'').

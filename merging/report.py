@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from merging.adapters import Adapter
+from merging.core import cosines
 from merging.merge import Merge
 
 _MAX_NORM_RATIO = 3.0
@@ -49,10 +50,9 @@ def summarise(merge: Merge, modules: Mapping[str, Mapping[str, Any]]) -> dict[st
         retain least.
     """
     norms = merge.gram.diagonal().sqrt()
-    cosines = (merge.gram / norms.outer(norms)).nan_to_num(nan=0.0).clamp(-1, 1)
     summary: dict[str, Any] = {
         "norms": norms.tolist(),
-        "cosines": cosines.tolist(),
+        "cosines": cosines(merge.gram).tolist(),
         "coefficients": merge.coefficients if merge.is_weighing else None,
     }
     rows = [row for row in modules.values() if "merged_norm" in row]
@@ -111,10 +111,10 @@ def table(adapters: Sequence[Adapter], summary: Mapping[str, Any]) -> str:
     for adapter, norm, share, row in zip(
         adapters, summary["norms"], retention, summary["cosines"], strict=True
     ):
-        cosines = " ".join(f"{cosine:5.2f}" for cosine in row)
+        angles = " ".join(f"{cosine:5.2f}" for cosine in row)
         lines.append(
             f"{adapter.folder!s:<{width}} {adapter.config.r:>5} {norm:>9.4g} "
-            f"{'-' if share is None else f'{share:.3f}':>9}  {cosines}"
+            f"{'-' if share is None else f'{share:.3f}':>9}  {angles}"
         )
     if "merged_norm" in summary:
         lines.append(f"{'merged':<{width}} {'':>5} {summary['merged_norm']:>9.4g}")
