@@ -26,7 +26,7 @@ from transformers import (
 from finetuning.recipe import Recipe
 from finetuning.trainer import AnswerTrainer, make_trainer
 from models.base import Encoded
-from models.checkpoint import Checkpoint, resolve
+from models.checkpoint import resolve
 from models.loading import LoadedModel, load_family, load_model
 
 NUM_PROMPT_TOKENS = 48
@@ -80,9 +80,7 @@ def load(is_tiny: bool, image_size: int) -> LoadedModel:
         model.save_pretrained(folder)
         del model
         torch.cuda.empty_cache()
-        base = Checkpoint(
-            base=folder, revision=None, adapter=None, model_type="paligemma", fingerprint=None
-        )
+        base = replace(tiny, base=folder, fingerprint=None)
         return load_model(base, quantization="nf4", device="cuda", family=load_family(tiny))
 
 
@@ -98,9 +96,9 @@ class RandomExamples(torch.utils.data.Dataset[Encoded]):
             Encoded(
                 input_ids=[config.image_token_id] * num_image
                 + torch.randint(300, 600, (num_text,), generator=generator).tolist(),
-                num_prefix=num_image + NUM_PROMPT_TOKENS,
-                num_image_tokens=num_image,
-                pixel_values=torch.rand(3, size, size, generator=generator) * 2 - 1,
+                is_target=[False] * (num_image + NUM_PROMPT_TOKENS) + [True] * NUM_ANSWER_TOKENS,
+                image_span=(0, num_image),
+                pixels={"pixel_values": torch.rand(3, size, size, generator=generator) * 2 - 1},
             )
             for _ in range(num_examples)
         ]

@@ -46,6 +46,7 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
         options.model_option(default=DEFAULT_MODEL, show_default=True),
         options.revision_option(),
         options.device_option(),
+        *options.family_options(),
         *options.source_options(),
         *options.recipe_options(recipe),
         Option(
@@ -66,6 +67,8 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
             joined=tuple(zip(tasks[1:], others, strict=True)),
             model_path=values["model_path"],
             revision=values["revision"],
+            model_type=values["model_type"],
+            family_options=options.make_family_options(values),
             source=source,
             recipe=Recipe(**{entry.name: values[entry.name] for entry in fields(Recipe)}),
             device=values["device"],
@@ -182,6 +185,7 @@ def _loading_options() -> list[click.Parameter]:
         options.model_option(),
         Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
         options.revision_option(),
+        *options.family_options(),
         Option(
             ["--quantization"],
             group="Model",

@@ -86,7 +86,13 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     from models.quantization import check_available
 
     check_template(values["prompt_template"])
-    checkpoint = resolve(values["model_path"], values["base_model"], values["revision"])
+    checkpoint = resolve(
+        values["model_path"],
+        values["base_model"],
+        values["revision"],
+        model_type=values["model_type"],
+        options=options.make_family_options(values),
+    )
     run = run_folder.read_run(checkpoint.adapter or Path(checkpoint.base))
     settings = run.get("settings", {})
     quantization = values["quantization"] or settings.get("quantization", "none")
@@ -103,7 +109,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     from finetuning.scoring import answer_with, make_predictor
 
     family = load_family(checkpoint)
-    same_task = settings if task.name in trained_on(run) else {}
+    same_task = run_folder.asked_as(run, task.name)
     prompter = make_prompter(
         task,
         family,

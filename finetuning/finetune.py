@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from finetuning.prompting import Prompter, check_template, check_texts, make_pro
 from finetuning.provenance import describe_data, of_model, trained_on, with_provenance
 from finetuning.recipe import Recipe
 from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
+from models.base import Family, FamilyOptions
 from models.checkpoint import Checkpoint, resolve
-from models.loading import check_device, load_family, load_model
+from models.loading import check_device, empty_model, load_family, load_model
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Source, Task
 from tasks.evaluation import Report, score, write_predictions, write_report
@@ -39,6 +40,8 @@ class Job:
         task: the task.
         model_path: base model: folder, Hub id or `tiny`.
         revision: of the Hub repository.
+        model_type: family to feed it by, in place of that of its config.json.
+        family_options: what the user said about it.
         source: where its data lies.
         joined: further tasks that the same adapter learns, each with its source.
         recipe: how to train.
@@ -52,6 +55,8 @@ class Job:
     task: Task
     model_path: str
     revision: str | None = None
+    model_type: str | None = None
+    family_options: FamilyOptions = field(default_factory=FamilyOptions)
     source: Source
     joined: tuple[tuple[Task, Source], ...] = ()
     recipe: Recipe
@@ -108,7 +113,12 @@ def finetune_jointly(job: Job) -> list[Report]:
     check_available(recipe.quantization)
     check_template(recipe.prompt_template)
     check_tracker(recipe.report_to)
-    checkpoint = resolve(job.model_path, revision=job.revision)
+    checkpoint = resolve(
+        job.model_path,
+        revision=job.revision,
+        model_type=job.model_type,
+        options=job.family_options,
+    )
     if checkpoint.adapter is not None:
         raise ValueError(
             f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
@@ -125,6 +135,7 @@ def finetune_jointly(job: Job) -> list[Report]:
         )
     check_optim(recipe.optim)
     family = load_family(checkpoint)
+    check_lora(recipe, checkpoint, family)
     parts = []
     for train_data, eval_data in data:
         prompter = make_prompter(
@@ -211,6 +222,22 @@ def describe(
     }
 
 
+def check_lora(recipe: Recipe, checkpoint: Checkpoint, family: Family) -> None:
+    """Raise ValueError where the model does not have the layers, or the adapter to go on from."""
+    from finetuning.lora import target_modules
+
+    if recipe.lora_init_from is not None:
+        start = resolve(recipe.lora_init_from, base_model=checkpoint.base)
+        if start.adapter is None:
+            raise ValueError(
+                f"--lora_init_from takes an adapter, and {recipe.lora_init_from} is none."
+            )
+    else:
+        target_modules(
+            empty_model(checkpoint), family, recipe.lora_target_modules, recipe.lora_vision
+        )
+
+
 def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Refuse to go on with other data, another base or another adapter shape.
 
@@ -285,7 +312,7 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
     if not is_first:
         return []
     trainer.model.save_pretrained(job.output_dir)
-    loaded.family.processor.save_pretrained(job.output_dir)
+    loaded.family.save(str(job.output_dir))
     reports = [
         _score_run(predictor(trainer.model, part), data, run, job.output_dir)
         for part, data in scored

@@ -15,6 +15,7 @@ import click
 
 from finetuning.recipe import Recipe
 from finetuning.run_folder import read_run_file
+from models.base import FamilyOptions
 from tasks.base import Source, Task
 from tasks.files import local_root
 
@@ -128,6 +129,46 @@ def model_option(**kwargs: Any) -> Option:
 def revision_option() -> Option:
     """Which commit of it."""
     return Option(["--revision"], group="Model", help="Revision of the Hub repository.")
+
+
+def family_options() -> list[click.Parameter]:
+    """What may be said of a model beyond where it lies."""
+    group = "Model"
+    size = click.IntRange(min=1)
+    return [
+        Option(
+            ["--model_type"],
+            group=group,
+            help="Feed it as this family: paligemma, llava, … [default: by its config.json].",
+        ),
+        Option(
+            ["--chat_template"],
+            group=group,
+            type=click.Path(),
+            help="File with a Jinja chat template in place of the model's own.",
+        ),
+        Option(["--image_size"], group=group, type=size, help="Side that pictures are brought to."),
+        Option(["--min_pixels"], group=group, type=size, help="Least pixels of a picture …"),
+        Option(["--max_pixels"], group=group, type=size, help="… and most, where sizes are free."),
+        Option(
+            ["--trust_remote_code"],
+            group=group,
+            is_flag=True,
+            help="Run code that comes with the model; needs --revision.",
+        ),
+    ]
+
+
+def make_family_options(values: Mapping[str, Any]) -> FamilyOptions:
+    """What the options say of a model."""
+    path = values["chat_template"]
+    return FamilyOptions(
+        chat_template=None if path is None else Path(path).read_text(encoding="utf-8"),
+        image_size=values["image_size"],
+        min_pixels=values["min_pixels"],
+        max_pixels=values["max_pixels"],
+        trust_remote_code=values["trust_remote_code"],
+    )
 
 
 def device_option() -> Option:

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from finetuning.prompting import Prompter
-from models.base import Encoded
+from models.base import Decoding, Encoded
 from tasks.base import Example
 
 
@@ -24,8 +24,7 @@ class Predictor:
     model: Any
     prompter: Prompter
     batch_size: int
-    max_new_tokens: int
-    num_beams: int = 1
+    decoding: Decoding
     num_workers: int = 0
 
     def __call__(self, examples: Sequence[Example]) -> list[str]:
@@ -42,9 +41,7 @@ class Predictor:
         self.model.eval()
         answers: list[str] = []
         for batch in tqdm(loader, desc="answering", leave=False):
-            answers += self.prompter.family.generate(
-                self.model, batch, self.max_new_tokens, self.num_beams
-            )
+            answers += self.prompter.family.generate(self.model, batch, self.decoding)
         self.model.train(was_training)
         by_index = dict(zip(order, answers, strict=True))
         return [by_index[i] for i in range(len(examples))]

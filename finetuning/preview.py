@@ -3,10 +3,14 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import click
+from PIL.Image import Image
 
 from finetuning import options
 from finetuning.options import Command, Option
@@ -23,7 +27,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
        padding: 0 1rem }}
 section {{ display: flex; gap: 1.5rem; margin: 1.5rem 0; padding-top: 1.5rem;
            border-top: 1px solid #ddd }}
-img {{ width: 14rem; height: 14rem; image-rendering: pixelated; border: 1px solid #ddd }}
+img {{ width: 14rem; height: auto; image-rendering: pixelated; border: 1px solid #ddd }}
 h2 {{ font-size: 1rem; margin: 0 }}
 p {{ margin: .4rem 0; color: #555 }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0 }}
@@ -40,8 +44,9 @@ def preview_command() -> click.Command:
     """The command that shows examples; loads a processor, no weight."""
     parameters: list[click.Parameter] = [
         Option(["--task"], required=True, help=f"One of {', '.join(task_names())}."),
-        Option(["--model_path"], required=True, help="Folder, Hub id, or `tiny`."),
-        Option(["--revision"], help="Revision of the Hub repository."),
+        options.model_option(required=True),
+        options.revision_option(),
+        *options.family_options(),
         *options.source_options(),
         Option(["--split"], group="Data", help="Split to show [default: the task's for training]."),
         Option(
@@ -72,7 +77,12 @@ def _preview(**values: Any) -> None:
 
     task = get_task(values["task"])
     check_writable(values["output_dir"])
-    checkpoint = resolve(values["model_path"], revision=values["revision"])
+    checkpoint = resolve(
+        values["model_path"],
+        revision=values["revision"],
+        model_type=values["model_type"],
+        options=options.make_family_options(values),
+    )
     source = options.make_source(task, values)
     dataset, _ = resolve_split(task, values["split"], source, task.train_splits)
     dataset = dataset.subset(values["num_examples"], values["seed"])
@@ -84,11 +94,11 @@ def _preview(**values: Any) -> None:
     for example in dataset:
         answer = _answer(dataset, example, values["seed"])
         encoded = prompter.encode(example, answer)
-        prompt, target = _texts(family, encoded)
+        parts = _parts(family, encoded)
         click.echo(f"{example.example_id}  {_counts(encoded)}")
-        click.echo(f"  {prompt!r} {click.style(repr(target), fg='green')}")
-        picture = _shown(family, encoded)
-        sections.append(_section(example, encoded, picture, prompt, target))
+        shown = [click.style(repr(t), fg="green") if learned else repr(t) for t, learned in parts]
+        click.echo("  " + " ".join(shown))
+        sections.append(_section(example, encoded, family.shown(encoded), parts))
     title = f"{task.name} as {values['model_path']} sees it"
     page = values["output_dir"] / "preview.html"
     write_text(page, _PAGE.format(title=html.escape(title), sections="\n".join(sections)))
@@ -99,39 +109,37 @@ def _answer(dataset: Dataset, example: Example, seed: int) -> str | None:
     return dataset.task.target(example, 0, seed) if example.references else None
 
 
-def _texts(family: Family, encoded: Encoded) -> tuple[str, str]:
-    """The text tokens before and of the answer, decoded with their special tokens."""
-    decode = family.tokenizer.decode
-    start = encoded.num_image_tokens
-    prefix = decode(encoded.input_ids[start : encoded.num_prefix])
-    return prefix, decode(encoded.input_ids[encoded.num_prefix :])
+def _parts(family: Family, encoded: Encoded) -> list[tuple[str, bool]]:
+    """The text, decoded with its special tokens, in parts that are learned or are not."""
+    start, end = encoded.image_span
+    tokens = list(zip(encoded.input_ids, encoded.is_target, strict=True))
+    del tokens[start:end]
+    return [
+        (family.tokenizer.decode([id_ for id_, _ in part]), is_learned)
+        for is_learned, part in groupby(tokens, key=itemgetter(1))
+    ]
 
 
 def _counts(encoded: Encoded) -> str:
-    num_answer = len(encoded.input_ids) - encoded.num_prefix
-    num_prompt = encoded.num_prefix - encoded.num_image_tokens
+    num_answer = sum(encoded.is_target)
+    num_prompt = len(encoded.input_ids) - num_answer - encoded.num_image_tokens
     return f"{encoded.num_image_tokens} image, {num_prompt} prompt, {num_answer} answer tokens"
 
 
-def _shown(family: Family, encoded: Encoded) -> bytes:
-    """The picture that the model gets, its normalisation undone, as PNG."""
-    import numpy as np
-    from PIL import Image
-
-    processor = family.processor.image_processor
-    pixels = encoded.pixel_values.permute(1, 2, 0).numpy()
-    pixels = (pixels * processor.image_std + processor.image_mean) * 255
+def _section(
+    example: Example, encoded: Encoded, picture: Image, parts: Sequence[tuple[str, bool]]
+) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
-def _section(example: Example, encoded: Encoded, png: bytes, prompt: str, target: str) -> str:
-    picture = base64.b64encode(png).decode()
+    picture.save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    texts = [
+        f"<mark>{html.escape(text)}</mark>" if is_learned else html.escape(text)
+        for text, is_learned in parts
+    ]
     return (
-        f'<section><img alt="" src="data:image/png;base64,{picture}"><div>'
+        f'<section><img alt="" src="data:image/png;base64,{data}"><div>'
         f"<h2>{html.escape(str(example.example_id))}</h2>"
-        f"<pre>{html.escape(prompt)}<mark>{html.escape(target)}</mark></pre>"
+        f"<pre>{''.join(texts)}</pre>"
         f"<p>{_counts(encoded)}</p>"
         f"<p>Accepted: {html.escape(' | '.join(example.references))}</p></div></section>"
     )

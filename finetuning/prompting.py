@@ -18,7 +18,7 @@ class Prompter:
     Attributes:
         family: encodes the conversation.
         template: text with `{question}` in it, or without where the task asks nothing.
-        max_length: most text tokens of one example, prompt and answer together.
+        max_length: most text tokens of one example, prompt and answer together with their layout.
         truncate: shorten prompts that are over; otherwise they are an error.
     """
 
@@ -70,12 +70,12 @@ class Prompter:
 
     def num_tokens(self, turns: list[Message]) -> int:
         """Text tokens of a conversation."""
-        prefix, answer = self.family.tokenize(turns)
-        return len(prefix) + len(answer)
+        return len(self.family.tokenize(turns)[0]) - 1  # without the picture's place
 
     def is_surely_short(self, turns: list[Message]) -> bool:
         """Whether the budget holds without counting: no token is shorter than one byte."""
-        layout = 16 * len(turns)  # separators and special tokens of any family
+        # separators and special tokens of a turn, in any family
+        layout = 16 * len(turns) + self.family.num_layout_tokens
         return sum(len(text.encode()) for _, text in turns) + layout <= self.max_length
 
     def _shortened(self, example: Example, turns: list[Message]) -> list[Message]:
@@ -120,7 +120,7 @@ def make_prompter(
     return Prompter(
         family=family,
         template=default if template is None else template,
-        max_length=max_length or task.max_length,
+        max_length=max_length or task.max_length + family.num_layout_tokens,
         truncate=truncate,
     )
 

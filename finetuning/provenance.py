@@ -3,13 +3,14 @@
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from models.base import Decoding
 from tasks.base import Example
 from tasks.evaluation import Report
 from tasks.overlap import overlap_notes
@@ -86,12 +87,16 @@ def of_model(
         "prompt_template": prompter.template,
         "max_length": prompter.max_length,
         "truncate": prompter.truncate,
-        "decoding": {
-            "num_beams": predictor.num_beams,
-            "max_new_tokens": predictor.max_new_tokens,
-            "do_sample": False,
-        },
+        "decoding": _decoding(predictor.decoding),
     }
+
+
+def _decoding(decoding: Decoding) -> dict[str, Any]:
+    """The settings that had a say: those of drawing do where answers are drawn."""
+    settings = asdict(decoding)
+    if not decoding.do_sample:
+        del settings["temperature"], settings["top_p"]
+    return settings
 
 
 def with_provenance(report: Report, seed: int, origin: Mapping[str, Any]) -> Report:

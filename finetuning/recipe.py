@@ -54,6 +54,18 @@ class Recipe:
     lora_dropout: float = setting(
         0.05, "Model", "Dropout before the LoRA update.", minimum=0, below=1
     )
+    lora_target_modules: str = setting(
+        "attention,ffn",
+        "Model",
+        "Layers of the language model to adapt: attention, ffn, all-linear or names, commas "
+        "between; or one regex of full names.",
+    )
+    lora_vision: bool = setting(False, "Model", "Adapt such layers of the vision side too.")
+    use_dora: bool = setting(False, "Model", "DoRA: learn the magnitudes apart.")
+    use_rslora: bool = setting(False, "Model", "Scale by alpha / sqrt(rank).")
+    lora_init_from: str | None = setting(
+        None, "Model", "Go on from this adapter; its rank, alpha and layers count."
+    )
     gradient_checkpointing: bool | None = setting(
         None, "Model", "Recompute activations to save memory [default: on a GPU]."
     )

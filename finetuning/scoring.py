@@ -4,6 +4,7 @@ from typing import Any
 
 from finetuning.prediction import Predictor
 from finetuning.prompting import Prompter
+from models.base import Decoding
 from tasks.base import Dataset, Task
 from tasks.evaluation import Report, answer
 
@@ -23,8 +24,10 @@ def make_predictor(
         model=model,
         prompter=prompter,
         batch_size=batch_size,
-        num_beams=num_beams or task.num_beams,
-        max_new_tokens=max_new_tokens or task.max_new_tokens,
+        decoding=Decoding(
+            num_beams=num_beams or task.num_beams,
+            max_new_tokens=max_new_tokens or task.max_new_tokens,
+        ),
         num_workers=num_workers,
     )
 

@@ -1,13 +1,11 @@
 """The one trainer: 4-bit load -> LoRA -> transformers.Trainer -> save -> score."""
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -18,11 +16,11 @@ from transformers import (
 )
 
 from finetuning.collation import EncodedExamples, EpochSampler, JointExamples
+from finetuning.lora import add_lora
 from finetuning.loss import answer_loss, count_items
 from finetuning.progress import Progress
 from finetuning.recipe import LossReduction, Recipe
 from finetuning.run_folder import CHECKPOINTS
-from models.base import Family
 from models.loading import LoadedModel, choose_dtype
 
 logger = logging.getLogger(__name__)
@@ -90,32 +88,6 @@ class AnswerTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-
-def add_lora(model: Any, family: Family, recipe: Recipe) -> Any:
-    """Freeze the model and put LoRA on the family's groups of modules.
-
-    Raises:
-        RuntimeError: a group has no module in this model.
-    """
-    names = [name for name, _ in model.named_modules()]
-    for group, pattern in family.lora_groups.items():
-        count = sum(re.fullmatch(pattern, name) is not None for name in names)
-        logger.info("LoRA on %d %s projections of the language model", count, group)
-        if not count:
-            raise RuntimeError(
-                f"No module of {type(model).__name__} matches '{pattern}', so LoRA would leave "
-                f"out its {group} projections; this version of transformers names them otherwise."
-            )
-    set_seed(recipe.seed)
-    config = LoraConfig(
-        r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        target_modules=family.lora_target_modules,
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config)
 
 
 def check_gradients(

@@ -1,7 +1,7 @@
 """The Family class: how one kind of vision-language model is fed and asked."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IGNORED = -100  # label of a position without loss
+PICTURE = -1  # among token ids: where the picture's tokens go
+
+# Linear layers of a decoder layer, under the names of every language model met so far.
+ATTENTION = r"layers\.\d+\.self_attn\.(?:[qkvo]|qkv|out)_proj"
+FFN = r"layers\.\d+\.(?:mlp\.(?:gate|up|down|gate_up)_proj|fc[12])"
 
 Message = tuple[str, str]  # (role, text); role is "user", "assistant" or "system"
 
@@ -20,16 +25,65 @@ class Encoded:
     """One example as token ids and pixels, not yet padded.
 
     Attributes:
-        input_ids: image, text and answer tokens.
-        num_prefix: how many of them come before the answer.
-        num_image_tokens: how many of them stand for the picture.
-        pixel_values: (3, height, width), float32.
+        input_ids: `L` image, text and answer tokens.
+        is_target: for each of them, whether the model learns to write it.
+        image_span: the first of those that stand for the picture, and the one behind the last.
+        pixels: what the model takes beside them, by its own names (`pixel_values` and, where
+            pictures keep their proportions, their sizes).
     """
 
     input_ids: list[int]
-    num_prefix: int
-    num_image_tokens: int
-    pixel_values: "torch.Tensor"
+    is_target: list[bool]
+    image_span: tuple[int, int]
+    pixels: Mapping[str, "torch.Tensor"]
+
+    @property
+    def num_image_tokens(self) -> int:
+        """How many tokens stand for the picture."""
+        return self.image_span[1] - self.image_span[0]
+
+    @property
+    def num_prefix(self) -> int:
+        """How many tokens come before the first that is learned."""
+        return self.is_target.index(True) if True in self.is_target else len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """How answers are generated; greedy where nothing else is said.
+
+    Attributes:
+        max_new_tokens: most tokens of an answer.
+        min_new_tokens: fewest.
+        num_beams: beam search where over 1.
+        do_sample: draw from the distribution, seeded by PyTorch's global generator.
+        temperature, top_p: of the distribution that is drawn from.
+    """
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    num_beams: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyOptions:
+    """What a user may say about a checkpoint beyond where it lies.
+
+    Attributes:
+        chat_template: Jinja text in place of the checkpoint's own.
+        image_size: side in pixels that pictures are brought to.
+        min_pixels, max_pixels: least and most pixels of a picture, where it keeps its proportions.
+        trust_remote_code: whether code of the checkpoint may run.
+    """
+
+    chat_template: str | None = None
+    image_size: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    trust_remote_code: bool = False
 
 
 class Family(ABC):
@@ -38,18 +92,51 @@ class Family(ABC):
     Args:
         location: folder or Hub id of the checkpoint, whose own tokenizer and processor are used.
         revision: of the Hub repository.
+        saved: folder with the tokenizer and processor of a training, preferred where given.
+        options: what the user said about it.
     """
 
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]  # values of config.model_type that it serves
+    aliases: ClassVar[tuple[str, ...]] = ()  # further values of --model_type
+    auto_class: ClassVar[str] = "AutoModelForImageTextToText"
+    language_model: ClassVar[str] = "model.language_model"  # module that reads and writes text
     # Full module names: transformers matches them from the start of the name, and any list
     # replaces its own default, which is what keeps lm_head out.
     unquantized_modules: ClassVar[tuple[str, ...]]
-    lora_groups: ClassVar[dict[str, str]]  # group -> regex of the modules that LoRA adapts
+    lora_groups: ClassVar[dict[str, str]] = {"attention": ATTENTION, "ffn": FFN}
+    image_options: ClassVar[tuple[str, ...]] = ()  # of FamilyOptions, those that it understands
 
-    def __init__(self, location: str, revision: str | None = None) -> None:
+    def __init__(
+        self,
+        location: str,
+        revision: str | None = None,
+        *,
+        saved: str | None = None,
+        options: FamilyOptions | None = None,
+    ) -> None:
         self.location = location
         self.revision = revision
+        self.saved = saved
+        self.options = options or FamilyOptions()
+        for name in ("image_size", "min_pixels", "max_pixels"):
+            if getattr(self.options, name) is not None and name not in self.image_options:
+                takes = " and ".join(f"--{option}" for option in self.image_options)
+                raise ValueError(
+                    f"--{name} has no meaning for {self.name} models, whose picture size is "
+                    f"{f'set by {takes}' if takes else 'fixed by the checkpoint'}; leave it out."
+                )
+
+    @cached_property
+    def config(self) -> Any:
+        """The model's config, as transformers reads it."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(
+            self.location,
+            revision=self.revision,
+            trust_remote_code=self.options.trust_remote_code,
+        )
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -59,44 +146,138 @@ class Family(ABC):
         return self._from_pretrained(AutoTokenizer)
 
     @cached_property
-    def processor(self) -> Any:
-        """The whole processor."""
-        from transformers import AutoProcessor
+    def image_processor(self) -> Any:
+        """Picture -> pixels, on Pillow: torchvision is not needed."""
+        from transformers import AutoImageProcessor
 
-        return self._from_pretrained(AutoProcessor)
+        return self._from_pretrained(AutoImageProcessor, backend="pil")
 
-    def _from_pretrained(self, kind: Any) -> Any:
+    def _from_pretrained(self, kind: Any, **arguments: Any) -> Any:
+        place = {"revision": self.revision} if self.saved is None else {}
         try:
-            return kind.from_pretrained(self.location, revision=self.revision)
+            return kind.from_pretrained(
+                self.saved or self.location,
+                trust_remote_code=self.options.trust_remote_code,
+                **place,
+                **arguments,
+            )
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"{self.location} has no processor that can be read; beside the weights it needs "
-                "tokenizer.json, tokenizer_config.json and processor_config.json (or "
-                "preprocessor_config.json)."
+                f"{self.saved or self.location} has no processor that can be read; beside the "
+                "weights it needs tokenizer.json, tokenizer_config.json and processor_config.json "
+                "(or preprocessor_config.json)."
             ) from error
 
+    def save(self, folder: str) -> None:
+        """Write what turns pictures and text into tokens, so that `saved` can name the folder."""
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+
     @property
-    def lora_target_modules(self) -> str:
-        """One regex for all groups; PEFT matches it against the whole module name."""
-        return "|".join(f"(?:{pattern})" for pattern in self.lora_groups.values())
+    def num_layout_tokens(self) -> int:
+        """Tokens of a question's layout that no text budget was made for: a chat format's."""
+        return 0
 
     @abstractmethod
-    def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """Token ids before and of the answer (the last turn if the assistant's), image left out.
+    def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        """Token ids of a conversation, PICTURE where the picture goes, and whether each is learned.
 
-        Text is text: "<image>" or "<eos>" in it is spelled out, not obeyed.
+        The assistant's turns and the token that ends each are learned, nothing else. Without an
+        assistant's turn at the end it is what the model is asked. Text is text: "<image>" or
+        "<eos>" in it is spelled out, not obeyed.
         """
 
     @abstractmethod
+    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+        """The pixels of a picture by the model's names for them, and the ids that stand for it."""
+
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
-        """One example for training (the last turn is the assistant's) or generation (it is not)."""
+        """One example for training (the last turn is the assistant's) or generation (it is not).
 
-    @abstractmethod
+        Never truncates.
+        """
+        ids, is_target = self.tokenize(messages)
+        pixels, image_ids = self.look(image)
+        place = ids.index(PICTURE)
+        return Encoded(
+            input_ids=ids[:place] + image_ids + ids[place + 1 :],
+            is_target=is_target[:place] + [False] * len(image_ids) + is_target[place + 1 :],
+            image_span=(place, place + len(image_ids)),
+            pixels=pixels,
+        )
+
     def collate(self, batch: Sequence[Encoded]) -> dict[str, "torch.Tensor"]:
-        """Pad to one length and stack. `labels` is -100 wherever no answer token is."""
+        """Pad `B` examples on the left to `L` tokens, as generation needs it.
 
-    @abstractmethod
-    def generate(
-        self, model: Any, batch: Sequence[Encoded], max_new_tokens: int, num_beams: int
-    ) -> list[str]:
-        """Answer each example; greedy, or beam search where `num_beams` is over 1."""
+        Returns:
+            input_ids, attention_mask, labels (-100 wherever no token is learned): (B, L) int64;
+            what `token_masks` adds; and the pixels as `stack` joins them.
+        """
+        import torch
+
+        shape = (len(batch), max(len(encoded.input_ids) for encoded in batch))
+        input_ids = torch.full(shape, self.padding_id)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORED)
+        for row, encoded in enumerate(batch):
+            start = shape[1] - len(encoded.input_ids)
+            ids = torch.tensor(encoded.input_ids)
+            input_ids[row, start:] = ids
+            attention_mask[row, start:] = 1
+            labels[row, start:] = ids.where(torch.tensor(encoded.is_target), IGNORED)
+        text = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        return text | self.token_masks(text) | self.stack([encoded.pixels for encoded in batch])
+
+    def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+        """Further (B, L) tensors that the model takes, from the padded ones; none by default."""
+        return {}
+
+    def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
+        """Join the pixels of `B` examples along a new first dimension."""
+        import torch
+
+        return {name: torch.stack([entry[name] for entry in pixels]) for name in pixels[0]}
+
+    def shown(self, encoded: Encoded) -> "Image.Image":
+        """The picture as the model gets it, normalisation undone; of tiles the first, the whole."""
+        import numpy as np
+        from PIL import Image
+
+        pixels = encoded.pixels["pixel_values"]
+        tile = pixels.reshape(-1, *pixels.shape[-3:])[0].permute(1, 2, 0).numpy()
+        processor = self.image_processor
+        bright = (tile * processor.image_std + processor.image_mean) * 255
+        return Image.fromarray(bright.round().clip(0, 255).astype(np.uint8))
+
+    @property
+    def end_ids(self) -> list[int]:
+        """The tokens at which an answer ends; training writes the first of them."""
+        return [self.tokenizer.eos_token_id]
+
+    @property
+    def padding_id(self) -> int:
+        """The token of positions that are not attended to."""
+        padding = self.tokenizer.pad_token_id
+        return self.end_ids[0] if padding is None else int(padding)
+
+    def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
+        """Answer each example, without special tokens."""
+        import torch
+
+        inputs = {
+            name: tensor.to(model.device)
+            for name, tensor in self.collate(batch).items()
+            if name != "labels"
+        }
+        sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+        with torch.no_grad():
+            output = model.generate(
+                **inputs,
+                max_new_tokens=decoding.max_new_tokens,
+                min_new_tokens=decoding.min_new_tokens,
+                num_beams=decoding.num_beams,
+                do_sample=decoding.do_sample,
+                **(sampling if decoding.do_sample else {}),
+            )
+        answers = output[:, inputs["input_ids"].shape[1] :]
+        return list(self.tokenizer.batch_decode(answers, skip_special_tokens=True))

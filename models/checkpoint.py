@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.registry import family_of
+from models.base import Family, FamilyOptions
+from models.registry import family_named, family_of
 
 TINY = Path(__file__).parent / "tiny"
 _TIMEOUT_S = 3.0
@@ -23,6 +25,8 @@ class Checkpoint:
         adapter: folder of the PEFT adapter on top, None for the bare model.
         model_type: the base's `config.model_type`.
         fingerprint: of the base's weights, None where they do not lie in a local folder.
+        family: what feeds it.
+        options: what the user said about it.
     """
 
     base: str
@@ -30,17 +34,33 @@ class Checkpoint:
     adapter: Path | None
     model_type: str
     fingerprint: str | None
+    family: type[Family]
+    options: FamilyOptions
 
 
 def resolve(
-    model_path: str, base_model: str | None = None, revision: str | None = None
+    model_path: str,
+    base_model: str | None = None,
+    revision: str | None = None,
+    *,
+    model_type: str | None = None,
+    options: FamilyOptions | None = None,
 ) -> Checkpoint:
     """Find out what a name stands for and that it can be used, before anything heavy.
+
+    Args:
+        model_path: folder, Hub id or `tiny`; a full model or an adapter.
+        base_model: an adapter's base, where it has moved.
+        revision: of the Hub repository.
+        model_type: family to feed it by, in place of the one of its `config.model_type`; of an
+            adapter, that of its training where None.
+        options: passed on to the family.
 
     Raises:
         ValueError: nothing there, not a model, an unknown kind, an adapter of another base, or
             the Hub cannot be reached.
     """
+    options = options or FamilyOptions()
     folder = _folder(model_path)
     if folder is None or not (folder / "adapter_config.json").is_file():
         if base_model is not None:
@@ -48,7 +68,7 @@ def resolve(
                 f"--base_model goes with an adapter, and {model_path} is none (it has no "
                 "adapter_config.json); leave --base_model out."
             )
-        return _resolve_base(model_path, revision)
+        return _resolve_base(model_path, revision, model_type, options)
     adapter_config = _read_json(folder / "adapter_config.json")
     trained_on = str(adapter_config.get("base_model_name_or_path") or "")
     if base_model is None and not trained_on:
@@ -58,15 +78,15 @@ def resolve(
             f"Adapter {folder} was trained on {trained_on}, which is no longer there; pass "
             "--base_model with the folder of that model."
         )
-    base = _resolve_base(base_model or trained_on, revision or adapter_config.get("revision"))
-    _check_same_base(folder, trained_on, base)
-    return Checkpoint(
-        base=base.base,
-        revision=base.revision,
-        adapter=folder,
-        model_type=base.model_type,
-        fingerprint=base.fingerprint,
+    run = _read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    base = _resolve_base(
+        base_model or trained_on,
+        revision or adapter_config.get("revision"),
+        model_type or run.get("settings", {}).get("model_type"),
+        options,
     )
+    _check_same_base(folder, run, trained_on, base)
+    return replace(base, adapter=folder)
 
 
 def _folder(name: str) -> Path | None:
@@ -107,16 +127,19 @@ def read_config(
     return _read_json(folder / "config.json"), folder, None
 
 
-def _resolve_base(name: str, revision: str | None) -> Checkpoint:
+def _resolve_base(
+    name: str, revision: str | None, family_name: str | None, options: FamilyOptions
+) -> Checkpoint:
     config, folder, commit = read_config(name, revision)
     model_type = str(config.get("model_type"))
-    family_of(model_type, name)
     return Checkpoint(
         base=name if folder is None else str(folder.resolve()),
         revision=commit,  # the weights are then taken from it too
         adapter=None,
         model_type=model_type,
         fingerprint=None if folder is None else _fingerprint(folder),
+        family=family_named(family_name) if family_name else family_of(model_type, name),
+        options=options,
     )
 
 
@@ -197,10 +220,11 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_same_base(adapter: Path, trained_on: str, base: Checkpoint) -> None:
+def _check_same_base(
+    adapter: Path, run: Mapping[str, Any], trained_on: str, base: Checkpoint
+) -> None:
     """Refuse a base that the adapter's run.json says it was not trained on."""
-    run = adapter / "run.json"
-    recorded = _read_json(run).get("base_fingerprint") if run.is_file() else None
+    recorded = run.get("base_fingerprint")
     if recorded and base.fingerprint and recorded != base.fingerprint:
         raise ValueError(
             f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights; "

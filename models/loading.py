@@ -15,7 +15,6 @@ from models.quantization import (
     prepare_quantized,
     quantization_config,
 )
-from models.registry import family_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +36,15 @@ def load_family(checkpoint: Checkpoint) -> Family:
 
     The processor beside an adapter is preferred: it is the one that the training used.
     """
-    family = family_of(checkpoint.model_type, checkpoint.base)
     adapter = checkpoint.adapter
-    if adapter is not None and (adapter / "processor_config.json").is_file():
-        return family(str(adapter))
-    return family(checkpoint.base, checkpoint.revision)
+    names = ("processor_config.json", "preprocessor_config.json")
+    has_own = adapter is not None and any((adapter / name).is_file() for name in names)
+    return checkpoint.family(
+        checkpoint.base,
+        checkpoint.revision,
+        saved=str(adapter) if has_own else None,
+        options=checkpoint.options,
+    )
 
 
 def load_model(
@@ -58,7 +61,7 @@ def load_model(
         ValueError: device or bitsandbytes absent, or the adapter does not fit the base.
         RuntimeError: the model was not quantised as asked (see models/quantization.py).
     """
-    from transformers import AutoModelForImageTextToText
+    import transformers
 
     check_available(quantization)
     torch_device = choose_device(device)
@@ -66,13 +69,15 @@ def load_model(
     family = family or load_family(checkpoint)
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
     with _whole_weights(checkpoint.base):
-        model = AutoModelForImageTextToText.from_pretrained(
+        model = getattr(transformers, family.auto_class).from_pretrained(
             checkpoint.base,
             revision=checkpoint.revision,
+            trust_remote_code=checkpoint.options.trust_remote_code,
             dtype=torch_dtype,
             quantization_config=config,
             device_map={"": torch_device},
         )
+    model.generation_config = _plain_generation(model, family)
     quantized = prepare_quantized(model, family.unquantized_modules) if config else {}
     for part, count in quantized.items():
         logger.info("%d layers of %s are held in %s", count, part, quantization)
@@ -80,6 +85,38 @@ def load_model(
         model = _with_adapter(model, checkpoint)
     return LoadedModel(
         model=model.eval(), family=family, checkpoint=checkpoint, quantized=quantized
+    )
+
+
+def empty_model(checkpoint: Checkpoint) -> Any:
+    """The model's layers without weights, in a second or two: to look for names and shapes."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(
+        checkpoint.base,
+        revision=checkpoint.revision,
+        trust_remote_code=checkpoint.options.trust_remote_code,
+    )
+    with torch.device("meta"):
+        return getattr(transformers, checkpoint.family.auto_class).from_config(
+            config, trust_remote_code=checkpoint.options.trust_remote_code
+        )
+
+
+def _plain_generation(model: Any, family: Family) -> Any:
+    """When to stop, and nothing else of the checkpoint's generation_config.json.
+
+    A repetition penalty or sampling there would make a score that of a file beside the model.
+    """
+    from transformers import GenerationConfig
+
+    known = model.generation_config.eos_token_id
+    ends = known if isinstance(known, list) else [] if known is None else [known]
+    return GenerationConfig(
+        bos_token_id=model.generation_config.bos_token_id,
+        eos_token_id=list(dict.fromkeys([*family.end_ids, *ends])),
+        pad_token_id=family.padding_id,
     )
 
 

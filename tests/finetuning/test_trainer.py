@@ -20,9 +20,10 @@ from transformers import TrainerCallback
 from finetuning import trainer as trainer_module
 from finetuning.collation import EncodedExamples, EpochSampler
 from finetuning.finetune import Job, finetune, load_data
+from finetuning.lora import add_lora
 from finetuning.prompting import make_prompter
 from finetuning.recipe import Recipe
-from finetuning.trainer import AnswerTrainer, add_lora, check_gradients, make_trainer
+from finetuning.trainer import AnswerTrainer, check_gradients, make_trainer
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tasks.base import Source
@@ -109,9 +110,8 @@ def test_lora_stays_out_of_the_vision_tower(loaded: LoadedModel) -> None:
 def test_a_group_without_modules_stops_the_run(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    groups = loaded.family.lora_groups | {"experts": r"model\.language_model\.experts\..*"}
-    monkeypatch.setattr(type(loaded.family), "lora_groups", groups)
-    with pytest.raises(RuntimeError, match="experts projections"):
+    monkeypatch.setattr(type(loaded.family), "lora_groups", {"attention": "x", "ffn": ".*mlp.*"})
+    with pytest.raises(ValueError, match=r"'attention' is no linear layer of .* whose layers are"):
         add_lora(loaded.model, loaded.family, RECIPE)
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.base import Encoded
+from models.base import Decoding, Encoded
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from models.paligemma import PaliGemma
@@ -213,8 +213,9 @@ def test_special_tokens_in_a_question_stay_text(loaded: LoadedModel, text: str) 
 def test_answers_do_not_depend_on_the_batch_size(loaded: LoadedModel, num_beams: int) -> None:
     questions = ["what is it?", "and this?", "how many shapes are there in the picture?", "a"] * 2
     examples = [encoded(loaded.family, q, seed=i) for i, q in enumerate(questions)]
-    one_by_one = [loaded.family.generate(loaded.model, [e], 12, num_beams)[0] for e in examples]
-    assert loaded.family.generate(loaded.model, examples, 12, num_beams) == one_by_one
+    decoding = Decoding(max_new_tokens=12, num_beams=num_beams)
+    one_by_one = [loaded.family.generate(loaded.model, [e], decoding)[0] for e in examples]
+    assert loaded.family.generate(loaded.model, examples, decoding) == one_by_one
     assert len(set(one_by_one)) > 1  # otherwise equality would say nothing
 
 

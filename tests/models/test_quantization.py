@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models import quantization
+from models.base import Decoding
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from models.quantization import (
@@ -54,7 +55,7 @@ def test_8_bits_reach_the_same_modules(pico1: Path) -> None:
     loaded = load_model(resolve(str(pico1)), quantization="int8", device="cpu")
     assert loaded.quantized == {"model.language_model": 14}
     batch = [encoded(loaded.family, "what is it?")]
-    assert len(loaded.family.generate(loaded.model, batch, 4, 1)) == 1
+    assert len(loaded.family.generate(loaded.model, batch, Decoding(max_new_tokens=4))) == 1
 
 
 def test_a_quantised_vision_tower_is_refused(pico1: Path) -> None:
