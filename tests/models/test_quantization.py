@@ -80,11 +80,11 @@ def test_the_packing_that_kills_gradients_is_switched_off(
     )
     loaded = load_model(resolve(str(pico1)), quantization="nf4", device="cpu")
     batch = [encoded(loaded.family, "what is it?")]
-    loaded.family.generate(loaded.model, batch, 2, 1)
+    loaded.family.generate(loaded.model, batch, Decoding(max_new_tokens=2))
     assert not packed
     layers = [m for m in loaded.model.modules() if isinstance(m, bnb.nn.Linear4bit)]
     layers[0].support_avx512bf16_for_cpu = True  # the guard taken away: the fault is there
-    loaded.family.generate(loaded.model, batch, 2, 1)
+    loaded.family.generate(loaded.model, batch, Decoding(max_new_tokens=2))
     assert packed
 
 
