@@ -10,7 +10,7 @@ import click
 from finetuning import options
 from finetuning.joint import make_sources
 from finetuning.options import Command, Option, count_option
-from finetuning.recipe import Recipe
+from finetuning.recipe import GENERATION, Recipe
 from models.loading import Dtype
 from models.quantization import Quantization
 from tasks.registry import get_task, task_names
@@ -221,8 +221,7 @@ def _generation_options() -> list[click.Parameter]:
         count_option(
             "--batch_size", group, "Examples at once; no influence on the answers.", default=8
         ),
-        count_option("--num_beams", group, "Beams; 1 is greedy [default: the task's]."),
-        count_option("--max_new_tokens", group, "Longest answer [default: the task's]."),
+        *options.recipe_options(Recipe(), GENERATION),
         Option(
             ["--prompt_template"],
             group=group,

@@ -14,6 +14,7 @@ from finetuning import options, run_folder
 from finetuning.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics
 from finetuning.prompting import check_template, check_texts, make_prompter
 from finetuning.provenance import of_file, of_model, trained_on, with_provenance
+from finetuning.recipe import GENERATION, Recipe
 from tasks.base import Dataset, Source, Task
 from tasks.evaluation import Report, score, write_predictions, write_report
 from tasks.images import check_dataset
@@ -86,6 +87,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     from models.quantization import check_available
 
     check_template(values["prompt_template"])
+    Recipe(**{name: values[name] for name in GENERATION})  # checks their ranges
     checkpoint = resolve(
         values["model_path"],
         values["base_model"],
@@ -130,8 +132,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
         task,
         prompter,
         batch_size=values["batch_size"],
-        num_beams=values["num_beams"],
-        max_new_tokens=values["max_new_tokens"],
+        generation=values,
         num_workers=values["num_workers"],
     )
     report = answer_with(predictor, task, dataset)

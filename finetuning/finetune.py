@@ -10,7 +10,7 @@ from typing import Any
 from finetuning import joint, run_folder
 from finetuning.prompting import Prompter, check_template, check_texts, make_prompter
 from finetuning.provenance import describe_data, of_model, trained_on, with_provenance
-from finetuning.recipe import Recipe
+from finetuning.recipe import GENERATION, Recipe
 from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
 from models.base import Family, FamilyOptions
 from models.checkpoint import Checkpoint, resolve
@@ -29,6 +29,7 @@ _MAY_CHANGE = {
     *("num_epochs", "max_steps", "save_steps", "save_total_limit", "logging_steps", "num_workers"),
     *("eval_split", "eval_steps", "eval_batch_size", "max_eval_samples"),
     *("early_stopping_patience", "report_to", "wandb_project"),
+    *GENERATION,
 }
 
 
@@ -254,11 +255,13 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
                 f"The run in {folder} had {key} {before.get(key)}, this one has {run[key]}: "
                 "resume with the same, or start anew in another folder."
             )
-    for key in (entry.name for entry in fields(Recipe) if entry.name not in _MAY_CHANGE):
-        if before["settings"].get(key) != run["settings"][key]:
+    defaults = {entry.name: entry.default for entry in fields(Recipe)}  # of a run of before it
+    for key in (*defaults.keys() - _MAY_CHANGE, *(entry.name for entry in fields(FamilyOptions))):
+        was, now = (r["settings"].get(key, defaults.get(key)) for r in (before, run))
+        if was != now:
             raise ValueError(
-                f"The run in {folder} had --{key} {before['settings'].get(key)}, not "
-                f"{run['settings'][key]}: resume with the same, or start anew in another folder."
+                f"The run in {folder} had --{key} {was}, not {now}: resume with the same, or "
+                "start anew in another folder."
             )
 
 
@@ -274,7 +277,12 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
 
     def predictor(model: Any, part: Part) -> Any:
         return make_predictor(
-            model, part.task, part.prompter, batch_size=batch_size, num_workers=recipe.num_workers
+            model,
+            part.task,
+            part.prompter,
+            batch_size=batch_size,
+            generation=asdict(recipe),
+            num_workers=recipe.num_workers,
         )
 
     def figures(model: Any) -> dict[str, float]:

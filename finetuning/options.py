@@ -5,7 +5,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-from finetuning.recipe import Recipe
+from finetuning.recipe import ALL, Recipe
 from finetuning.run_folder import read_run_file
 from models.base import FamilyOptions
 from tasks.base import Source, Task
@@ -196,10 +196,10 @@ def count_option(
     )
 
 
-def recipe_options(recipe: Recipe) -> list[click.Parameter]:
-    """One option per field of the recipe, its value as default."""
+def recipe_options(recipe: Recipe, names: Container[str] = ALL) -> list[click.Parameter]:
+    """One option per field of the recipe, its value as default; of those named alone."""
     options: list[click.Parameter] = []
-    for entry in fields(recipe):
+    for entry in (entry for entry in fields(recipe) if entry.name in names):
         kind = _click_type(entry.type)
         name = f"--{entry.name}"
         is_flag = kind is click.BOOL and entry.default is not None

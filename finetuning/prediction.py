@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
@@ -18,7 +19,7 @@ class Predictor:
     """A model with everything that decides what it answers; calling it answers examples.
 
     Examples of like length share a batch, so little is padded; answers do not depend on the
-    batch size, up to the rounding of the model's precision.
+    batch size, up to the rounding of the model's precision, unless they are drawn.
     """
 
     model: Any
@@ -40,8 +41,11 @@ class Predictor:
         was_training = self.model.training
         self.model.eval()
         answers: list[str] = []
-        for batch in tqdm(loader, desc="answering", leave=False):
-            answers += self.prompter.family.generate(self.model, batch, self.decoding)
+        with torch.random.fork_rng(enabled=self.decoding.do_sample):
+            if self.decoding.do_sample:
+                torch.manual_seed(self.decoding.seed)
+            for batch in tqdm(loader, desc="answering", leave=False):
+                answers += self.prompter.family.generate(self.model, batch, self.decoding)
         self.model.train(was_training)
         by_index = dict(zip(order, answers, strict=True))
         return [by_index[i] for i in range(len(examples))]

@@ -95,7 +95,7 @@ def _decoding(decoding: Decoding) -> dict[str, Any]:
     """The settings that had a say: those of drawing do where answers are drawn."""
     settings = asdict(decoding)
     if not decoding.do_sample:
-        del settings["temperature"], settings["top_p"]
+        del settings["temperature"], settings["top_p"], settings["seed"]
     return settings
 
 

@@ -84,10 +84,24 @@ class Recipe:
     )
     weight_decay: float = setting(0.0, "Optimisation", "AdamW weight decay.", minimum=0)
     optim: str = setting("adamw_torch", "Optimisation", "Optimiser, as transformers names it.")
+    max_grad_norm: float = setting(1.0, "Optimisation", "Clip gradients to this norm.", above=0)
     loss_reduction: LossReduction = setting(
         "example", "Optimisation", "Average the loss per example first, or over all tokens."
     )
     seed: int = setting(0, "Optimisation", "Seed of every random choice.", minimum=0)
+    # --- generation
+    max_new_tokens: int | None = setting(
+        None, "Generation", "Longest answer [default: the task's].", minimum=1
+    )
+    min_new_tokens: int = setting(0, "Generation", "Shortest answer, in tokens.", minimum=0)
+    num_beams: int | None = setting(
+        None, "Generation", "Beams; 1 is greedy [default: the task's].", minimum=1
+    )
+    do_sample: bool = setting(False, "Generation", "Draw answers, by the seed, where one is best.")
+    temperature: float = setting(1.0, "Generation", "Of the draw.", above=0)
+    top_p: float = setting(
+        1.0, "Generation", "Draw from the likeliest tokens of this mass.", above=0, maximum=1
+    )
     # --- progress
     eval_steps: int | None = setting(
         None, "Progress", "Score every so many steps and keep the best checkpoint.", minimum=1
@@ -120,6 +134,10 @@ class Recipe:
             )
 
 
+ALL = tuple(entry.name for entry in fields(Recipe))
+GENERATION = tuple(e.name for e in fields(Recipe) if e.metadata["group"] == "Generation")
+
+
 def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:
     if value is None:
         return
@@ -128,6 +146,8 @@ def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}.")
     if "minimum" in allowed and not value >= allowed["minimum"]:
         raise ValueError(f"{name} must be at least {allowed['minimum']}, got {value}.")
+    if "maximum" in allowed and not value <= allowed["maximum"]:
+        raise ValueError(f"{name} must be at most {allowed['maximum']}, got {value}.")
     if "above" in allowed and not value > allowed["above"]:
         raise ValueError(f"{name} must be above {allowed['above']}, got {value}.")
     if "below" in allowed and not value < allowed["below"]:

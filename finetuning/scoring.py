@@ -1,5 +1,7 @@
 """A loaded model and a task's examples -> a report of its answers."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from finetuning.prediction import Predictor
@@ -15,19 +17,28 @@ def make_predictor(
     prompter: Prompter,
     *,
     batch_size: int,
-    num_beams: int | None = None,
-    max_new_tokens: int | None = None,
+    generation: Mapping[str, Any] = {},
     num_workers: int = 0,
 ) -> Predictor:
-    """A predictor with the task's own way of generating, where no other is given."""
+    """A predictor with the task's own way of generating, where no other is given.
+
+    Args:
+        model: the loaded model.
+        task: whose examples it answers.
+        prompter: asks.
+        batch_size: examples answered at once.
+        generation: options or settings that hold those of `Decoding` by name; None and absent
+            ones are the task's.
+        num_workers: processes that read images.
+    """
+    names = [field.name for field in fields(Decoding)]
+    given = {name: generation[name] for name in names if generation.get(name) is not None}
+    defaults = {"max_new_tokens": task.max_new_tokens, "num_beams": task.num_beams}
     return Predictor(
         model=model,
         prompter=prompter,
         batch_size=batch_size,
-        decoding=Decoding(
-            num_beams=num_beams or task.num_beams,
-            max_new_tokens=max_new_tokens or task.max_new_tokens,
-        ),
+        decoding=Decoding(**(defaults | given)),
         num_workers=num_workers,
     )
 

@@ -173,6 +173,7 @@ def _arguments(
         lr_scheduler_type="cosine",
         warmup_steps=recipe.warmup_ratio,  # below 1 it is a share
         weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
         optim=recipe.optim,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,

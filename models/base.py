@@ -58,6 +58,7 @@ class Decoding:
         num_beams: beam search where over 1.
         do_sample: draw from the distribution, seeded by PyTorch's global generator.
         temperature, top_p: of the distribution that is drawn from.
+        seed: of the draws of one scoring.
     """
 
     max_new_tokens: int
@@ -66,6 +67,7 @@ class Decoding:
     do_sample: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

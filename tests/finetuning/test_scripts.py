@@ -166,6 +166,7 @@ def check_provenance(
     assert found["decoding"] == {
         "num_beams": 2 if task == "coco_captioning" else 1,
         "max_new_tokens": max_new_tokens or get_task(task).max_new_tokens,
+        "min_new_tokens": 0,
         "do_sample": False,
     }
     assert found["data"]["num_examples"] == 3

@@ -1,0 +1,122 @@
+"""Which layers `--lora_target_modules` means, and adapters of other kinds on them."""
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetuning.lora import add_lora, linear_layers, target_modules
+from finetuning.recipe import Recipe
+from models.checkpoint import resolve
+from models.loading import LoadedModel, empty_model, load_family, load_model
+
+RECIPE = Recipe(lora_rank=4, lora_alpha=8, quantization="none")
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+FFN = {"gate_proj", "up_proj", "down_proj"}
+NUM_LAYERS = 2  # of the pico model's language model; its vision tower has 1
+
+
+@pytest.fixture
+def loaded(pico1: Path) -> LoadedModel:
+    return load_model(resolve(str(pico1)), quantization="none", device="cpu")
+
+
+def chosen(loaded: LoadedModel, wanted: str, with_vision: bool = False) -> list[str]:
+    pattern = target_modules(loaded.model, loaded.family, wanted, with_vision)
+    return [n for n, _ in loaded.model.named_modules() if re.fullmatch(pattern, n)]
+
+
+def leaves(names: list[str]) -> dict[str, int]:
+    return dict(Counter(name.rpartition(".")[2] for name in names))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("attention", ATTENTION),
+        ("ffn", FFN),
+        ("attention,ffn", ATTENTION | FFN),
+        ("all-linear", ATTENTION | FFN),
+        ("q_proj, v_proj", {"q_proj", "v_proj"}),
+        (r".*\.(q|down)_proj", {"q_proj", "down_proj"}),
+    ],
+)
+def test_a_choice_means_these_layers_of_each_block_of_the_language_model(
+    loaded: LoadedModel, wanted: str, expected: set[str]
+) -> None:
+    names = chosen(loaded, wanted)
+    assert leaves(names) == dict.fromkeys(expected, NUM_LAYERS)
+    assert all(name.startswith("model.language_model.layers.") for name in names)
+
+
+def test_a_regex_may_choose_single_blocks(loaded: LoadedModel) -> None:
+    wanted = r"model\.language_model\.layers\.1\..*q_proj"
+    assert chosen(loaded, wanted) == ["model.language_model.layers.1.self_attn.q_proj"]
+
+
+def test_the_vision_side_comes_on_top_where_it_is_asked_for(loaded: LoadedModel) -> None:
+    seeing = set(chosen(loaded, "attention,ffn", True)) - set(chosen(loaded, "attention,ffn"))
+    # SigLIP's block: three projections and out_proj, fc1 and fc2
+    expected = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    assert leaves(sorted(seeing)) == dict.fromkeys(expected, 1)
+    everything = chosen(loaded, "all-linear", True)
+    assert sorted(everything) == sorted(linear_layers(loaded.model))
+    assert "model.multi_modal_projector.linear" in everything
+
+
+def test_the_output_layer_is_never_adapted(loaded: LoadedModel) -> None:
+    assert "lm_head" not in chosen(loaded, "all-linear", True)
+
+
+@pytest.mark.parametrize("wanted", ["qproj", "attention,mlp", "lm_head", "out_proj", r".*\.zzz"])
+def test_a_name_that_is_no_layer_of_the_language_model_is_refused(
+    loaded: LoadedModel, wanted: str
+) -> None:
+    with pytest.raises(ValueError, match=r"whose layers are down_proj, gate_proj, k_proj.*commas"):
+        chosen(loaded, wanted)
+
+
+def test_names_are_found_before_a_weight_is_loaded(pico1: Path) -> None:
+    checkpoint = resolve(str(pico1))
+    empty = empty_model(checkpoint)
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    assert "q_proj" in target_modules(empty, load_family(checkpoint), "attention")
+
+
+@pytest.mark.parametrize(("option", "scale"), [("use_rslora", 8 / 4**0.5), (None, 8 / 4)])
+def test_the_scale_is_alpha_over_rank_or_over_its_root(
+    loaded: LoadedModel, option: str | None, scale: float
+) -> None:
+    recipe = replace(RECIPE, use_rslora=option is not None)
+    model = add_lora(loaded.model, loaded.family, recipe)
+    layer = model.base_model.model.model.language_model.layers[0].self_attn.q_proj
+    assert layer.scaling["default"] == scale
+
+
+def test_dora_learns_magnitudes(loaded: LoadedModel) -> None:
+    model = add_lora(loaded.model, loaded.family, replace(RECIPE, use_dora=True))
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert sum("lora_magnitude_vector" in name for name in trained) == 7 * NUM_LAYERS
+
+
+def test_training_goes_on_from_an_adapter(pico1: Path, tmp_path: Path) -> None:
+    def start(**changes: Any) -> Any:
+        loaded = load_model(resolve(str(pico1)), quantization="none", device="cpu")
+        return add_lora(loaded.model, loaded.family, replace(RECIPE, **changes))
+
+    first = start(lora_rank=2, lora_target_modules="q_proj")
+    for name, parameter in first.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    first.save_pretrained(tmp_path)
+    second = start(lora_init_from=str(tmp_path))
+    expected = load_file(tmp_path / "adapter_model.safetensors")
+    trained = {n: p for n, p in second.named_parameters() if p.requires_grad}
+    assert len(trained) == len(expected) == 2 * NUM_LAYERS
+    for name, parameter in trained.items():
+        assert torch.equal(parameter, expected[name.replace(".default", "")])
