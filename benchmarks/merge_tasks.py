@@ -17,7 +17,8 @@ import click
 
 from finetuning.demo import NUM_STEPS, RECIPE, sample_trial
 from finetuning.finetune import Job, finetune_jointly
-from finetuning.merge_trial import Candidate, Scores, retention
+from finetuning.merge_tables import share
+from finetuning.merge_trial import Candidate, Retention, Scores, retention
 from finetuning.options import sample_source
 from merging.adapters import Adapter, read_adapter
 from merging.full_model import Onto
@@ -64,7 +65,9 @@ def candidate(
     return Candidate(name, onto, list(merge.modules), merge.dense)
 
 
-def score_pair(names: Sequence[str], demo_dir: Path) -> tuple[dict[str, Scores], dict[str, Scores]]:
+def score_pair(
+    names: Sequence[str], demo_dir: Path
+) -> tuple[dict[str, Scores], dict[str, Retention]]:
     """Scores and retention of base, adapters, joint training and each mode."""
     adapters = [read_adapter(demo_dir / name) for name in names]
     joint = read_adapter(train_jointly(names, demo_dir / f"joint-{'-'.join(names)}"))
@@ -90,7 +93,7 @@ def main(demo_dir: Path, tasks: str) -> None:
         scores, kept = score_pair(names, demo_dir)
         click.echo(f"\n| | {' | '.join(names)} |\n| --- | --- | --- |")
         for name, row in scores.items():
-            cells = [f"{value:.2f} ({kept[name][task]:.2f})" for task, value in row.items()]
+            cells = [f"{value:.2f} ({share(kept[name][task])})" for task, value in row.items()]
             click.echo(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -2,10 +2,12 @@
 
 import click
 
-from finetuning import coco_captioning, digits, docvqa, gqa, vqav2
+from finetuning import coco_captioning, csv_qa, digits, docvqa, gqa, image_qa, quic360, vqav2
+from finetuning.ablate import ablate_command
 from finetuning.commands import evaluate_command, finetune_command
 from finetuning.compare import compare_command
 from finetuning.demo import demo_command
+from finetuning.doctor import doctor_command
 from finetuning.joint import get_tasks
 from finetuning.merge import merge_command
 from finetuning.options import Mistake
@@ -63,13 +65,15 @@ def train(task: str | None) -> None:
     """
 
 
-for _script in (coco_captioning, digits, docvqa, gqa, vqav2):
+for _script in (coco_captioning, csv_qa, digits, docvqa, gqa, image_qa, quic360, vqav2):
     train.add_command(_script.main)
 
+palitune.add_command(ablate_command())
 palitune.add_command(evaluate_command())
 palitune.add_command(compare_command())
 palitune.add_command(merge_command())
 palitune.add_command(preview_command())
+palitune.add_command(doctor_command())
 palitune.add_command(demo_command())
 
 

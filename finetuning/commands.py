@@ -1,9 +1,9 @@
 """The two commands of every task: fine-tune and evaluate. Each is options -> one call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -13,7 +13,11 @@ from finetuning.options import Command, Option, count_option
 from finetuning.recipe import GENERATION, Recipe
 from models.loading import Dtype
 from models.quantization import Quantization
+from tasks.base import Task
 from tasks.registry import get_task, task_names
+
+if TYPE_CHECKING:
+    from finetuning.finetune import Job
 
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
 
@@ -48,6 +52,7 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
         options.device_option(),
         *options.family_options(),
         *options.source_options(),
+        *(_own_options(get_task(task_name)) if len(names) == 1 else []),
         *options.recipe_options(recipe),
         Option(
             ["--use_wandb"], is_flag=True, group="Progress", help="The same as --report_to wandb."
@@ -55,26 +60,11 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
     ]
 
     def finetune(**values: Any) -> None:
-        from finetuning.finetune import Job, finetune_jointly
+        from finetuning.finetune import finetune_jointly
 
-        if values.pop("use_wandb"):
-            values["report_to"] = "wandb"
-        tasks = [get_task(name) for name in names]
-        (source, *others) = make_sources(tasks, values)
-        fixed = {name: values.pop(name) for name in ("output_dir", "resume", "overwrite")}
-        job = Job(
-            task=tasks[0],
-            joined=tuple(zip(tasks[1:], others, strict=True)),
-            model_path=values["model_path"],
-            revision=values["revision"],
-            model_type=values["model_type"],
-            family_options=options.make_family_options(values),
-            source=source,
-            recipe=Recipe(**{entry.name: values[entry.name] for entry in fields(Recipe)}),
-            device=values["device"],
-            settings=values,
-            **fixed,
-        )
+        if values.pop("skip_training", False):
+            return _score_run(get_task(task_name), values)
+        job = make_job(names, values)
         reports = finetune_jointly(job)
         for report in reports:
             click.echo(report.table())
@@ -88,6 +78,77 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
         help=f"Fine-tune a vision-language model on {' and '.join(names)} by 4-bit LoRA, then "
         f"score it.{_joint_help(names) if len(names) > 1 else ''}",
     )
+
+
+def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
+    """What the options of a training command ask for.
+
+    Args:
+        names: of the tasks, the first given first.
+        values: of every option of the command.
+
+    Raises:
+        ValueError: a value is out of its range, or data is not where it should be.
+    """
+    from finetuning.finetune import Job
+
+    settings = dict(values)
+    settings.pop("skip_training", None)
+    if settings.pop("use_wandb"):
+        settings["report_to"] = "wandb"
+    fixed = {name: settings.pop(name) for name in ("output_dir", "resume", "overwrite")}
+    tasks = [get_task(name) for name in names]
+    (source, *others) = make_sources(tasks, settings)
+    return Job(
+        task=tasks[0],
+        joined=tuple(zip(tasks[1:], others, strict=True)),
+        model_path=settings["model_path"],
+        revision=settings["revision"],
+        model_type=settings["model_type"],
+        family_options=options.make_family_options(settings),
+        source=source,
+        recipe=Recipe(**{entry.name: settings[entry.name] for entry in fields(Recipe)}),
+        device=settings["device"],
+        settings=settings,
+        **fixed,
+    )
+
+
+def _own_options(task: Task) -> list[click.Parameter]:
+    """Options of training on one task that make no sense for several."""
+    tables = [f"{split}_csv" for split in task.splits] if task.reads_tables else []
+    return [
+        *(options.table_options(*tables) if tables else []),
+        Option(
+            ["--skip_training"],
+            is_flag=True,
+            help="Only score the run in the output folder, as eval.py does.",
+        ),
+    ]
+
+
+def _score_run(task: Task, values: Mapping[str, Any]) -> None:
+    """Evaluate the adapter of the output folder, on the data that training would score it on."""
+    from finetuning.evaluation import evaluate
+
+    if values["skip_evaluation"]:
+        raise ValueError("--skip_training and --skip_evaluation leave nothing to do; pass one.")
+    command = evaluate_command()
+    given = ["--task", task.name, "--model_path", str(values["output_dir"])]
+    # what the run itself says, its precision and prompt, counts where nothing else is given
+    own = {"model_path", "revision", "output_dir", "quantization", "hub_split", "hub_config"}
+    with command.make_context("eval", given) as context:
+        shared = {name: values[name] for name in context.params.keys() & values.keys() - own}
+        evaluate(
+            task,
+            {
+                **context.params,
+                **shared,
+                **{f"{split}_csv": values.get(f"{split}_csv") for split in task.splits},
+                "split": values["eval_split"],
+                "batch_size": values["eval_batch_size"] or 2 * values["batch_size"],
+            },
+        )
 
 
 def _joint_help(names: Sequence[str]) -> str:
@@ -122,6 +183,7 @@ def evaluate_command() -> click.Command:
             *_file_options(),
             *_loading_options(),
             *options.source_options(),
+            *options.table_options("csv"),
             *_example_options(),
             *_metric_options(),
             *_generation_options(),
@@ -176,6 +238,9 @@ def _metric_options() -> list[click.Parameter]:
             group=group,
             help="Add CLIP-S and RefCLIP-S by this CLIP, a folder or Hub id; reads the images.",
         ),
+        count_option(
+            "--num_viz_samples", group, "Draw so many answers, as pictures.", default=0, minimum=0
+        ),
     ]
 
 
@@ -226,6 +291,11 @@ def _generation_options() -> list[click.Parameter]:
             ["--prompt_template"],
             group=group,
             help="Prompt with {question} in it [default: the run's, else the task's].",
+        ),
+        Option(
+            ["--system_message"],
+            group=group,
+            help="What the model is told before the question [default: as the run was told].",
         ),
         count_option(
             "--max_length",

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from finetuning import options
+from finetuning.merge_tables import score_table
 from finetuning.options import Command, Option
 from finetuning.recipe import Recipe
 from tasks.base import Dataset, Example, Task
@@ -59,7 +60,7 @@ def _demo(output_dir: Path, max_steps: int | None) -> None:
         )
     write_text(output_dir / _SUMMARY, json.dumps({"tasks": []}) + "\n")
     rows, notes = [], []
-    for name in task_names():
+    for name in demo_tasks():
         click.echo(f"\n== {name}")
         recipe = replace(RECIPE, max_steps=max_steps or NUM_STEPS.get(name, RECIPE.max_steps))
         row, task_notes = run_task(get_task(name), recipe, output_dir / name)
@@ -70,8 +71,16 @@ def _demo(output_dir: Path, max_steps: int | None) -> None:
     merged = merge_two(output_dir, {row["task"]: row["base"] for row in rows})
     summary = {"tasks": rows, "merge": merged}
     write_text(output_dir / _SUMMARY, json.dumps(summary, indent=2) + "\n")
-    click.echo("\n" + "\n".join([table(rows), *notes, "", merge_table(merged)]))
+    metrics = {name: get_task(name).metric for name in MERGED}
+    scores = {"base": merged["base"], **merged["scores"]}
+    merge_table = score_table(metrics, scores, merged["retention"])
+    click.echo("\n" + "\n".join([table(rows), *notes, "", "merged adapters", merge_table]))
     click.echo(f"\nAdapters, predictions and model cards are in {output_dir}")
+
+
+def demo_tasks() -> list[str]:
+    """The tasks with embedded data: all but those of the user's own tables."""
+    return [name for name in task_names() if not get_task(name).reads_tables]
 
 
 def run_task(
@@ -178,18 +187,6 @@ def _own_score(output_dir: Path, dataset: Dataset) -> float:
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     scores = {row["id"]: row["score"] for row in rows}
     return fmean(scores[example.example_id] for example in dataset)
-
-
-def merge_table(merged: Mapping[str, Any]) -> str:
-    """The merge for a terminal: score and, in brackets, its share of the adapter's own."""
-    lines = [f"{'merged adapters':<16} " + " ".join(f"{name:>15}" for name in merged["tasks"])]
-    for name, scores in {"base": merged["base"], **merged["scores"]}.items():
-        cells = []
-        for task, value in scores.items():
-            kept = merged["retention"].get(name, {}).get(task)
-            cells.append(f"{value:.2f}" + ("" if kept is None else f" ({kept:.2f})"))
-        lines.append(f"{name:<16} " + " ".join(f"{cell:>15}" for cell in cells))
-    return "\n".join(lines)
 
 
 def _train_seconds(output_dir: Path) -> float:

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from finetuning import options, run_folder
 from finetuning.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics
+from finetuning.gallery import write_gallery
 from finetuning.prompting import check_template, check_texts, make_prompter
 from finetuning.provenance import of_file, of_model, trained_on, with_provenance
 from finetuning.recipe import GENERATION, Recipe
@@ -66,6 +67,7 @@ def evaluate(task: Task, values: Mapping[str, Any]) -> None:
     if clip:
         report = add_clip_metrics(report, clip)
     write_report(report, answers.output_dir)
+    write_gallery(report, answers.output_dir, values["num_viz_samples"])
     click.echo(report.table())
     click.echo(f"Predictions and metrics are in {answers.output_dir}")
     if values["submission"] or report.split in task.hidden_splits:
@@ -118,6 +120,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
         values["prompt_template"] or same_task.get("prompt_template"),
         values["max_length"] or same_task.get("max_length"),
         values["truncate"] or same_task.get("truncate", False),
+        values["system_message"] or same_task.get("system_message"),
     )
     check_texts(dataset, prompter, with_answers=False)
     loaded = load_model(
@@ -167,7 +170,8 @@ def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     if path.is_dir():
         path = path / "predictions.jsonl"  # as eval.py left it
     predictions = read_predictions(path, task)
-    source = replace(source, with_images=values["clip_model"] is not None)
+    with_images = values["clip_model"] is not None or values["num_viz_samples"] > 0
+    source = replace(source, with_images=with_images)
     dataset = _load_split(task, values["split"], source, predictions.keys())
     output_dir = values["output_dir"] or path.parent / f"{path.stem}_scores"
     run_folder.check_writable(output_dir)
@@ -176,7 +180,7 @@ def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
             f"--output_dir {output_dir} holds the file of --predictions, which would be written "
             "anew; choose another folder."
         )
-    if values["clip_model"]:
+    if with_images:
         check_dataset(dataset)  # its images will be opened
     where = f"{task.name} split '{dataset.split}'"
     examples, note = match(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuning import joint, run_folder
+from finetuning.gallery import write_gallery
 from finetuning.prompting import Prompter, check_template, check_texts, make_prompter
 from finetuning.provenance import describe_data, of_model, trained_on, with_provenance
 from finetuning.recipe import GENERATION, Recipe
@@ -27,9 +28,10 @@ logger = logging.getLogger(__name__)
 # settings that a resumed run may have otherwise: how long, how often, where to
 _MAY_CHANGE = {
     *("num_epochs", "max_steps", "save_steps", "save_total_limit", "logging_steps", "num_workers"),
-    *("eval_split", "eval_steps", "eval_batch_size", "max_eval_samples"),
+    *("eval_split", "eval_steps", "eval_epochs", "eval_batch_size", "max_eval_samples"),
     *("early_stopping_patience", "report_to", "wandb_project"),
     *GENERATION,
+    *("skip_evaluation", "num_viz_samples"),
 }
 
 
@@ -76,9 +78,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one task brings into a training: its examples and how they are asked."""
+    """What one task brings into a training: its examples and how they are asked.
+
+    Attributes:
+        train_data: to train on.
+        selection_data: to score during training; None where there is none.
+        eval_data: to score at the end, mostly the same; None where there is none.
+        prompter: asks.
+    """
 
     train_data: Dataset
+    selection_data: Dataset | None
     eval_data: Dataset | None
     prompter: Prompter
 
@@ -125,6 +135,10 @@ def finetune_jointly(job: Job) -> list[Report]:
             f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
         )
     data = [load_data(single) for single in job.single_jobs]
+    selections = [
+        load_selection(single, eval_data)
+        for single, (_, eval_data) in zip(job.single_jobs, data, strict=True)
+    ]
     run = describe(job, checkpoint, data)
     if job.resume:
         check_same_run(job.output_dir, run)
@@ -138,14 +152,19 @@ def finetune_jointly(job: Job) -> list[Report]:
     family = load_family(checkpoint)
     check_lora(recipe, checkpoint, family)
     parts = []
-    for train_data, eval_data in data:
+    for (train_data, eval_data), selection_data in zip(data, selections, strict=True):
         prompter = make_prompter(
-            train_data.task, family, recipe.prompt_template, recipe.max_length, recipe.truncate
+            train_data.task,
+            family,
+            recipe.prompt_template,
+            recipe.max_length,
+            recipe.truncate,
+            recipe.system_message,
         )
         check_texts(train_data, prompter, with_answers=True)
-        if eval_data is not None:
-            check_texts(eval_data, prompter, with_answers=False)
-        parts.append(Part(train_data, eval_data, prompter))
+        for dataset in filter(None, (selection_data, eval_data)):
+            check_texts(dataset, prompter, with_answers=False)
+        parts.append(Part(train_data, selection_data, eval_data, prompter))
 
     loaded = load_model(
         checkpoint,
@@ -175,12 +194,14 @@ def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
         logger.warning("%s: %s", task.name, note)
     train_data = train_data.subset(recipe.max_train_samples, recipe.seed)
     check_dataset(train_data)
+    if recipe.skip_evaluation and not recipe.is_scored_on_the_way:
+        return train_data, None
     # these two name the training split's place; the other split has its own
     source = replace(job.source, hub_split=None, hub_config=None)
     try:
         eval_data, note = resolve_split(task, recipe.eval_split, source, task.eval_splits)
     except MissingSplit:
-        if recipe.eval_split or recipe.eval_steps:
+        if recipe.eval_split or recipe.is_scored_on_the_way:
             raise
         logger.warning("No evaluation split of %s is there: it will not be scored.", task.name)
         return train_data, None
@@ -189,6 +210,21 @@ def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
     eval_data = eval_data.subset(recipe.max_eval_samples, recipe.seed)
     check_dataset(eval_data)
     return train_data, eval_data
+
+
+def load_selection(job: Job, eval_data: Dataset | None) -> Dataset | None:
+    """The examples to score during training: those of the task's own split for that, if any."""
+    task, recipe = job.task, job.recipe
+    if not recipe.is_scored_on_the_way or task.selection_split is None:
+        return eval_data
+    splits = (task.selection_split, *task.eval_splits)
+    source = replace(job.source, hub_split=None, hub_config=None)
+    selection_data, note = resolve_split(task, None, source, splits)
+    if note:
+        logger.warning("%s: %s", task.name, note)
+    selection_data = selection_data.subset(recipe.max_eval_samples, recipe.seed)
+    check_dataset(selection_data)
+    return selection_data
 
 
 def check_optim(optim: str) -> None:
@@ -255,10 +291,11 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
                 f"The run in {folder} had {key} {before.get(key)}, this one has {run[key]}: "
                 "resume with the same, or start anew in another folder."
             )
-    defaults = {entry.name: entry.default for entry in fields(Recipe)}  # of a run of before it
-    for key in (*defaults.keys() - _MAY_CHANGE, *(entry.name for entry in fields(FamilyOptions))):
-        was, now = (r["settings"].get(key, defaults.get(key)) for r in (before, run))
-        if was != now:
+    # a run of an earlier version lacks the settings that came later, and had their defaults
+    defaults = {e.name: e.default for e in (*fields(Recipe), *fields(FamilyOptions))}
+    for key, default in {**defaults, "model_type": None}.items():
+        was, now = (entry["settings"].get(key, default) for entry in (before, run))
+        if key not in _MAY_CHANGE and was != now:
             raise ValueError(
                 f"The run in {folder} had --{key} {was}, not {now}: resume with the same, or "
                 "start anew in another folder."
@@ -273,7 +310,7 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
 
     recipe = job.recipe
     batch_size = recipe.eval_batch_size or 2 * recipe.batch_size
-    scored = [(part, part.eval_data) for part in parts if part.eval_data is not None]
+    scored = [(part, part.selection_data) for part in parts if part.selection_data is not None]
 
     def predictor(model: Any, part: Part) -> Any:
         return make_predictor(
@@ -322,8 +359,9 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
     trainer.model.save_pretrained(job.output_dir)
     loaded.family.save(str(job.output_dir))
     reports = [
-        _score_run(predictor(trainer.model, part), data, run, job.output_dir)
-        for part, data in scored
+        _score_run(predictor(trainer.model, part), part.eval_data, run, job.output_dir)
+        for part in parts
+        if part.eval_data is not None and not recipe.skip_evaluation
     ]
     if reports:
         trainer.log({f"final_{name}": value for name, value in joint.figures(reports).items()})
@@ -352,4 +390,5 @@ def _score_run(predictor: Any, dataset: Dataset, run: Mapping[str, Any], folder:
     )
     report = score(with_provenance(report, run["seed"], origin))
     write_report(report, output_dir)
+    write_gallery(report, output_dir, run["settings"]["num_viz_samples"])
     return report

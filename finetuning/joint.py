@@ -56,11 +56,11 @@ def make_sources(tasks: Sequence[Task], values: Mapping[str, Any]) -> list[Sourc
             f"{' and '.join(given)} cannot be given with several tasks, as each has a Hub copy of "
             "its own; save the one wanted to disk and name its folder in --data_root."
         )
-    roots = _data_roots(values["data_root"], tasks)
+    roots = data_roots(values["data_root"], tasks)
     return [options.make_source(task, {**values, "data_root": roots[task.name]}) for task in tasks]
 
 
-def _data_roots(text: str | None, tasks: Sequence[Task]) -> dict[str, str | None]:
+def data_roots(text: str | None, tasks: Sequence[Task]) -> dict[str, str | None]:
     """Each task's folder, `sample`, or None for its Hub copy."""
     names = [task.name for task in tasks]
     if text is None or not _ROOT.fullmatch(text):

@@ -84,7 +84,14 @@ def _method_options() -> list[click.Parameter]:
             help="Share of the entries kept [default: 0.3; 0.5 for dare].",
         ),
         Option(["--t"], group=group, type=float, help="Place on slerp's arc [default: 0.5]."),
-        Option(["--seed"], group=group, default=0, show_default=True, help="Of dare's masks."),
+        Option(
+            ["--seed"],
+            group=group,
+            default=0,
+            show_default=True,
+            help="Of dare's masks, of the examples that --max_eval_samples draws, and of the "
+            "halves that choose and confirm.",
+        ),
         Option(
             ["--missing"],
             group=group,
@@ -174,7 +181,7 @@ def _evaluation_options() -> list[click.Parameter]:
             group=group,
             metavar="GRID",
             help='Choose on half of the examples, confirm on the rest: "mode=linear,ties '
-            'density=0.2,0.5 lambda=0.5,1".',
+            'density=0.2,0.5 lambda=0.5,1"; what has no axis there is as its own option says.',
         ),
         Option(
             ["--data_root"],

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from finetuning import joint
-from finetuning.merge_trial import Candidate, Trial, choose, retention
+from finetuning import joint, options, run_folder
+from finetuning.merge_settings import Settings, candidate_name
+from finetuning.merge_trial import Candidate, Trial, choose, retention, unknown_tasks
 from finetuning.provenance import trained_on
 from merging.adapters import Adapter
 from merging.base import Base
@@ -15,9 +16,8 @@ from merging.full_model import Onto
 from merging.merge import Merge, start_merge, with_mode
 from merging.methods import default_options
 from models.checkpoint import Checkpoint
-from tasks.base import Dataset
+from tasks.base import Dataset, Task
 from tasks.images import check_dataset
-from tasks.registry import get_task
 from tasks.splits import resolve_split
 
 
@@ -39,21 +39,44 @@ class Inputs:
     runs: Sequence[Mapping[str, Any]]
     warnings: Sequence[str]
 
+    @property
+    def asked_as(self) -> dict[str, dict[str, Any]]:
+        """Task -> how the first of the runs that were trained on it asked it."""
+        found: dict[str, dict[str, Any]] = {}
+        for run in self.runs:
+            for name in trained_on(run):
+                found.setdefault(name, run_folder.asked_as(run, name))
+        return found
 
-def load_datasets(values: Mapping[str, Any]) -> list[Dataset]:
-    """The default evaluation split of each task of `--evaluate`, capped."""
-    if not values["evaluate"]:
-        return []
-    tasks = [get_task(name.strip()) for name in values["evaluate"].split(",")]
-    nothing: dict[str, Any] = {"hub_columns": ()}
-    hub = dict.fromkeys(("hub_repo", "hub_config", "hub_split", "hub_revision")) | nothing
-    sources = joint.make_sources(tasks, hub | {"data_root": values["data_root"]})
+
+def load_datasets(
+    tasks: Sequence[Task], values: Mapping[str, Any], *, is_halved: bool
+) -> list[Dataset]:
+    """The default evaluation split of each task, capped.
+
+    Args:
+        tasks: those of `--evaluate`.
+        values: every option of the command.
+        is_halved: whether one half of the examples is to choose and the other to confirm.
+
+    Raises:
+        ValueError: the data is not there, or too little to be halved.
+    """
+    roots = joint.data_roots(values["data_root"], tasks)  # TASK=FOLDER of a single task too
+    unset = {str(option.name): None for option in options.source_options()}
     datasets = []
-    for task, source in zip(tasks, sources, strict=True):
+    for task in tasks:
+        given = {"data_root": roots[task.name], "hub_columns": ()}
+        source = options.make_source(task, unset | given)
         dataset, note = resolve_split(task, None, source, task.eval_splits)
         if note:
             click.echo(note, err=True)
         dataset = dataset.subset(values["max_eval_samples"], values["seed"])
+        if is_halved and len(dataset) < 2:
+            raise ValueError(
+                f"One half of the examples chooses the merge and the other confirms it, and of "
+                f"{task.name} there is {len(dataset)}; raise --max_eval_samples, or name a --mode."
+            )
         check_dataset(dataset)
         datasets.append(dataset)
     return datasets
@@ -72,12 +95,11 @@ def make_trial(
                 "holds whole tensors or biases too; merge without it and score the result by "
                 "eval.py."
             )
-    settings = {name: run["settings"] for run in reversed(inputs.runs) for name in trained_on(run)}
     return Trial(
         checkpoint=inputs.checkpoint,
         base=inputs.base,
         datasets=datasets,
-        settings=settings,
+        settings=inputs.asked_as,
         batch_size=values["batch_size"],
         device=values["device"],
     )
@@ -92,76 +114,77 @@ def sweep_grid(
     trial: Trial,
     inputs: Inputs,
     merged: Merge,
-    grid: Sequence[Mapping[str, Any]],
+    grid: Sequence[Settings],
     onto: Onto,
     seed: int,
 ) -> tuple[dict[str, Any], Merge]:
     """Measure each candidate of a grid; the record of it, and the merge that was chosen."""
     merges = {}
     for settings in grid:
-        options = default_options(num_adapters=len(inputs.adapters), **settings)
-        name = " ".join(f"{key}={value}" for key, value in settings.items())
-        merges[name] = with_mode(merged, settings["mode"], options)
-    found = choose(
+        found = default_options(num_adapters=len(inputs.adapters), **settings)
+        merges[candidate_name(settings)] = with_mode(merged, settings["mode"], found)
+    record = choose(
         trial,
         _adapter_candidates(inputs),
         [Candidate(name, onto, list(m.modules), m.dense) for name, m in merges.items()],
         _owners(inputs, trial.datasets),
         seed,
     )
-    return found, merges[found["chosen"]]
+    return record, merges[record["chosen"]]
 
 
 def evaluate(trial: Trial, inputs: Inputs, merged: Merge, onto: Onto) -> dict[str, Any]:
-    """Scores and retention of base, adapters and merge; and what the other weights would give."""
-    adapters = _adapter_candidates(inputs)
+    """Scores, their intervals and retention of base, adapters and merge.
+
+    The merge is scored on both kinds of weights: `onto_gap` is, of each task, its score on the
+    original ones less that on those rounded to NF4.
+    """
     names = list(merged.modules)
-    candidates = [
-        Candidate("base", "original", (), merged.dense),
-        *adapters,
-        Candidate("merged", onto, names, merged.dense),
-    ]
-    if any(candidate.onto == "nf4" for candidate in candidates):
-        other: Onto = "original" if onto == "nf4" else "nf4"
-        candidates.append(Candidate(f"merged onto {other}", other, names, merged.dense))
-    scores = trial.scores(candidates)
+    other: Onto = "original" if onto == "nf4" else "nf4"
+    on = {onto: "merged", other: f"merged onto {other}"}
+    measured = trial.measure(
+        [
+            Candidate("base", "original", (), merged.dense),
+            *_adapter_candidates(inputs),
+            *(Candidate(name, place, names, merged.dense) for place, name in on.items()),
+        ]
+    )
+    scores = {name: found.scores for name, found in measured.items()}
+    kept = retention(scores, _owners(inputs, trial.datasets))
+    original, rounded = (scores[on[place]] for place in ("original", "nf4"))
     return {
         "num_examples": {dataset.task.name: len(dataset) for dataset in trial.datasets},
         "metrics": {dataset.task.name: dataset.task.metric for dataset in trial.datasets},
         "scores": scores,
-        "retention": retention(scores, _owners(inputs, trial.datasets)),
+        "intervals_95": {name: found.intervals_95 for name, found in measured.items()},
+        "retention": kept,
+        "onto_gap": {task: value - rounded[task] for task, value in original.items()},
+        "notes": [
+            f"No adapter scores above 0 on {task}, so what is retained of it is not known."
+            for task in unknown_tasks(kept["merged"])
+        ],
     }
 
 
-def retention_table(evaluation: Mapping[str, Any]) -> str:
-    """Score and, in brackets, its share of the score of the task's own adapter."""
-    width = max(map(len, evaluation["scores"]))
-    metrics = evaluation["metrics"]
-    heads = [f"{task} {metric}" for task, metric in metrics.items()]
-    lines = [f"{'':<{width}}  " + "  ".join(heads)]
-    for name, row in evaluation["scores"].items():
-        cells = [
-            f"{value:.2f} ({evaluation['retention'][name][task]:.2f})".rjust(len(head))
-            for (task, value), head in zip(row.items(), heads, strict=True)
-        ]
-        lines.append(f"{name:<{width}}  " + "  ".join(cells))
-    return "\n".join(lines)
+def _adapter_names(inputs: Inputs) -> list[str]:
+    """What tables call the adapters: unlike each other, and unlike `base`, whatever the folders."""
+    return [f"adapter {n}: {adapter.folder}" for n, adapter in enumerate(inputs.adapters, start=1)]
 
 
 def _adapter_candidates(inputs: Inputs) -> list[Candidate]:
     """Each adapter alone, on the weights that it was trained on."""
     candidates = []
-    for adapter, run in zip(inputs.adapters, inputs.runs, strict=True):
-        options = default_options("linear", 1)
-        alone = start_merge([adapter], "linear", options, read_weight=inputs.base.read_weight)
-        name = str(adapter.folder)
+    names = _adapter_names(inputs)
+    for name, adapter, run in zip(names, inputs.adapters, inputs.runs, strict=True):
+        settings = default_options("linear", 1)
+        alone = start_merge([adapter], "linear", settings, read_weight=inputs.base.read_weight)
         candidates.append(Candidate(name, trained_onto(run), list(alone.modules), alone.dense))
     return candidates
 
 
 def _owners(inputs: Inputs, datasets: Sequence[Dataset]) -> dict[str, list[str]]:
     """Task -> the adapters that were trained on it; all of them where none says so."""
-    names = [str(adapter.folder) for adapter in inputs.adapters]
+    names = _adapter_names(inputs)
     return {
         task: [
             name for name, run in zip(names, inputs.runs, strict=True) if task in trained_on(run)

@@ -18,12 +18,18 @@ from finetuning.merge_evaluation import (
     evaluate,
     load_datasets,
     make_trial,
-    retention_table,
     sweep_grid,
     trained_onto,
 )
-from finetuning.merge_settings import AUTO_GRID, parse_grid, parse_rank, parse_weights
-from finetuning.provenance import trained_on, versions
+from finetuning.merge_settings import (
+    Settings,
+    check_export_effects,
+    parse_candidates,
+    parse_rank,
+    parse_tasks,
+)
+from finetuning.merge_tables import score_table, sweep_table
+from finetuning.provenance import versions
 from finetuning.sweep_picture import draw_sweep
 from merging import report
 from merging.adapters import (
@@ -42,7 +48,7 @@ from models.checkpoint import resolve
 from tasks.files import write_text
 
 _REPORT = "merge_report.json"
-_SETTINGS = ("mode", "weights", "lam", "density", "t")
+_FOR_DORA = ("linear", *DENSE)  # the others need updates of low rank
 
 
 def merge(values: Mapping[str, Any]) -> None:
@@ -58,47 +64,35 @@ def merge(values: Mapping[str, Any]) -> None:
     folders = [values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]]
     output = _output(values)
     rank = parse_rank(values["rank"])
-    settings = {name: values[name] for name in _SETTINGS}
-    settings["weights"] = parse_weights(values["weights"])
-    default_options(num_adapters=len(folders), **settings)  # said before anything is read
-    grid = _grid(values, settings, len(folders))
-    datasets = load_datasets(values)
+    tasks = parse_tasks(values["evaluate"])
+    candidates, is_measured = parse_candidates(values, len(folders))
     inputs = _read(folders, values)
-    merged = _start(inputs, settings, values)
-    export = _export(values["export"], merged, inputs, output)
+    if is_measured and values["sweep"] is None and any(a.dora for a in inputs.adapters):
+        candidates = [c for c in candidates if c["mode"] in _FOR_DORA]
+    _check_exports(candidates, inputs, output, values)
+    datasets = load_datasets(tasks, values, is_halved=is_measured)
     onto = _onto(values["onto"], inputs)
     trial = make_trial(inputs, datasets, values)
+    merged = _start(inputs, candidates[0], values)
     sweep = None
-    if trial is not None and grid:
-        sweep, merged = sweep_grid(trial, inputs, merged, grid, onto, values["seed"])
-        export = _export(values["export"], merged, inputs, output)
-    summary: dict[str, Any] = {
-        "inputs": report.describe_adapters(inputs.adapters),
-        "base_model": inputs.base.name,
-        "base_revision": inputs.base.revision,
-        "mode": merged.mode,
-        "options": asdict(merged.options) | {"missing": merged.missing, "seed": merged.seed},
-        "normalize": values["normalize"],
-        "trim_scope": values["trim_scope"],
-        "scale_validated": sweep is not None,
-        "export": export,
-        "rank": values["rank"],
-        "save_dtype": values["save_dtype"],
-        "onto": onto,
-    }
+    if trial is not None and is_measured:
+        sweep, merged = sweep_grid(trial, inputs, merged, candidates, onto, values["seed"])
+        click.echo(sweep_table(sweep))
+    summary = _describe(inputs, merged, onto, values) | {"chosen_by_scores": sweep is not None}
     if trial is not None:
         summary["evaluation"] = evaluate(trial, inputs, merged, onto)
-        click.echo(retention_table(summary["evaluation"]))
+        _show_scores(summary["evaluation"])
+    found = [*inputs.warnings, *_notes(sweep), *_notes(summary.get("evaluation"))]
     if output is None:
         with _progress(merged, "merging") as step:
             figures = diagnose(merged, step)
-        _sum_up(inputs, merged, figures, summary)
+        _sum_up(inputs, merged, figures, summary, found)
         _show(inputs, summary)
         return
 
     def finish(folder: Path, figures: Figures) -> None:
         """Write what stands beside the weights."""
-        _sum_up(inputs, merged, figures, summary)
+        _sum_up(inputs, merged, figures, summary, found)
         if sweep is not None:
             _write_json(folder / "sweep.json", sweep)
             draw_sweep(sweep).save(folder / "sweep.png")
@@ -106,11 +100,32 @@ def merge(values: Mapping[str, Any]) -> None:
         summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         summary["versions"] = versions()
         _write_json(folder / _REPORT, summary | {"modules": figures})
-        _write_json(folder / run_folder.RUN_FILE, _run(inputs, summary))
+        for place in (folder, folder / "adapter"):  # each can be scored by eval.py
+            if place.is_dir():
+                _write_json(place / run_folder.RUN_FILE, _run(inputs, summary))
 
     _write(output, inputs, merged, summary, rank, finish)
     _show(inputs, summary)
     click.echo(f"The merge and {_REPORT} are in {output}")
+
+
+def _describe(
+    inputs: Inputs, merged: Merge, onto: Onto, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is merged and how, every option after its default."""
+    return {
+        "inputs": report.describe_adapters(inputs.adapters),
+        "base_model": inputs.base.name,
+        "base_revision": inputs.base.revision,
+        "mode": merged.mode,
+        "options": asdict(merged.options) | {"missing": merged.missing, "seed": merged.seed},
+        "normalize": values["normalize"],
+        "trim_scope": values["trim_scope"],
+        "export": _export(values["export"], merged.mode, inputs),
+        "rank": values["rank"],
+        "save_dtype": values["save_dtype"],
+        "onto": onto,
+    }
 
 
 def _output(values: Mapping[str, Any]) -> Path | None:
@@ -121,23 +136,6 @@ def _output(values: Mapping[str, Any]) -> Path | None:
         raise ValueError("--output names the new folder; pass it, or --dry_run for figures alone.")
     check_output(output)
     return output
-
-
-def _grid(
-    values: Mapping[str, Any], settings: Mapping[str, Any], num_adapters: int
-) -> list[dict[str, Any]]:
-    """The candidates that are to be measured, if any; each checked."""
-    if values["sweep"] is None:
-        is_auto = values["mode"] == "auto" and values["evaluate"] and num_adapters > 1
-        return list(AUTO_GRID) if is_auto else []
-    if not values["evaluate"]:
-        raise ValueError("--sweep chooses by scores: name the tasks by --evaluate too.")
-    if num_adapters < 2:
-        raise ValueError("--sweep chooses how adapters are merged; pass two or more.")
-    grid = parse_grid(values["sweep"])
-    for candidate in grid:
-        default_options(num_adapters=num_adapters, **candidate)
-    return grid
 
 
 def _read(folders: Sequence[Path], values: Mapping[str, Any]) -> Inputs:
@@ -154,20 +152,20 @@ def _read(folders: Sequence[Path], values: Mapping[str, Any]) -> Inputs:
     )
     check_shapes(adapters, base.shapes())
     runs = [run_folder.read_run(folder) for folder in folders]
+    unknown = [str(folder) for folder, run in zip(folders, runs, strict=True) if not run]
+    if unknown:
+        found.append(
+            f"There is no run.json in {' and '.join(unknown)}, which would say whether 4-bit "
+            "weights were trained on; the original ones are assumed."
+        )
     return Inputs(checkpoint=checkpoint, base=base, adapters=adapters, runs=runs, warnings=found)
 
 
-def _start(inputs: Inputs, settings: Mapping[str, Any], values: Mapping[str, Any]) -> Merge:
-    mode = settings["mode"]
-    if len(inputs.adapters) == 1 and mode == "auto":
-        mode = "linear"  # of one adapter every mode but the pruning ones is the adapter
-    options = default_options(
-        num_adapters=len(inputs.adapters), **(dict(settings) | {"mode": mode})
-    )
+def _start(inputs: Inputs, settings: Settings, values: Mapping[str, Any]) -> Merge:
     return start_merge(
         inputs.adapters,
-        mode,
-        options,
+        settings["mode"],
+        default_options(num_adapters=len(inputs.adapters), **settings),
         seed=values["seed"],
         missing=values["missing"],
         trim_scope=values["trim_scope"],
@@ -176,19 +174,29 @@ def _start(inputs: Inputs, settings: Mapping[str, Any], values: Mapping[str, Any
     )
 
 
-def _export(asked: str, merged: Merge, inputs: Inputs, output: Path | None) -> str:
-    """What is written; refuses what it could not hold, before any work is done."""
-    export = asked
-    if asked == "auto":
-        has_more = any(a.dora or a.biases or a.saved for a in inputs.adapters)
-        is_dense = merged.mode in DENSE or has_more or len(inputs.adapters) == 1
-        export = "full" if is_dense else "adapter"
-    if output is not None and export != "full":
+def _check_exports(
+    candidates: Sequence[Settings],
+    inputs: Inputs,
+    output: Path | None,
+    values: Mapping[str, Any],
+) -> None:
+    """Refuse what could not be written, whichever candidate is chosen, before any work is done."""
+    exports = {_export(values["export"], settings["mode"], inputs) for settings in candidates}
+    check_export_effects(values, exports)
+    if output is not None and exports != {"full"}:
         for adapter in inputs.adapters:
             check_low_rank_only(adapter)
-    if output is not None and export != "adapter":
+    if output is not None and exports != {"adapter"}:
         inputs.base.check_unquantized()
-    return export
+
+
+def _export(asked: str, mode: str, inputs: Inputs) -> str:
+    """What is written."""
+    if asked != "auto":
+        return asked
+    has_more = any(a.dora or a.biases or a.saved for a in inputs.adapters)
+    is_dense = mode in DENSE or has_more or len(inputs.adapters) == 1
+    return "full" if is_dense else "adapter"
 
 
 def _onto(asked: str, inputs: Inputs) -> Onto:
@@ -208,21 +216,21 @@ def _write(
 ) -> None:
     """Write what is asked for; `finish` adds the report before the folder takes its name."""
     export, dtype, base = summary["export"], summary["save_dtype"], inputs.base
+    adapter_bytes = sum(adapter.num_bytes for adapter in inputs.adapters)
     if export == "adapter":
         with appearing_whole(output) as folder, _progress(merged, "writing the adapter") as step:
-            finish(folder, export_adapter(merged, base, folder, rank, dtype, step))
+            figures = export_adapter(merged, base, folder, rank, dtype, step)
+            summary["bytes_read"], summary["bytes_written"] = adapter_bytes, _size(folder)
+            finish(folder, figures)
         return
 
     def finish_model(folder: Path, figures: Figures, cost: ExportReport) -> None:
-        summary["model_export"] = {
-            "bytes_read": cost.bytes_read,
-            "bytes_written": cost.bytes_written,
-            "seconds": cost.seconds,
-        }
         if export == "both":
             with _progress(merged, "writing the adapter") as step:
                 rows = export_adapter(merged, base, folder / "adapter", rank, dtype, step)
             figures = {name: row | figures[name] for name, row in rows.items()}
+        summary["bytes_read"] = adapter_bytes + cost.bytes_read
+        summary["bytes_written"] = _size(folder)
         finish(folder, figures)
 
     with _progress(merged, "writing the model") as step:
@@ -241,13 +249,36 @@ def _progress(merged: Merge, doing: str) -> Iterator[Progress]:
         yield step
 
 
-def _sum_up(inputs: Inputs, merged: Merge, figures: Figures, summary: dict[str, Any]) -> None:
-    """Add the totals and warnings to the summary."""
+def _size(folder: Path) -> int:
+    """Bytes of all files in it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _notes(measured: Mapping[str, Any] | None) -> list[str]:
+    return [] if measured is None else measured["notes"]
+
+
+def _sum_up(
+    inputs: Inputs,
+    merged: Merge,
+    figures: Figures,
+    summary: dict[str, Any],
+    found: Sequence[str],
+) -> None:
+    """Add the totals and warnings to the summary, after those that were found before."""
     summary["totals"] = report.summarise(merged, figures)
-    found = [*inputs.warnings, *report.warnings(inputs.adapters, summary["totals"])]
+    summary["warnings"] = [*found, *report.warnings(inputs.adapters, summary["totals"])]
     if merged.mode == "auto":
-        found.append("The scale of this merge is not validated; --evaluate TASK,… measures it.")
-    summary["warnings"] = found
+        summary["warnings"].append(
+            "The scale of this merge is not validated; --evaluate TASK,… measures it."
+        )
+
+
+def _show_scores(evaluation: Mapping[str, Any]) -> None:
+    parts = (evaluation[key] for key in ("metrics", "scores", "retention", "intervals_95"))
+    click.echo(score_table(*parts))
+    gaps = ", ".join(f"{task} {gap:+.2f}" for task, gap in evaluation["onto_gap"].items())
+    click.echo(f"gap of the merge, original less NF4: {gaps}")
 
 
 def _show(inputs: Inputs, summary: Mapping[str, Any]) -> None:
@@ -258,8 +289,8 @@ def _show(inputs: Inputs, summary: Mapping[str, Any]) -> None:
 
 def _run(inputs: Inputs, summary: Mapping[str, Any]) -> dict[str, Any]:
     """The run.json of a merge: what its tasks and base are, for eval.py."""
-    tasks = dict.fromkeys(name for run in inputs.runs for name in trained_on(run))
-    known = {"task": ",".join(tasks)} if tasks else {}
+    asked = inputs.asked_as
+    known = {"task": ",".join(asked), "asked_as": asked} if asked else {}
     return known | {
         "base_model": inputs.base.name,
         "base_revision": inputs.checkpoint.revision,

@@ -17,8 +17,11 @@ from models.checkpoint import Checkpoint
 from models.loading import load_family, load_model
 from tasks.base import Dataset
 from tasks.evaluation import score
+from tasks.metrics.uncertainty import mean_uncertainty
 
 Scores = dict[str, float]  # task name -> its headline
+Interval = tuple[float, float] | None  # at 95 %; None of a single example
+Retention = dict[str, float | None]  # task name -> share of the score of the task's own adapter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +39,19 @@ class Candidate:
     onto: Onto
     modules: Sequence[str]
     dense: Callable[[str], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A candidate's scores.
+
+    Attributes:
+        scores: of each task.
+        intervals_95: of each, by `tasks.metrics.uncertainty`.
+    """
+
+    scores: Scores
+    intervals_95: dict[str, Interval]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,24 +74,32 @@ class Trial:
     batch_size: int
     device: str
 
-    def scores(
+    def scores(self, candidates: Sequence[Candidate]) -> dict[str, Scores]:
+        """Name -> scores; `measure` says more."""
+        return {name: measured.scores for name, measured in self.measure(candidates).items()}
+
+    def measure(
         self, candidates: Sequence[Candidate], datasets: Sequence[Dataset] | None = None
-    ) -> dict[str, Scores]:
+    ) -> dict[str, Measured]:
         """Score each candidate on every task; one model is in memory at a time.
 
         Args:
             candidates: of different names.
             datasets: of the tasks; those of the trial where None.
         """
-        found: dict[str, Scores] = {}
+        found: dict[str, Measured] = {}
         for onto in sorted({candidate.onto for candidate in candidates}):
             model, predictors = self._load(onto)
             for candidate in (c for c in candidates if c.onto == onto):
                 with _added(model, candidate):
-                    found[candidate.name] = {
+                    headlines = {
                         dataset.task.name: _headline(predictors[dataset.task.name], dataset)
                         for dataset in datasets or self.datasets
                     }
+                found[candidate.name] = Measured(
+                    {task: value for task, (value, _) in headlines.items()},
+                    {task: interval for task, (_, interval) in headlines.items()},
+                )
         return {candidate.name: found[candidate.name] for candidate in candidates}
 
     def _load(self, onto: Onto) -> tuple[Any, dict[str, Any]]:
@@ -95,6 +119,7 @@ class Trial:
                 known.get("prompt_template"),
                 known.get("max_length"),
                 known.get("truncate", False),
+                known.get("system_message"),
             )
             predictors[dataset.task.name] = make_predictor(
                 loaded.model, dataset.task, prompter, batch_size=self.batch_size
@@ -104,18 +129,24 @@ class Trial:
 
 def retention(
     scores: Mapping[str, Scores], owners: Mapping[str, Sequence[str]]
-) -> dict[str, Scores]:
+) -> dict[str, Retention]:
     """Score / the score of the task's own adapter, of every candidate and task.
 
     Args:
         scores: candidate -> task -> score.
-        owners: task -> the candidates trained on it; the best of them is what counts.
+        owners: task -> the candidates trained on it; the best of them is what counts. Where that
+            scores 0 there is nothing to retain: None.
     """
     best = {task: max(scores[name][task] for name in names) for task, names in owners.items()}
     return {
-        name: {task: value / best[task] if best[task] else 0.0 for task, value in row.items()}
+        name: {task: value / best[task] if best[task] > 0 else None for task, value in row.items()}
         for name, row in scores.items()
     }
+
+
+def unknown_tasks(kept: Retention) -> list[str]:
+    """The tasks whose own adapter scores 0, of any candidate's retention."""
+    return [task for task, share in kept.items() if share is None]
 
 
 def choose(
@@ -135,11 +166,21 @@ def choose(
         seed: of the halves.
 
     Returns:
-        `candidates` (name, scores, retention, worst, mean), `chosen`, `confirmed` on the rest.
+        `candidates` (name, scores, intervals_95, retention, worst, mean), `chosen`, `confirmed`
+        on the rest, and `notes` on tasks that have no say because their own adapter scores 0.
+
+    Raises:
+        ValueError: no task has a say.
     """
     halves = [_halves(dataset, seed) for dataset in trial.datasets]
     choosing, confirming = ([pair[i] for pair in halves] for i in (0, 1))
     rows = _rows(trial, adapters, candidates, owners, choosing)
+    unknown = unknown_tasks(rows[0]["retention"])
+    if len(unknown) == len(choosing):
+        raise ValueError(
+            f"No adapter scores above 0 on its own task ({', '.join(unknown)}), so scores cannot "
+            "choose between merges; raise --max_eval_samples, or leave out --evaluate."
+        )
     chosen = max(rows, key=lambda row: (row["worst"], row["mean"]))
     winner = [c for c in candidates if c.name == chosen["name"]]
     (confirmed,) = _rows(trial, adapters, winner, owners, confirming)
@@ -149,6 +190,11 @@ def choose(
         "candidates": rows,
         "chosen": chosen["name"],
         "confirmed": confirmed,
+        "notes": [
+            f"{task} has no say in the choice: its own adapter scores 0 on the examples that "
+            "choose, so that nothing can be retained of it."
+            for task in unknown
+        ],
     }
 
 
@@ -159,24 +205,28 @@ def _rows(
     owners: Mapping[str, Sequence[str]],
     datasets: Sequence[Dataset],
 ) -> list[dict[str, Any]]:
-    scores = trial.scores([*adapters, *candidates], datasets)
-    kept = retention(scores, owners)
-    return [
-        {
-            "name": candidate.name,
-            "scores": scores[candidate.name],
-            "retention": kept[candidate.name],
-            "worst": min(kept[candidate.name].values()),
-            "mean": fmean(kept[candidate.name].values()),
-        }
-        for candidate in candidates
-    ]
+    measured = trial.measure([*adapters, *candidates], datasets)
+    kept = retention({name: found.scores for name, found in measured.items()}, owners)
+    rows = []
+    for candidate in candidates:
+        shares = [share for share in kept[candidate.name].values() if share is not None]
+        rows.append(
+            {
+                "name": candidate.name,
+                "scores": measured[candidate.name].scores,
+                "intervals_95": measured[candidate.name].intervals_95,
+                "retention": kept[candidate.name],
+                "worst": min(shares, default=None),
+                "mean": fmean(shares) if shares else None,
+            }
+        )
+    return rows
 
 
-def _headline(predictor: Any, dataset: Dataset) -> float:
+def _headline(predictor: Any, dataset: Dataset) -> tuple[float, Interval]:
     report = score(answer_with(predictor, dataset.task, dataset), headline_only=True)
     assert report.value is not None, "an evaluation split has answers"
-    return report.value
+    return report.value, mean_uncertainty(report.counted).interval_95
 
 
 @contextmanager

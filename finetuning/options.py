@@ -18,6 +18,7 @@ from finetuning.run_folder import read_run_file
 from models.base import FamilyOptions
 from tasks.base import Source, Task
 from tasks.files import local_root
+from tasks.registry import get_task, task_names
 
 _OURS = tuple(
     str(Path(__file__).resolve().parents[1] / package) + os.sep
@@ -142,6 +143,11 @@ def family_options() -> list[click.Parameter]:
             help="Feed it as this family: paligemma, llava, … [default: by its config.json].",
         ),
         Option(
+            ["--model_class"],
+            group=group,
+            help="Class of transformers to load it by [default: the family's].",
+        ),
+        Option(
             ["--chat_template"],
             group=group,
             type=click.Path(),
@@ -168,6 +174,7 @@ def make_family_options(values: Mapping[str, Any]) -> FamilyOptions:
         min_pixels=values["min_pixels"],
         max_pixels=values["max_pixels"],
         trust_remote_code=values["trust_remote_code"],
+        model_class=values["model_class"],
     )
 
 
@@ -203,9 +210,10 @@ def recipe_options(recipe: Recipe, names: Container[str] = ALL) -> list[click.Pa
         kind = _click_type(entry.type)
         name = f"--{entry.name}"
         is_flag = kind is click.BOOL and entry.default is not None
+        also = [f"--{entry.metadata['also']}"] if "also" in entry.metadata else []
         options.append(
             Option(
-                [name if kind is not click.BOOL or is_flag else f"{name}/--no_{entry.name}"],
+                [name if kind is not click.BOOL or is_flag else f"{name}/--no_{entry.name}", *also],
                 type=None if kind is click.BOOL else kind,
                 is_flag=True if is_flag else None,
                 default=getattr(recipe, entry.name),
@@ -233,7 +241,8 @@ def source_options() -> list[click.Parameter]:
             ["--data_root"],
             group=group,
             help="Folder with the official files, or one that `datasets` saved to disk, or "
-            "`sample` for the embedded data [default: the task's Hub copy].",
+            "`sample` for the embedded data [default: the task's Hub copy; of quic360 "
+            "data/quic360].",
         ),
         Option(["--hub_repo"], group=group, help="Read this Hub repository instead."),
         Option(["--hub_config"], group=group, help="Its configuration (in training: to train on)."),
@@ -249,10 +258,68 @@ def source_options() -> list[click.Parameter]:
     ]
 
 
+def table_options(*names: str) -> list[click.Parameter]:
+    """Tables of the user's own, of tasks that read such: the options that name one each."""
+    group = "Tables"
+    columns = {
+        "image": ("path or URL of the picture", "image, url or image_path"),
+        "instruction": ("instruction", "instruction or query"),
+        "response": ("response", "response or annotation"),
+    }
+    return [
+        *(
+            Option(
+                [f"--{name}"],
+                group=group,
+                help=f"Table of the split {'scored or shown' if name == 'csv' else name[:-4]}: "
+                "CSV, JSON Lines or Parquet.",
+            )
+            for name in names
+        ),
+        *(
+            Option(
+                [f"--{name}_column"],
+                group=group,
+                help=f"Its column with the {what} [default: {default}].",
+            )
+            for name, (what, default) in columns.items()
+        ),
+        Option(
+            ["--csv_lenient"],
+            group=group,
+            is_flag=True,
+            help="Join what unquoted commas cut in the last column.",
+        ),
+    ]
+
+
+def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of tables give to a Source."""
+    named = {split: values.get(f"{split}_csv") for split in task.splits}
+    named |= dict.fromkeys(task.splits, values["csv"]) if values.get("csv") else {}
+    columns = {
+        name: values[f"{name}_column"]
+        for name in ("image", "instruction", "response")
+        if values.get(f"{name}_column")
+    }
+    if (values.get("csv") or columns or values.get("csv_lenient")) and not task.reads_tables:
+        readers = [name for name in task_names() if get_task(name).reads_tables]
+        raise ValueError(
+            f"{task.name} has official files and reads no table; --csv and its columns are for "
+            f"{' and '.join(readers)}."
+        )
+    files = {split: Path(name).expanduser() for split, name in named.items() if name}
+    for path in files.values():
+        if not path.is_file():
+            raise ValueError(f"The table {path} does not exist; give the path of a file.")
+    return {"files": files, "columns": columns, "lenient": bool(values.get("csv_lenient"))}
+
+
 def make_source(task: Task, values: Mapping[str, Any]) -> Source:
     """The source that the options describe; the embedded sample is made on first use."""
     data_root = values["data_root"]
-    columns = {}
+    tables = _tables(task, values)
+    columns = tables.pop("columns")
     for pair in values["hub_columns"]:
         name, equals, column = pair.partition("=")
         if not (name and equals and column):
@@ -268,7 +335,8 @@ def make_source(task: Task, values: Mapping[str, Any]) -> Source:
         hub_config=values["hub_config"],
         hub_split=values["hub_split"],
         hub_revision=values["hub_revision"],
-        hub_columns=columns,
+        columns=columns,
+        **tables,
     )
     if source.data_root is not None:
         local_root(source)  # said at once, before the Hub is asked for a model

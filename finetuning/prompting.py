@@ -20,15 +20,23 @@ class Prompter:
         template: text with `{question}` in it, or without where the task asks nothing.
         max_length: most text tokens of one example, prompt and answer together with their layout.
         truncate: shorten prompts that are over; otherwise they are an error.
+        system_message: said before the conversation.
     """
 
     family: Family
     template: str
     max_length: int
     truncate: bool = False
+    system_message: str | None = None
 
     def __post_init__(self) -> None:
         check_template(self.template)
+        if self.system_message is not None:  # a format without system turns says so
+            self.family.tokenize([*self._opening, ("user", "")])
+
+    @property
+    def _opening(self) -> list[Message]:
+        return [] if self.system_message is None else [("system", self.system_message)]
 
     def prompt(self, example: Example) -> str:
         """The text sent for an example, before any truncation."""
@@ -40,7 +48,7 @@ class Prompter:
         Raises:
             ValueError: it is over the budget; names the example, its length and the options.
         """
-        turns: list[Message] = [(turn.role, turn.text) for turn in example.turns[:-1]]
+        turns = self._opening + [(turn.role, turn.text) for turn in example.turns[:-1]]
         turns.append(("user", self.prompt(example)))
         if answer is not None:
             turns.append(("assistant", answer))
@@ -63,7 +71,7 @@ class Prompter:
     def surely_fits(self, example: Example) -> bool:
         """Whether each accepted answer fits; tokenises the prompt at most, and only that once."""
         longest = max((len(answer.encode()) for answer in example.references), default=0)
-        turns: list[Message] = [("user", self.prompt(example))]
+        turns = [*self._opening, ("user", self.prompt(example))]
         if self.is_surely_short([*turns, ("assistant", "x" * longest)]):
             return True
         return self.num_tokens(turns) + longest + 16 <= self.max_length
@@ -81,7 +89,7 @@ class Prompter:
     def _shortened(self, example: Example, turns: list[Message]) -> list[Message]:
         """Keep the longest head of the question that fits; the answer stays whole."""
         question = example.turns[-1].text
-        position = len(example.turns) - 1
+        position = len(self._opening) + len(example.turns) - 1
 
         def with_head(length: int) -> list[Message]:
             turn = replace(example.turns[-1], text=question[:length])
@@ -109,6 +117,7 @@ def make_prompter(
     template: str | None = None,
     max_length: int | None = None,
     truncate: bool = False,
+    system_message: str | None = None,
 ) -> Prompter:
     """The task's template and budget for a family, unless others are given."""
     default = task.prompt(family.name)
@@ -122,6 +131,7 @@ def make_prompter(
         template=default if template is None else template,
         max_length=max_length or task.max_length + family.num_layout_tokens,
         truncate=truncate,
+        system_message=system_message,
     )
 
 

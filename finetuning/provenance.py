@@ -87,6 +87,7 @@ def of_model(
         "prompt_template": prompter.template,
         "max_length": prompter.max_length,
         "truncate": prompter.truncate,
+        "system_message": prompter.system_message,
         "decoding": _decoding(predictor.decoding),
     }
 

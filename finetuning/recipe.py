@@ -12,7 +12,10 @@ ReportTo = Literal["none", "wandb", "tensorboard"]
 
 
 def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
-    """A field with what its command line option shows: group, help text, allowed range."""
+    """A field with what its command line option shows: group, help text, allowed range.
+
+    `also` is another name of the option.
+    """
     return field(default=default, metadata={"group": group, "help": help, **checks})
 
 
@@ -38,6 +41,9 @@ class Recipe:
     )
     prompt_template: str | None = setting(
         None, "Data", "Prompt with {question} in it [default: the task's for the model]."
+    )
+    system_message: str | None = setting(
+        None, "Data", "What the model is told before the question, where its format has that."
     )
     max_length: int | None = setting(
         None, "Data", "Text budget in tokens, image not counted [default: the task's].", minimum=8
@@ -70,7 +76,9 @@ class Recipe:
         None, "Model", "Recompute activations to save memory [default: on a GPU]."
     )
     # --- optimisation
-    num_epochs: float = setting(3, "Optimisation", "Passes over the training data.", above=0)
+    num_epochs: float = setting(
+        3, "Optimisation", "Passes over the training data.", also="epochs", above=0
+    )
     max_steps: int | None = setting(
         None, "Optimisation", "Stop after so many optimiser steps.", minimum=1
     )
@@ -106,6 +114,9 @@ class Recipe:
     eval_steps: int | None = setting(
         None, "Progress", "Score every so many steps and keep the best checkpoint.", minimum=1
     )
+    eval_epochs: bool = setting(
+        False, "Progress", "Score after each epoch and keep the best checkpoint."
+    )
     eval_batch_size: int | None = setting(
         None, "Progress", "Examples per generated batch [default: twice batch_size].", minimum=1
     )
@@ -119,19 +130,34 @@ class Recipe:
         2, "Progress", "Checkpoints to keep, the best aside.", minimum=1
     )
     logging_steps: int = setting(10, "Progress", "Log every so many steps.", minimum=1)
+    skip_evaluation: bool = setting(False, "Progress", "Do not score what was trained.")
+    num_viz_samples: int = setting(
+        0, "Progress", "Draw so many of the answers scored, as pictures.", minimum=0
+    )
     report_to: ReportTo = setting("none", "Progress", "Where curves are drawn.")
     wandb_project: str = setting("palitune", "Progress", "Weights & Biases project.")
 
     def __post_init__(self) -> None:
         for entry in fields(self):
             _check(entry.name, getattr(self, entry.name), entry.metadata, entry.type)
-        if self.early_stopping_patience and not self.eval_steps:
-            raise ValueError("early_stopping_patience needs eval_steps: how often to score.")
+        if self.early_stopping_patience and not self.is_scored_on_the_way:
+            raise ValueError(
+                "early_stopping_patience needs eval_steps or eval_epochs: how often to score."
+            )
+        if self.eval_epochs and (self.eval_steps or self.save_steps):
+            raise ValueError(
+                "eval_epochs scores and saves once an epoch; leave out eval_steps and save_steps."
+            )
         if self.eval_steps and self.save_steps and self.save_steps % self.eval_steps:
             raise ValueError(
                 f"save_steps must be a multiple of eval_steps, got {self.save_steps} and "
                 f"{self.eval_steps}: the best checkpoint can only be one that was scored."
             )
+
+    @property
+    def is_scored_on_the_way(self) -> bool:
+        """Whether training stops to score, and keeps the best checkpoint."""
+        return self.eval_epochs or self.eval_steps is not None
 
 
 ALL = tuple(entry.name for entry in fields(Recipe))

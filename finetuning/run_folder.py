@@ -13,6 +13,7 @@ from tasks.files import write_text
 
 CHECKPOINTS = "checkpoints"
 RUN_FILE = "run.json"
+_ASKING = ("prompt_template", "max_length", "truncate", "system_message")
 # without one of these the library resumes all the same, from a fresh optimiser or other noise
 _CHECKPOINT_FILES = (
     "adapter_model.safetensors",
@@ -103,6 +104,17 @@ def read_run_file(path: Path) -> dict[str, Any]:
     if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
         raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
     return run
+
+
+def asked_as(run: Mapping[str, Any], task_name: str) -> dict[str, Any]:
+    """How a run put the questions of a task: template and text budget, where it says so.
+
+    A merge keeps those of each run that went into it. Empty of a task that was not trained on.
+    """
+    if task_name not in trained_on(run):
+        return {}
+    settings = run.get("asked_as", {}).get(task_name, run["settings"])
+    return {key: settings[key] for key in _ASKING if key in settings}
 
 
 def evaluation_folder(folder: Path, run: Mapping[str, Any], task_name: str, split: str) -> Path:

@@ -5,12 +5,16 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from finetuning.merge_tables import share
+
 _CELL = (120, 28)
 _MARGIN = 12
 
 
 def draw_sweep(sweep: Mapping[str, Any]) -> Image.Image:
     """Draw the candidates, the best first: from white (nothing kept) to green (all, or more).
+
+    A task that has no say, as its own adapter scores 0, is a column of dashes on white.
 
     Args:
         sweep: what `finetuning.merge_trial.choose` gives.
@@ -34,10 +38,10 @@ def draw_sweep(sweep: Mapping[str, Any]) -> Image.Image:
         for index, value in enumerate([*row["retention"].values(), row["worst"]]):
             left = label + index * width
             draw.rectangle((left, top, left + width - 2, top + height - 2), _color(value))
-            draw.text((left + 6, top + 6), f"{value:.2f}", "black", font)
+            draw.text((left + 6, top + 6), share(value), "black", font)
     return image
 
 
-def _color(value: float) -> tuple[int, int, int]:
-    share = min(1.0, max(0.0, value))
-    return tuple(round(255 - share * (255 - end)) for end in (90, 180, 110))  # type: ignore[return-value]
+def _color(value: float | None) -> tuple[int, int, int]:
+    kept = min(1.0, max(0.0, value or 0.0))
+    return tuple(round(255 - kept * (255 - end)) for end in (90, 180, 110))  # type: ignore[return-value]

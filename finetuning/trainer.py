@@ -98,6 +98,18 @@ def check_gradients(
     Raises:
         RuntimeError: it gets none, so training would move the last layers only.
     """
+    dead, num_modules = modules_without_gradient(model, batch, reduction)
+    if dead:
+        raise RuntimeError(
+            f"{len(dead)} of {num_modules} LoRA modules get no gradient, {dead[0]} first; this "
+            "bitsandbytes does not train on this device: pass --quantization none."
+        )
+
+
+def modules_without_gradient(
+    model: Any, batch: Mapping[str, torch.Tensor], reduction: LossReduction
+) -> tuple[list[str], int]:
+    """Names of the LoRA modules of a new adapter that get none after an evaluation, of how many."""
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     num_items = count_items([batch], reduction)
     with torch.random.fork_rng():
@@ -108,11 +120,7 @@ def check_gradients(
     updates = [(name, p) for name, p in model.named_parameters() if "lora_B" in name]
     dead = [name for name, p in updates if p.grad is None or not p.grad.abs().max() > 0]
     model.zero_grad()
-    if dead:
-        raise RuntimeError(
-            f"{len(dead)} of {len(updates)} LoRA modules get no gradient, {dead[0]} first; this "
-            "bitsandbytes does not train on this device: pass --quantization none."
-        )
+    return dead, len(updates)
 
 
 def make_trainer(
@@ -139,7 +147,7 @@ def make_trainer(
     callbacks: list[TrainerCallback] = [Progress(metric)]
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    is_scored = bool(scorer and recipe.eval_steps)
+    is_scored = scorer is not None and recipe.is_scored_on_the_way
     set_seed(recipe.seed)
     trainer = AnswerTrainer(
         scorer=scorer,
@@ -182,7 +190,7 @@ def _arguments(
         dataloader_num_workers=recipe.num_workers,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # each LoRA matrix takes part in each step
-        eval_strategy="steps" if metric else "no",
+        eval_strategy=every if metric else "no",
         eval_steps=recipe.eval_steps,
         save_strategy=every,
         save_steps=recipe.save_steps or recipe.eval_steps or 500,

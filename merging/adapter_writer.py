@@ -145,7 +145,7 @@ def _relative_error(first: LowRank, second: LowRank) -> float:
     b = torch.cat([first.scale * first.b.double(), -second.scale * second.b.double()], dim=1)
     a = torch.cat([first.a.double(), second.a.double()])
     # the triangular parts of the QR decompositions have the norm of the whole product
-    difference = (torch.linalg.qr(b).R @ torch.linalg.qr(a.T).R.T).norm()
+    difference = (torch.linalg.qr(b, mode="r").R @ torch.linalg.qr(a.T, mode="r").R.T).norm()
     terms = (second.b.double().norm(dim=0) * second.a.double().norm(dim=1)).norm()
     norm = abs(second.scale) * terms
     return float(difference / norm) if norm else float(difference)

@@ -105,6 +105,7 @@ class Adapter:
             modules_to_save, trained biases, embeddings.
         dtypes: of the LoRA tensors in the file.
         sha256: of the file with the weights.
+        num_bytes: of that file.
         warnings: sentences for the user.
     """
 
@@ -119,6 +120,7 @@ class Adapter:
     saved: Mapping[str, Tensor]
     dtypes: tuple[str, ...]
     sha256: str
+    num_bytes: int
     warnings: tuple[str, ...]
 
 
@@ -180,6 +182,7 @@ def read_adapter(folder: Path) -> Adapter:
         saved=saved,
         dtypes=tuple(sorted({_dtype(t) for m in modules.values() for t in m.tensors.values()})),
         sha256=_sha256(path),
+        num_bytes=path.stat().st_size,
         warnings=tuple(warnings),
     )
 

@@ -66,9 +66,13 @@ def decompose(updates: Sequence[LowRank | None], shape: tuple[int, int]) -> Core
     return Cores(q_b, q_a, torch.stack(cores))
 
 
-def gram(cores: Cores) -> Tensor:
-    """Return the (N, N) float64 inner products of the updates; over modules they add up."""
-    return torch.einsum("nij,mij->nm", cores.cores, cores.cores)
+def gram(cores: Tensor) -> Tensor:
+    """Return the (N, N) float64 inner products of the updates; over modules they add up.
+
+    Args:
+        cores: (N, R', R'') of one module.
+    """
+    return torch.einsum("nij,mij->nm", cores, cores)
 
 
 def cosines(gram: Tensor) -> Tensor:
@@ -77,13 +81,16 @@ def cosines(gram: Tensor) -> Tensor:
     return (gram / torch.outer(norms, norms)).nan_to_num(nan=0.0).clamp(-1, 1)
 
 
-def overlaps(cores: Cores) -> tuple[Tensor, Tensor]:
+def overlaps(cores: Tensor) -> tuple[Tensor, Tensor]:
     """Return how far the adapters share output and input directions, two (N, N) matrices, 0 to 1.
 
     |U_i^T U_j|^2 / min(r_i, r_j), for the left and for the right singular vectors: 1 where the
     smaller space lies in the other. 0 where an update is zero.
+
+    Args:
+        cores: (N, R', R'') of one module.
     """
-    triples = [numerical_svd(core) for core in cores.cores]
+    triples = [numerical_svd(core) for core in cores]
     return _overlap([u for u, _, _ in triples]), _overlap([v for _, _, v in triples])
 
 

@@ -14,9 +14,10 @@ from merging.low_rank import LowRank
 
 # Up to this many rows or columns (the smaller) a dense matrix is factored exactly.
 _EXACT_SIDE = 512
+_COLUMNS = 512  # of a matrix that are multiplied at a time
 _OVERSAMPLING = 10
 _POWER_ITERATIONS = 4
-_BLOCK = 1 << 20
+_BLOCK = 1 << 15  # entries worked on at a time: they stay in the cache, torch starts no threads
 
 
 def concatenate(updates: Sequence[LowRank | None], coefficients: Sequence[float]) -> LowRank:
@@ -96,7 +97,7 @@ def energy(delta: Tensor) -> float:
 def _gram_basis(delta: Tensor) -> tuple[Tensor, Tensor]:
     """Return all left singular vectors and squared singular values, largest first, in float64."""
     gram = torch.zeros(len(delta), len(delta), dtype=torch.float64)
-    for block in delta.split(max(1, _BLOCK // len(delta)), dim=1):
+    for block in delta.split(_COLUMNS, dim=1):
         columns = block.double()
         gram.addmm_(columns, columns.T)
     values, vectors = torch.linalg.eigh(gram)

@@ -25,7 +25,8 @@ SaveDtype = Literal["auto", "float32", "bfloat16"]
 Onto = Literal["original", "nf4"]
 
 _SPELLED = {"float32": "F32", "bfloat16": "BF16"}
-_BLOCK = 1 << 16  # values worked on at a time: they stay in the cache, and sums keep 8 digits
+# Values worked on at a time: they stay in the cache, sums keep 8 digits, torch starts no threads.
+_BLOCK = 1 << 15
 _NF4_BLOCKSIZE = 64
 
 
@@ -276,7 +277,7 @@ def _write_sum(
 
 
 def _square(block: Tensor) -> float:
-    return float(torch.dot(block, block))
+    return float(block.square().sum())  # torch.dot would start threads
 
 
 def _write_companions(base: Base, folder: Path, save_dtype: SaveDtype) -> None:

@@ -1,8 +1,11 @@
 """What one adapter adds to one linear layer, as the two factors it is stored in."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
+
+_BLOCK = 1 << 20  # entries multiplied at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +35,12 @@ class LowRank:
     def dense(self) -> Tensor:
         """Return the update as a (d_out, d_in) float32 matrix of its own memory."""
         return (self.scale * self.b.float()) @ self.a.float()
+
+    def parts(self) -> Iterator[Tensor]:
+        """The matrix of `dense`, some rows at a time."""
+        num_rows = max(1, _BLOCK // self.a.shape[1])
+        for b in (self.scale * self.b.float()).split(num_rows):
+            yield b @ self.a.float()
 
     def inner_product(self, delta: Tensor) -> float:
         """Return the sum of products of the update's entries with those of `delta` (d_out, d_in).

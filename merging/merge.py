@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from merging.adapters import Adapter
-from merging.core import Cores, cosines, decompose, gram, overlaps
+from merging.core import cosines, decompose, gram, overlaps
 from merging.factorise import concatenate, energy, from_core, from_dense
 from merging.low_rank import LowRank
 from merging.methods import (
@@ -38,13 +38,14 @@ class Module:
         name: canonical.
         updates: one per adapter; None where it does not have the module.
         magnitudes: DoRA's, (d_out,), one per adapter; None where it has none here.
-        cores: the low-rank updates in their common basis.
+        cores: (N, R', R'') float64, the low-rank updates in their common basis. The basis itself
+            is worked out again where it is needed: all modules' are several times the adapters.
     """
 
     name: str
     updates: tuple[LowRank | None, ...]
     magnitudes: tuple[Tensor | None, ...]
-    cores: Cores
+    cores: Tensor
 
     @property
     def has_dora(self) -> bool:
@@ -115,7 +116,8 @@ class Merge:
             return from_dense(self.dense(name), total if rank == "full" else rank)
         if rank == "full" and self.mode in COEFFICIENTS:
             return concatenate(module.updates, self._options(module)[1]), 1.0
-        return from_core(module.cores, self._core(module), rank)
+        cores = decompose(module.updates, module.shape)
+        return from_core(cores, self._core(module, cores.cores), rank)
 
     def dense(self, name: str) -> Tensor:
         """The merged update of a module as a (d_out, d_in) float32 matrix."""
@@ -123,7 +125,7 @@ class Merge:
         if self.is_low_rank and not module.has_dora:
             return self.low_rank(name)[0].dense()
         options, coefficients = self._options(module)
-        deltas = self._deltas(module)
+        deltas = [self._delta(module, index) for index in range(len(module.updates))]
         if self.is_weighing:
             return torch.stack([c * d for c, d in zip(coefficients, deltas, strict=True)]).sum(0)
         if self.thresholds is not None:
@@ -158,8 +160,8 @@ class Merge:
             numel = math.prod(module.shape)
             figures["kept_share"] = num_kept(numel, self.options.density) / numel
         if self.is_low_rank:
-            core = self._core(module)
-            inner = torch.einsum("ij,nij->n", core, module.cores.cores)
+            core = self._core(module, module.cores)
+            inner = torch.einsum("ij,nij->n", core, module.cores)
             figures["merged_norm"] = float(core.norm())
             figures["retention"] = _shares(inner, products.diagonal())
         elif merged is not None:
@@ -169,33 +171,35 @@ class Merge:
             )
             figures["merged_norm"] = math.sqrt(energy(merged))
             figures["retention"] = _shares(inner, products.diagonal())
-            figures["sign_conflict"] = sign_conflict(self._deltas(module))
+            parts = (update.parts() for update in module.updates if update is not None)
+            figures["sign_conflict"] = sign_conflict(zip(*parts, strict=True))
         return figures
 
     def updates_of(self, index: int) -> Iterator[Tensor]:
         """An adapter's updates, (d_out, d_in) float32, of the modules that it has."""
         for module in self.modules.values():
             if module.updates[index] is not None:
-                yield self._deltas(module)[index]
+                yield self._delta(module, index)
 
-    def _deltas(self, module: Module) -> list[Tensor]:
-        """Each adapter's update of a module, of its own memory."""
-        deltas = [_dense(update, module.shape) for update in module.updates]
-        for index, magnitude in enumerate(module.magnitudes):
-            if magnitude is not None:
-                assert self.read_weight is not None, "start_merge asks for it where there is DoRA"
-                weight = self.read_weight(module.name)
-                adapted = weight + deltas[index]
-                deltas[index] = (magnitude / adapted.norm(dim=1))[:, None] * adapted - weight
-        return deltas
+    def _delta(self, module: Module, index: int) -> Tensor:
+        """An adapter's update of a module, of its own memory."""
+        update, magnitude = module.updates[index], module.magnitudes[index]
+        delta = torch.zeros(module.shape) if update is None else update.dense()
+        if magnitude is None:
+            return delta
+        assert self.read_weight is not None, "start_merge asks for it where there is DoRA"
+        weight = self.read_weight(module.name)
+        adapted = weight + delta
+        updated: Tensor = (magnitude / adapted.norm(dim=1))[:, None] * adapted
+        return updated - weight
 
-    def _core(self, module: Module) -> Tensor:
+    def _core(self, module: Module, cores: Tensor) -> Tensor:
         """The merged core of a mode whose result lies in the adapters' common space."""
         options, coefficients = self._options(module)
         if self.mode in CORE:
-            return CORE[self.mode](module.cores.cores, options, min(module.shape))
+            return CORE[self.mode](cores, options, min(module.shape))
         weights = torch.tensor(coefficients, dtype=torch.float64)
-        return torch.einsum("n,nij->ij", weights, module.cores.cores)
+        return torch.einsum("n,nij->ij", weights, cores)
 
     def _options(self, module: Module) -> tuple[Options, list[float]]:
         """The settings for one module, and the coefficients where the mode has them."""
@@ -283,16 +287,12 @@ def _modules(adapters: Sequence[Adapter], factors: Sequence[float]) -> dict[str,
         )
         shape = next(update.shape for update in updates if update is not None)
         magnitudes = tuple(adapter.dora.get(name) for adapter in adapters)
-        modules[name] = Module(name, updates, magnitudes, decompose(updates, shape))
+        modules[name] = Module(name, updates, magnitudes, decompose(updates, shape).cores)
     return modules
 
 
 def _total_gram(modules: Mapping[str, Module]) -> Tensor:
     return torch.stack([gram(module.cores) for module in modules.values()]).sum(dim=0)
-
-
-def _dense(update: LowRank | None, shape: tuple[int, int]) -> Tensor:
-    return torch.zeros(shape) if update is None else update.dense()
 
 
 def _shares(inner: Tensor, squares: Tensor) -> list[float | None]:

@@ -79,6 +79,7 @@ class FamilyOptions:
         image_size: side in pixels that pictures are brought to.
         min_pixels, max_pixels: least and most pixels of a picture, where it keeps its proportions.
         trust_remote_code: whether code of the checkpoint may run.
+        model_class: class of transformers to load it by, in place of the family's.
     """
 
     chat_template: str | None = None
@@ -86,6 +87,7 @@ class FamilyOptions:
     min_pixels: int | None = None
     max_pixels: int | None = None
     trust_remote_code: bool = False
+    model_class: str | None = None
 
 
 class Family(ABC):
@@ -101,11 +103,13 @@ class Family(ABC):
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]  # values of config.model_type that it serves
     aliases: ClassVar[tuple[str, ...]] = ()  # further values of --model_type
+    # config.model_type of its authors' own format, which transformers cannot read -> what can be
+    foreign_types: ClassVar[dict[str, str]] = {}
     auto_class: ClassVar[str] = "AutoModelForImageTextToText"
-    language_model: ClassVar[str] = "model.language_model"  # module that reads and writes text
+    language_model: str = "model.language_model"  # module that reads and writes text
     # Full module names: transformers matches them from the start of the name, and any list
     # replaces its own default, which is what keeps lm_head out.
-    unquantized_modules: ClassVar[tuple[str, ...]]
+    unquantized_modules: tuple[str, ...]
     lora_groups: ClassVar[dict[str, str]] = {"attention": ATTENTION, "ffn": FFN}
     image_options: ClassVar[tuple[str, ...]] = ()  # of FamilyOptions, those that it understands
 

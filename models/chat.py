@@ -6,15 +6,15 @@ layout: no text is obeyed as a special token, and exactly the assistant's words 
 ends them are learned.
 """
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
-from models.base import PICTURE, Family, Message
+from models.base import PICTURE, Decoding, Encoded, Family, Message
 
 _MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters, which no template touches
+_ANYTHING = "\ue000"  # a text that no token joins with what follows
 
 
 class _Piece(NamedTuple):
@@ -33,22 +33,21 @@ class ChatFamily(Family):
         return self.options.chat_template or self._own_template() or self.chat_template
 
     def _own_template(self) -> str | None:
-        """The checkpoint's: its processor's, in the file of its own that older ones have."""
-        from transformers.utils import cached_file
+        """The checkpoint's: its processor's, in whichever file it lies, or its tokenizer's."""
+        from transformers.processing_utils import ProcessorMixin
 
-        path = cached_file(
-            self.saved or self.location,
-            "chat_template.json",
-            revision=self.revision if self.saved is None else None,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if path is not None:
-            with open(path, encoding="utf-8") as file:
-                return str(json.load(file)["chat_template"])
-        template = self.tokenizer.chat_template
-        return template if isinstance(template, str) else None
+        location = self.saved or self.location
+        place = {"revision": self.revision} if self.saved is None else {}
+        try:
+            settings, _ = ProcessorMixin.get_processor_dict(location, **place)
+        except (OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"The chat template of {location} cannot be read ({reason}); correct "
+                "chat_template.jinja (or chat_template.json) there, or give one by --chat_template."
+            ) from error
+        template = settings.get("chat_template") or self.tokenizer.chat_template
+        return template.get("default") if isinstance(template, dict) else template
 
     def save(self, folder: str) -> None:
         """Write tokenizer and image processor, and the template in force."""
@@ -76,6 +75,11 @@ class ChatFamily(Family):
         ids, _ = self.tokenize([("user", ""), ("assistant", "")])
         return list(dict.fromkeys([ids[-1], self.tokenizer.eos_token_id]))
 
+    def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
+        """Answer each example, without the layout's white space and end around it."""
+        answers = super().generate(model, batch, decoding)
+        return [answer.strip().removesuffix(self._end).rstrip() for answer in answers]
+
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Token ids in the template's layout; see `Family.tokenize`.
 
@@ -83,25 +87,33 @@ class ChatFamily(Family):
             ValueError: the template does not take these turns, writes no place for the picture,
                 or lays out an answer otherwise than it asks for one.
         """
+        ids, is_target = self.lay_out(messages, self.image_token)
+        ids[ids.index(self.image_token_id)] = PICTURE
+        return ids, is_target
+
+    def lay_out(self, messages: Sequence[Message], picture: str) -> tuple[list[int], list[bool]]:
+        """As `tokenize`, with the tokens of a text in the picture's place."""
+        parts = self._parts(tuple(role for role, _ in messages))
+        num_places = sum(text.count(self.image_token) for text, _ in parts)
+        if num_places != 1:
+            raise ValueError(
+                f"The chat template of {self.location} writes {self.image_token} {num_places} "
+                "times in a conversation with one picture; give one that writes it once by "
+                "--chat_template."
+            )
         done: list[_Piece] = []
         ids: list[int] = []
         is_target: list[bool] = []
-        for text, is_learned in self._parts(messages):
-            pieces = _pieces(text, messages)
+        for text, is_learned in parts:
+            pieces = _pieces(text.replace(self.image_token, picture), messages)
             done += pieces
             whole = self._ids(done)
             # Where the tokens before would come out otherwise with the rest in view, the rest is
             # tokenised by itself: what is learned must follow the very tokens that are asked with.
-            new = whole[len(ids) :] if whole[: len(ids)] == ids else self._ids(pieces)
+            is_same = whole[: len(ids)] == ids
+            new = whole[len(ids) :] if is_same else self._ids(pieces, continues=True)
             ids += new
             is_target += [is_learned] * len(new)
-        if ids.count(self.image_token_id) != 1:
-            raise ValueError(
-                f"The chat template of {self.location} writes {self.image_token} "
-                f"{ids.count(self.image_token_id)} times in a conversation with one picture; give "
-                "one that writes it once by --chat_template."
-            )
-        ids[ids.index(self.image_token_id)] = PICTURE
         start = self._start_ids(done[0].text)
         return start + ids, [False] * len(start) + is_target
 
@@ -113,98 +125,133 @@ class ChatFamily(Family):
         bos_id = self.tokenizer.bos_token_id
         return [bos_id] if self.tokenizer("")["input_ids"][:1] == [bos_id] else []
 
-    def _ids(self, pieces: Sequence[_Piece]) -> list[int]:
+    @cached_property
+    def _special_tokens(self) -> set[str]:
+        """All, those too that the tokenizer has no role for (the roles' marks of Llama 3)."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return {str(token) for token in added if token.special}
+
+    def _ids(self, pieces: Sequence[_Piece], continues: bool = False) -> list[int]:
         written = "".join(piece.text for piece in pieces if not piece.is_layout)
-        if not any(token in written for token in self.tokenizer.all_special_tokens):
-            return self._tokens("".join(piece.text for piece in pieces), is_layout=True)
-        return [id_ for piece in pieces for id_ in self._tokens(*piece)]
+        if not any(token in written for token in self._special_tokens):
+            whole = _Piece("".join(piece.text for piece in pieces), is_layout=True)
+            return self._tokens(whole, continues)
+        ids: list[int] = []
+        for piece in pieces:
+            ids += self._tokens(piece, continues or bool(ids))
+        return ids
 
-    def _tokens(self, text: str, is_layout: bool) -> list[int]:
-        encoding = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=not is_layout
-        )
-        return list(encoding["input_ids"])
+    def _tokens(self, piece: _Piece, continues: bool) -> list[int]:
+        """Tokens of a piece; where it continues a text, without the space that begins texts."""
 
-    def _parts(self, messages: Sequence[Message]) -> Iterator[tuple[str, bool]]:
+        def ids(text: str) -> list[int]:
+            encoding = self.tokenizer(
+                text, add_special_tokens=False, split_special_tokens=not piece.is_layout
+            )
+            return list(encoding["input_ids"])
+
+        if not continues:
+            return ids(piece.text)
+        return ids(_ANYTHING + piece.text)[len(ids(_ANYTHING)) :]
+
+    def _parts(self, roles: tuple[str, ...]) -> list[tuple[str, bool]]:
         """The rendered conversation in parts, and whether each is learned."""
-        rendered = self._render(messages)
+        rendered = self._render(roles)
         marks = list(_MARK.finditer(rendered))
-        if [int(mark[1]) for mark in marks] != list(range(len(messages))):
+        if [int(mark[1]) for mark in marks] != list(range(len(roles))):
             raise ValueError(
                 f"The chat template of {self.location} does not write the turns "
-                f"{', '.join(role for role, _ in messages)} each once and in order; give one that "
-                "does by --chat_template."
+                f"{', '.join(roles)} each once and in order; give one that does by "
+                "--chat_template."
             )
+        parts: list[tuple[str, bool]] = []
         position = 0
-        for index, (mark, (role, _)) in enumerate(zip(marks, messages, strict=True)):
+        for index, (mark, role) in enumerate(zip(marks, roles, strict=True)):
             if role != "assistant":
                 continue
-            asked = self._render(messages[:index])
-            start = len(asked) if rendered.startswith(asked) else mark.start()
-            if rendered[:start].rstrip() != asked.rstrip():
+            asked, before = self._render(roles[:index]), rendered[: mark.start()]
+            if before.rstrip() == asked.rstrip():  # asked is how a model will be asked
+                layout = before.rstrip() + asked[len(asked.rstrip()) :]
+                gap = " " if before == asked + " " else ""  # belongs to the answer's first word
+            elif before.startswith(asked):  # the assistant's turn starts with more than a name
+                layout, gap = asked, before[len(asked) :]
+            else:
                 raise ValueError(
                     f"The chat template of {self.location} asks for an answer by "
-                    f"{asked[-40:]!r} and writes one after {rendered[:start][-40:]!r}: a model "
-                    "trained on the one is not asked that way; give another by --chat_template."
+                    f"{asked[-40:]!r} and writes one after {before[-40:]!r}: a model trained on "
+                    "the one is not asked that way; give another by --chat_template."
                 )
-            end, end_position = self._end_of_turn(rendered, mark.end())
-            yield rendered[position:start], False
-            yield rendered[start : mark.end()] + end, True
-            position = end_position
-        if messages[-1][0] != "assistant":
-            yield rendered[position:], False
+            parts += [(layout[position:], False), (gap + mark[0] + self._end, True)]
+            rest = rendered[mark.end() :].lstrip().removeprefix(self._end)
+            position = len(rendered) - len(rest)
+        return parts if roles[-1] == "assistant" else [*parts, (rendered[position:], False)]
 
-    def _end_of_turn(self, rendered: str, position: int) -> tuple[str, int]:
-        """The special token after an answer and where the text goes on behind it.
+    @cached_property
+    def _end(self) -> str:
+        """The token behind an answer; the tokenizer's where the template writes none.
 
-        A template that writes none gets the tokenizer's: a model must learn to stop.
+        A model must learn to stop.
         """
-        rest = rendered[position:]
-        gap = len(rest) - len(rest.lstrip())
-        tokens = set(self.tokenizer.all_special_tokens)
+        answered = self._render(("user", "assistant"))
+        behind = answered.rpartition(_mark(1))[2].lstrip()
+        tokens = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
         tokens -= {self.image_token, self.tokenizer.bos_token}
-        end = max((token for token in tokens if rest.startswith(token, gap)), key=len, default="")
-        return end or self.tokenizer.eos_token, position + gap + len(end)
+        ends = (token for token in tokens if behind.startswith(token))
+        return max(ends, key=len, default=str(self.tokenizer.eos_token))
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, roles: tuple[str, ...]) -> str:
         """The conversation with marks for texts; asks for an answer where the last is not one."""
         from jinja2 import TemplateError
 
-        first = next(i for i, (role, _) in enumerate(messages) if role == "user")
-
-        def conversation(as_parts: bool) -> list[dict[str, Any]]:
-            turns: list[dict[str, Any]] = []
-            for index, (role, _) in enumerate(messages):
-                mark = f"\ue000{index}\ue001"
-                picture = [{"type": "image"}] if index == first else []
-                parts = [*picture, {"type": "text", "text": mark}]
-                text = f"{self.image_token}\n{mark}" if index == first else mark
-                turns.append({"role": role, "content": parts if as_parts else text})
-            return turns
-
-        def render(as_parts: bool) -> str:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    conversation(as_parts),
-                    chat_template=self.template,
-                    tokenize=False,
-                    add_generation_prompt=messages[-1][0] != "assistant",
-                )
+        if [role for role in roles if role != "system"][:1] != ["user"]:
+            raise ValueError(
+                "The first turn of a conversation, but for the system's, must be the user's, got "
+                f"turns {', '.join(roles)}."
             )
-
         try:
-            try:
-                rendered = render(as_parts=True)
-            except (TemplateError, TypeError):
-                return render(as_parts=False)
-            # a template of a language model alone writes the list of parts as Python shows it
-            return rendered if "'type':" not in rendered else render(as_parts=False)
+            return self._write(roles, self._takes_parts)
         except (TemplateError, TypeError) as error:
             raise ValueError(
                 f"The chat template of {self.location} does not take the turns "
-                f"{', '.join(role for role, _ in messages)} ({error}); give another by "
-                "--chat_template."
+                f"{', '.join(roles)} ({error}); give another by --chat_template."
             ) from error
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether contents are lists of parts; a language model's own template takes text."""
+        return self._is_fit(as_parts=True) or not self._is_fit(as_parts=False)
+
+    def _is_fit(self, as_parts: bool) -> bool:
+        from jinja2 import TemplateError
+
+        try:
+            written = self._write(("user",), as_parts)
+        except (TemplateError, TypeError):
+            return False
+        return self.image_token in written
+
+    def _write(self, roles: tuple[str, ...], as_parts: bool) -> str:
+        turns: list[dict[str, Any]] = []
+        for index, role in enumerate(roles):
+            text, has_picture = _mark(index), index == roles.index("user")
+            if as_parts:
+                picture = [{"type": "image"}] if has_picture else []
+                turns.append({"role": role, "content": [*picture, {"type": "text", "text": text}]})
+            else:
+                content = f"{self.image_token}\n{text}" if has_picture else text
+                turns.append({"role": role, "content": content})
+        return str(
+            self.tokenizer.apply_chat_template(
+                turns,
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=roles[-1] != "assistant",
+            )
+        )
+
+
+def _mark(index: int) -> str:
+    return f"\ue000{index}\ue001"
 
 
 def _pieces(text: str, messages: Sequence[Message]) -> list[_Piece]:

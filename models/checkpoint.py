@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.base import Family, FamilyOptions
-from models.registry import family_named, family_of
+from models.registry import check_native, family_for, family_named
+from models.remote_code import check_remote_code
 
 TINY = Path(__file__).parent / "tiny"
 _TIMEOUT_S = 3.0
@@ -132,13 +133,21 @@ def _resolve_base(
 ) -> Checkpoint:
     config, folder, commit = read_config(name, revision)
     model_type = str(config.get("model_type"))
+    check_native(model_type, name)
+    check_remote_code(
+        config,
+        name,
+        is_local=folder is not None,
+        revision=revision,
+        is_trusted=options.trust_remote_code,
+    )
     return Checkpoint(
         base=name if folder is None else str(folder.resolve()),
         revision=commit,  # the weights are then taken from it too
         adapter=None,
         model_type=model_type,
         fingerprint=None if folder is None else _fingerprint(folder),
-        family=family_named(family_name) if family_name else family_of(model_type, name),
+        family=family_named(family_name) if family_name else family_for(config, name),
         options=options,
     )
 

@@ -1,9 +1,10 @@
-"""LLaVA 1.5 over any language model: a square picture, one projected feature a patch.
+r"""LLaVA 1.5 over any language model: a square picture, one projected feature a patch.
 
-Liu et al. 2023, arXiv:2310.03744; layout of a conversation as in the authors' `vicuna_v1`.
+Liu et al. 2023, arXiv:2310.03744; layout of a conversation as at
+https://huggingface.co/docs/transformers/model_doc/llava: `USER: <image>\n… ASSISTANT: …</s>`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 from models.chat import ChatFamily
 
@@ -11,13 +12,16 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+# How many features each tower gives that are no patch.
+_CLASS_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+
 
 class Llava(ChatFamily):
     """LLaVA 1.5 and its likes (`llava_gemma`); the chat template is the language model's."""
 
     name = "llava"
     model_types = ("llava",)
-    aliases = ("llava_gemma",)
+    aliases: ClassVar[tuple[str, ...]] = ("llava_gemma",)
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
     chat_template = (
         "{% for message in messages %}"
@@ -32,15 +36,22 @@ class Llava(ChatFamily):
     def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """`pixel_values` (3, height, width), float32, and an id for each feature."""
         pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return {"pixel_values": pixels}, [self.image_token_id] * num_features(
-            self.config, *pixels.shape[1:]
+        return {"pixel_values": pixels}, [self.image_token_id] * self.num_features(
+            *pixels.shape[1:]
         )
 
+    def num_features(self, height: int, width: int) -> int:
+        """Features of a square of so many pixels: its patches, and the class token if it is kept.
 
-def num_features(config: Any, height: int, width: int) -> int:
-    """Features of one picture or tile: its patches, with CLIP's class token where it is kept."""
-    vision = config.vision_config
-    num_patches = (height // vision.patch_size) * (width // vision.patch_size)
-    has_class_token = vision.model_type == "clip_vision_model"
-    drops_first = config.vision_feature_select_strategy == "default"
-    return int(num_patches + has_class_token - drops_first)
+        Raises:
+            ValueError: the tower is none whose features are known.
+        """
+        vision = self.config.vision_config
+        if vision.model_type not in _CLASS_TOKENS:
+            raise ValueError(
+                f"{self.location} sees through a {vision.model_type}; {self.name} models can be "
+                f"used with {' or '.join(_CLASS_TOKENS)}."
+            )
+        num_patches = (height // vision.patch_size) * (width // vision.patch_size)
+        drops_first = self.config.vision_feature_select_strategy == "default"
+        return int(num_patches + _CLASS_TOKENS[vision.model_type] - drops_first)

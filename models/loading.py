@@ -39,12 +39,18 @@ def load_family(checkpoint: Checkpoint) -> Family:
     adapter = checkpoint.adapter
     names = ("processor_config.json", "preprocessor_config.json")
     has_own = adapter is not None and any((adapter / name).is_file() for name in names)
-    return checkpoint.family(
+    family = checkpoint.family(
         checkpoint.base,
         checkpoint.revision,
         saved=str(adapter) if has_own else None,
         options=checkpoint.options,
     )
+    if any(getattr(checkpoint.options, name) is not None for name in family.image_options):
+        from PIL import Image
+
+        num_tokens = len(family.look(Image.new("RGB", (640, 480)))[1])
+        logger.info("a picture of 640 x 480 is %d tokens", num_tokens)
+    return family
 
 
 def load_model(
@@ -61,15 +67,13 @@ def load_model(
         ValueError: device or bitsandbytes absent, or the adapter does not fit the base.
         RuntimeError: the model was not quantised as asked (see models/quantization.py).
     """
-    import transformers
-
     check_available(quantization)
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
     family = family or load_family(checkpoint)
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
     with _whole_weights(checkpoint.base):
-        model = getattr(transformers, family.auto_class).from_pretrained(
+        model = model_class(checkpoint).from_pretrained(
             checkpoint.base,
             revision=checkpoint.revision,
             trust_remote_code=checkpoint.options.trust_remote_code,
@@ -91,17 +95,49 @@ def load_model(
 def empty_model(checkpoint: Checkpoint) -> Any:
     """The model's layers without weights, in a second or two: to look for names and shapes."""
     import torch
+
+    kind, config = model_class(checkpoint), _config(checkpoint)
+    with torch.device("meta"):
+        if hasattr(kind, "from_config"):
+            return kind.from_config(config, trust_remote_code=checkpoint.options.trust_remote_code)
+        return kind._from_config(config)
+
+
+def model_class(checkpoint: Checkpoint) -> Any:
+    """The class of transformers that loads a checkpoint: its family's, or the one named.
+
+    Raises:
+        ValueError: transformers has no such class, or it is of other models, or of models that
+            write no text.
+    """
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(
+    name = checkpoint.options.model_class
+    if name is None:
+        return getattr(transformers, checkpoint.family.auto_class)
+    kind = getattr(transformers, name, None)
+    config = _config(checkpoint)
+    if hasattr(kind, "_model_mapping"):  # an Auto class
+        loaded = kind._model_mapping.get(type(config), None)
+    else:
+        loaded = kind if getattr(kind, "config_class", None) is type(config) else None
+    if loaded is None or not loaded.can_generate():
+        raise ValueError(
+            f"model_class {name} of transformers {transformers.__version__} is none that loads "
+            f"{checkpoint.base} (type {checkpoint.model_type}) to write text; name "
+            f"{checkpoint.family.auto_class}, or leave it out."
+        )
+    return kind
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(
         checkpoint.base,
         revision=checkpoint.revision,
         trust_remote_code=checkpoint.options.trust_remote_code,
     )
-    with torch.device("meta"):
-        return getattr(transformers, checkpoint.family.auto_class).from_config(
-            config, trust_remote_code=checkpoint.options.trust_remote_code
-        )
 
 
 def _plain_generation(model: Any, family: Family) -> Any:

@@ -1,10 +1,49 @@
 """Every model family, found by `config.model_type`."""
 
-from models.base import Family
-from models.llava import Llava
-from models.paligemma import PaliGemma
+import logging
+from collections.abc import Mapping
+from typing import Any
 
-FAMILIES: tuple[type[Family], ...] = (PaliGemma, Llava)
+from models.base import Family
+from models.blip2 import Blip2
+from models.generic import Generic, RemoteGeneric
+from models.internvl import InternVL
+from models.llava import Llava
+from models.llava_next import LlavaNext
+from models.llava_onevision import LlavaOnevision
+from models.paligemma import PaliGemma
+from models.phi3_vision import Phi3Vision
+from models.qwen_vl import QwenVL
+
+logger = logging.getLogger(__name__)
+
+FAMILIES: tuple[type[Family], ...] = (
+    PaliGemma,
+    Llava,
+    LlavaNext,
+    LlavaOnevision,
+    QwenVL,
+    InternVL,
+    Blip2,
+    Phi3Vision,
+    Generic,
+    RemoteGeneric,
+)
+
+
+def check_native(model_type: str, model_path: str) -> None:
+    """Refuse a checkpoint in its authors' own format.
+
+    Raises:
+        ValueError: transformers cannot read it; names what it can.
+    """
+    for family in FAMILIES:
+        if model_type in family.foreign_types:
+            raise ValueError(
+                f"{model_path} is in its authors' own format (model_type {model_type}), which "
+                "transformers cannot read; pass its native equivalent, such as "
+                f"{family.foreign_types[model_type]}."
+            )
 
 
 def family_of(model_type: str, model_path: str) -> type[Family]:
@@ -20,6 +59,35 @@ def family_of(model_type: str, model_path: str) -> type[Family]:
     raise ValueError(
         f"{model_path} is a model of type '{model_type}'; types that can be used are {served}."
     )
+
+
+def family_for(config: Mapping[str, Any], model_path: str) -> type[Family]:
+    """The family that feeds a full model, by its config.json: the generic one where none is its.
+
+    Raises:
+        ValueError: it is not a model that takes pictures and writes text, as far as is known.
+    """
+    model_type = str(config.get("model_type"))
+    if any(model_type in family.model_types for family in FAMILIES):
+        return family_of(model_type, model_path)
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TAKE_PICTURES,
+    )
+
+    remote = config.get("auto_map") or {}
+    if model_type in TAKE_PICTURES or Generic.auto_class in remote:
+        family: type[Family] = Generic
+    elif RemoteGeneric.auto_class in remote:
+        family = RemoteGeneric
+    else:
+        return family_of(model_type, model_path)
+    logger.info(
+        "no family file for models of type '%s': %s goes by its own chat template and processor; "
+        "try `palitune doctor` on it",
+        model_type,
+        model_path,
+    )
+    return family
 
 
 def family_named(name: str) -> type[Family]:

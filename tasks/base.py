@@ -112,12 +112,14 @@ class Scores:
             it cannot be computed.
         reasons: for each None in `figures`, why.
         notes: sentences that must stand beside the figures ("approximate: no Java").
+        additions: other entries of metrics.json.
     """
 
     values: Sequence[float | None]
     figures: Mapping[str, float | None]
     reasons: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    additions: Mapping[str, Any] = field(default_factory=dict)
 
 
 class MissingSplit(ValueError):
@@ -148,6 +150,8 @@ class Task(ABC):
     result_keys: ClassVar[tuple[str, str]] = ("id", "prediction")  # of the leaderboard's records
     tags: ClassVar[tuple[str, ...]] = ()  # the tag names that a report breaks the score down by
     needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
+    reads_tables: ClassVar[bool] = False  # of the user's own: --train_csv, --csv and the like
+    selection_split: ClassVar[str | None] = None  # scored during training, where not the default
 
     @abstractmethod
     def load(self, split: str, source: "Source") -> Dataset:
@@ -241,7 +245,9 @@ class Source:
         data_root: folder with the official files, or a folder written by `datasets`'
             `save_to_disk`; None for the Hub.
         hub_repo, hub_config, hub_split, hub_revision: override the task's Hub copy.
-        hub_columns: the task's own name of a column -> its name in that copy.
+        columns: the task's own name of a column -> its name in that copy or table.
+        files: split -> its table, of tasks that read tables.
+        lenient: join what unquoted commas cut in the last column of a CSV table.
         with_images: whether images will be opened, so that their folder must be found.
     """
 
@@ -250,5 +256,7 @@ class Source:
     hub_config: str | None = None
     hub_split: str | None = None
     hub_revision: str | None = None
-    hub_columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    lenient: bool = False
     with_images: bool = True

@@ -15,6 +15,7 @@ from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
 from tasks.files import write_chunks, write_text
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
+from tasks.tables import write_csv
 
 Predict = Callable[[Sequence[Example]], Sequence[str]]  # generated texts, in the same order
 
@@ -117,7 +118,8 @@ class Report:
             content["reasons"] = self.reasons
         if self.all_notes:
             content["notes"] = list(self.all_notes)
-        return {**content, **self.extra_metrics, **self.additions}
+        described = self.scores.additions if self.scores else {}
+        return {**content, **described, **self.extra_metrics, **self.additions}
 
     def prediction_rows(self) -> Iterator[dict[str, Any]]:
         """What predictions.jsonl holds, one example after the other."""
@@ -129,6 +131,18 @@ class Report:
                 "prediction": self.predictions[index],
                 "references": example.references,
                 "score": self.scores.values[index] if self.scores else None,
+            }
+
+    def table_rows(self) -> Iterator[dict[str, Any]]:
+        """What predictions.csv holds, one example after the other."""
+        for index, example in enumerate(self.examples):
+            yield {
+                "id": example.example_id,
+                "image": example.image.name,
+                "instruction": example.turns[-1].text,
+                "prediction": self.predictions[index],
+                "raw_prediction": self.raw_predictions[index],
+                "references": example.references,
             }
 
     def table(self) -> str:
@@ -199,6 +213,8 @@ def score(report: Report, *, headline_only: bool = False) -> Report:
 def write_report(report: Report, folder: Path) -> None:
     """Write predictions.jsonl and metrics.json; a reader never finds half a file.
 
+    Of a task that reads tables the predictions are written as a table too, predictions.csv.
+
     Raises:
         ValueError: the folder cannot be written to.
     """
@@ -206,6 +222,8 @@ def write_report(report: Report, folder: Path) -> None:
     write_predictions(report, folder)
     with _writing_to(folder):
         write_text(folder / "metrics.json", metrics + "\n")
+        if report.task.reads_tables:
+            write_chunks(folder / "predictions.csv", write_csv(report.table_rows()))
 
 
 def write_predictions(report: Report, folder: Path) -> None:

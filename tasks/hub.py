@@ -132,7 +132,7 @@ def open_hub_copy(
         table, name = _download(copy, source.hub_revision, default), f"{copy.repo} ({copy.split})"
     if not len(table):
         raise ValueError(f"{name}, read for {wanted}, has no rows.")
-    return HubTable(_undecoded(table), name, columns or {}, source.hub_columns)
+    return HubTable(_undecoded(table), name, columns or {}, source.columns)
 
 
 def _is_saved(folder: Path) -> bool:

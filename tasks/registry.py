@@ -4,12 +4,24 @@ from difflib import get_close_matches
 
 from tasks.base import Task
 from tasks.coco_captioning import CocoCaptioning
+from tasks.csv_qa import CsvQa
 from tasks.digits import Digits
 from tasks.docvqa import DocVqa
 from tasks.gqa import Gqa
+from tasks.image_qa import ImageQa
+from tasks.quic360 import Quic360
 from tasks.vqav2 import VqaV2
 
-_TASKS: tuple[Task, ...] = (CocoCaptioning(), DocVqa(), Gqa(), VqaV2(), Digits())
+_TASKS: tuple[Task, ...] = (
+    CocoCaptioning(),
+    DocVqa(),
+    Gqa(),
+    VqaV2(),
+    Digits(),
+    CsvQa(),
+    Quic360(),
+    ImageQa(),
+)
 
 
 def task_names() -> tuple[str, ...]:

@@ -36,6 +36,20 @@ def test_our_command_and_the_plain_rule_agree_on_files_in_the_official_formats(
     assert all(float(cell) > 0 for row in rows[2:] for cell in row[3::2])  # memory
 
 
+@pytest.mark.slow
+def test_our_average_of_adapters_is_exact_and_that_of_the_factors_is_not(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("merge.py")
+    options = ["--layers", "1", "--small", "--only", "linear", "--only", "peft-linear"]
+    command = [sys.executable, str(script), *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if "|" in line]
+    errors = {cells[0]: cells[4] for cells in lines[2:]}
+    assert set(errors) == {"linear", "peft-linear"}
+    assert float(errors["linear"]) < 1e-6
+    # (B1 + B2)(A1 + A2) / 2 has two cross terms, as large as the average of independent factors
+    assert float(errors["peft-linear"]) > 0.5
+
+
 def test_the_plain_rules_give_worked_values() -> None:
     assert vqa_accuracy("Dont", ["don't."] * 3 + ["no"] * 7) == pytest.approx(0.9)  # 3 x 2/3 + 7
     assert vqa_accuracy("Cat", ["cat"] * 10) == 0.0  # ten alike: compared as they are

@@ -8,13 +8,16 @@ https://arxiv.org/abs/1504.00325 (`captioning.py`).
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from statistics import fmean, median
+from typing import Any
 
-from tasks.metrics.captioning import caption_scores
+from tasks.metrics.captioning import CaptionScores, caption_scores
 
 _CAPTION_FIGURES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
+# Where words stand without spaces between them, a character is the unit.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _ROUGE_CHARACTER = re.compile("[a-z0-9]")
 _APPROXIMATE = (
     "Bleu_1 to Bleu_4, ROUGE_L and CIDEr are approximate: without Java the official tokeniser "
@@ -39,7 +42,9 @@ class TextScores:
                 letters of other scripts do not count and a text of them alone scores 0.
             Bleu_1 to Bleu_4, METEOR, ROUGE_L, CIDEr: as `caption_scores` gives them.
         reasons: for each None in `figures`, why.
-        values_per_example: exact_match and rougeL of each example; their means are the figures.
+            SPICE: likewise, where asked for.
+        values_per_example: exact_match, rougeL and, where there is one, CIDEr of each example;
+            their means are the figures.
         sacrebleu_signature: the settings and version behind sacrebleu, in its own notation.
         notes: sentences that must stand beside the figures.
         is_approximate: Java could not tokenise, so no figure that `caption_scores` gives is the
@@ -54,7 +59,9 @@ class TextScores:
     is_approximate: bool
 
 
-def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> TextScores:
+def text_scores(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], *, with_spice: bool = False
+) -> TextScores:
     """Score one text per example against the example's references.
 
     Score a whole split at once: BLEU, METEOR and CIDEr are figures of a set, not means.
@@ -63,6 +70,7 @@ def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]])
         predictions: one text per example.
         references: one or more accepted texts per example, in the same order; their number may
             differ between examples.
+        with_spice: add SPICE, which takes long and needs two jars of its own.
 
     Raises:
         ValueError: there are no predictions, not as many as examples, or no references of one.
@@ -79,22 +87,50 @@ def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]])
         "sacrebleu": bleu,
         "rougeL": fmean(rouge),
     }
-    caption_figures, reasons, is_approximate = _caption_figures(predictions, references)
+    captions = _caption_scores(predictions, references, with_spice)
     if num_unseen := sum(not _ROUGE_CHARACTER.search(" ".join(r).lower()) for r in references):
         notes.append(
             f"rougeL sees the letters a to z and digits only: {num_unseen} of {len(references)} "
             "examples have none in any reference and score 0."
         )
-    if is_approximate:
+    if captions.is_approximate:
         notes.append(_APPROXIMATE)
     return TextScores(
-        figures=figures | caption_figures,
-        reasons=reasons,
-        values_per_example={"exact_match": matches, "rougeL": rouge},
+        figures=figures | captions.figures,
+        reasons=captions.reasons,
+        values_per_example={"exact_match": matches, "rougeL": rouge}
+        | ({"CIDEr": captions.cider_per_image} if captions.cider_per_image else {}),
         sacrebleu_signature=signature,
         notes=tuple(notes),
-        is_approximate=is_approximate,
+        is_approximate=captions.is_approximate,
     )
+
+
+def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """ROUGE-L of each example, 0 to 1, in any script.
+
+    The F-measure (beta 1) of the longest common subsequence of words, the best over references,
+    by Google's rouge-score without its stemmer. Only the words are others than there: runs of
+    Unicode letters, marks and digits, lower-cased; where a script puts no spaces between words
+    (Chinese, Japanese, Thai, Lao, Khmer, Burmese) each character with its marks is one. Of texts in
+    ASCII without the low line it is `rougeL`.
+
+    Raises:
+        ValueError: as in `text_scores`.
+    """
+    import regex
+    from rouge_score.tokenizers import Tokenizer
+
+    _check(predictions, references)
+    word = regex.compile(
+        rf"[{_UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+", regex.V1
+    )
+
+    class Words(Tokenizer):
+        def tokenize(self, text: str) -> list[str]:
+            return [str(found) for found in word.findall(text.lower())]
+
+    return _rouge_l(predictions, references, Words())
 
 
 def token_statistics(texts: Sequence[str]) -> dict[str, float | None]:
@@ -167,25 +203,30 @@ def _sacrebleu(
     return float(score.score), str(metric.get_signature()), notes
 
 
-def _rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+def _rouge_l(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Any = None
+) -> list[float]:
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    scorer = RougeScorer(["rougeL"], use_stemmer=False, tokenizer=tokenizer)
     return [
         max(float(scorer.score(text, prediction)["rougeL"].fmeasure) for text in set(texts))
         for prediction, texts in zip(predictions, references, strict=True)
     ]
 
 
-def _caption_figures(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[dict[str, float | None], dict[str, str], bool]:
-    """Return the COCO figures, why some are None, and whether they are approximate."""
+def _caption_scores(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], with_spice: bool
+) -> CaptionScores:
+    """The COCO figures in our order, why some are None, and whether they are approximate."""
+    names = (*_CAPTION_FIGURES, *(["SPICE"] if with_spice else []))
     try:
-        scores = caption_scores(predictions, references, with_spice=False)
+        scores = caption_scores(predictions, references, with_spice=with_spice)
     except ValueError as error:  # references of punctuation alone, which exact_match can score
         reason = str(error).removesuffix(".")
-        return dict.fromkeys(_CAPTION_FIGURES), dict.fromkeys(_CAPTION_FIGURES, reason), False
-    figures = {name: scores.figures[name] for name in _CAPTION_FIGURES}
-    reasons = {name: reason for name, reason in scores.reasons.items() if name in figures}
-    return figures, reasons, scores.is_approximate
+        return CaptionScores(dict.fromkeys(names), dict.fromkeys(names, reason), [], False)
+    return replace(
+        scores,
+        figures={name: scores.figures[name] for name in names},
+        reasons={name: reason for name, reason in scores.reasons.items() if name in names},
+    )

@@ -11,7 +11,7 @@ from finetuning.cli import palitune
 from finetuning.demo import majority, shuffle_images
 from tasks.base import Dataset, Source
 from tasks.digits import Digits
-from tasks.registry import get_task, task_names
+from tasks.registry import get_task
 
 
 def test_each_example_gets_the_picture_of_another_one() -> None:
@@ -56,7 +56,8 @@ def test_the_demo_is_clearly_better_than_its_base_and_than_blindness(tmp_path: P
     summary = json.loads((tmp_path / "summary.json").read_text())
     check_merge(summary["merge"], tmp_path)
     rows = summary["tasks"]
-    assert tuple(row["task"] for row in rows) == task_names()
+    names = [row["task"] for row in rows]
+    assert names == ["coco_captioning", "docvqa", "gqa", "vqav2", "digits"]
     keys = ["task", "metric", "base", "finetuned", "shuffled", "majority"]
     for row in rows:
         assert list(row) == [*keys, "num_eval", "train_seconds"]

@@ -1,62 +1,33 @@
 """merge_vlm.py: what it writes loads with PEFT; what it refuses leaves nothing behind."""
 
-import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
 from transformers import PaliGemmaForConditionalGeneration
 
 from finetuning import merge_job
-from finetuning.cli import palitune
-from finetuning.merge_settings import parse_grid, parse_rank
-from finetuning.merge_trial import Candidate, Trial, _added, choose, retention
-from finetuning.sweep_picture import draw_sweep
+from finetuning.merge_trial import Trial
 from merging.full_model import nf4_round_trip
-from tasks.base import Dataset, Source
-from tasks.registry import get_task
-from tests.conftest import REPOSITORY
+from tests.finetuning.merge_inputs import (
+    Q0,
+    TINY,
+    edit_config,
+    edit_tensors,
+    run,
+    write_adapters,
+    write_run,
+)
 from tests.finetuning.test_mistakes import sentence
-from tests.finetuning.test_scripts import hashes
-from tests.merging.make_adapters import load_tiny, train
-
-TINY = REPOSITORY / "models" / "tiny"
-LAYERS = r".*language_model\.layers\.[01]\.(self_attn\.(q|v)_proj|mlp\.down_proj)"
+from tests.finetuning.test_scripts import hashes, read_json
+from tests.merging.make_adapters import load_tiny
 
 
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders a, b (other rank and modules) and c (rsLoRA), as PEFT writes them, of `tiny`."""
-    folder = tmp_path_factory.mktemp("adapters")
-    settings: dict[str, dict[str, Any]] = {
-        "a": {"r": 4, "lora_alpha": 8, "target_modules": LAYERS},
-        "b": {"r": 2, "lora_alpha": 6, "target_modules": ["q_proj", "k_proj"]},
-        "c": {"r": 3, "lora_alpha": 3, "use_rslora": True, "target_modules": LAYERS},
-    }
-    for name, config in settings.items():
-        model = load_tiny()
-        if name == "b":
-            config["exclude_modules"] = ".*vision_tower.*"
-        train(model, folder / name, **config)
-        path = folder / name / "adapter_config.json"
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps(content | {"base_model_name_or_path": str(TINY)}))
-    return folder
-
-
-def run(folder: Path, output: Path, *options: object, names: Sequence[str] = "ab") -> Result:
-    flags = ("--model_a", "--model_b", "--adapter")
-    given = [
-        part for flag, name in zip(flags, names, strict=False) for part in (flag, folder / name)
-    ]
-    arguments = ["--base_model", TINY, *given, "--output", output, *options]
-    return CliRunner().invoke(palitune, ["merge", *map(str, arguments)])
+    return write_adapters(tmp_path_factory.mktemp("adapters"))
 
 
 def peft_update(folder: Path, name: str) -> torch.Tensor | None:
@@ -64,9 +35,6 @@ def peft_update(folder: Path, name: str) -> torch.Tensor | None:
     adapted = PeftModel.from_pretrained(load_tiny(), str(folder))
     layer = adapted.base_model.model.get_submodule(name)
     return layer.get_delta_weight("default").float() if hasattr(layer, "get_delta_weight") else None
-
-
-Q0 = "model.language_model.layers.0.self_attn.q_proj"
 
 
 def test_peft_loads_the_merged_adapter_and_its_update_is_ours(
@@ -103,7 +71,7 @@ def test_the_same_command_gives_the_same_bytes(adapters: Path, tmp_path: Path) -
 
 def test_the_report_says_what_was_merged_and_what_is_left(adapters: Path, tmp_path: Path) -> None:
     result = run(adapters, tmp_path / "out", "--mode", "ties")
-    found = json.loads((tmp_path / "out/merge_report.json").read_text())
+    found = read_json(tmp_path / "out/merge_report.json")
     assert (found["mode"], found["export"], found["onto"]) == ("ties", "full", "original")
     assert found["options"]["density"] == 0.3
     assert [row["rank"] for row in found["inputs"]] == [4, 2]
@@ -120,8 +88,8 @@ def test_without_scores_auto_says_that_its_scale_is_not_validated(
 ) -> None:
     result = run(adapters, tmp_path / "out")
     assert "not validated" in result.output
-    found = json.loads((tmp_path / "out/merge_report.json").read_text())
-    assert not found["scale_validated"] and found["export"] == "adapter"
+    found = read_json(tmp_path / "out/merge_report.json")
+    assert not found["chosen_by_scores"] and found["export"] == "adapter"
 
 
 def test_a_dry_run_prints_and_writes_nothing(adapters: Path, tmp_path: Path) -> None:
@@ -136,12 +104,11 @@ def test_a_single_adapter_goes_onto_the_weights_it_was_trained_on(
     quantization: str, expected: str, adapters: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(adapters / "a", tmp_path / "a")
-    settings = {"settings": {"quantization": quantization}, "task": "vqav2"}
-    (tmp_path / "a/run.json").write_text(json.dumps(settings))
+    write_run(tmp_path / "a", "vqav2", quantization=quantization)
     options = ("--save_dtype", "float32")
     result = run(tmp_path, tmp_path / "out", *options, names="a")
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "out/merge_report.json").read_text())
+    found = read_json(tmp_path / "out/merge_report.json")
     assert (found["onto"], found["export"]) == (expected, "full")
     exported = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "out")
     weight = load_tiny().get_submodule(Q0).weight.data
@@ -151,7 +118,7 @@ def test_a_single_adapter_goes_onto_the_weights_it_was_trained_on(
     torch.testing.assert_close(
         exported.get_submodule(Q0).weight.data, base + update, rtol=1e-5, atol=1e-6
     )
-    assert json.loads((tmp_path / "out/run.json").read_text())["task"] == "vqav2"
+    assert read_json(tmp_path / "out/run.json")["task"] == "vqav2"
 
 
 MISTAKES: dict[str, tuple[tuple[object, ...], str, str]] = {
@@ -169,13 +136,75 @@ MISTAKES: dict[str, tuple[tuple[object, ...], str, str]] = {
         "--sweep needs modes out of",
     ),
     "unknown task": (("--evaluate", "vqa2"), "ab", "Unknown task 'vqa2'"),
+    "no task": (("--evaluate", ""), "ab", "--evaluate takes tasks with commas between, got ''"),
+    "a task twice": (
+        ("--evaluate", "coco,coco_captioning"),
+        "ab",
+        "--evaluate coco,coco_captioning has coco_captioning twice",
+    ),
+    "sweep of one adapter": (
+        ("--sweep", "mode=ties", "--evaluate", "digits"),
+        "a",
+        "--sweep chooses how adapters are merged; pass two or more",
+    ),
+    "axis and option": (
+        ("--sweep", "mode=ties density=0.1,0.2", "--density", 0.5, "--evaluate", "digits"),
+        "ab",
+        "--sweep has density=0.1,0.2 and --density is given beside it",
+    ),
+    "examples that cannot be halved": (
+        ("--sweep", "mode=ties", "--evaluate", "digits", "--max_eval_samples", 1),
+        "ab",
+        "and of digits there is 1; raise --max_eval_samples",
+    ),
+    "the same for auto": (
+        ("--evaluate", "digits", "--max_eval_samples", 1),
+        "ab",
+        "and of digits there is 1; raise --max_eval_samples",
+    ),
+    "rank of a full model": (
+        ("--mode", "ties", "--rank", 8),
+        "ab",
+        "--rank 8 is of a written adapter, and a full model is written",
+    ),
+    "rank of a full model asked for": (
+        ("--mode", "linear", "--export", "full", "--rank", "0.9"),
+        "ab",
+        "--rank 0.9 is of a written adapter",
+    ),
+    "rounded base of an adapter": (
+        ("--mode", "linear", "--onto", "nf4"),
+        "ab",
+        "--onto nf4 is of a full model or of scores, and an adapter alone is written",
+    ),
+    "missing without weights": (
+        ("--mode", "tsv", "--missing", "renorm"),
+        "ab",
+        "--missing renorm is a rule for weights, and tsv has none",
+    ),
+    "scope without trimming": (
+        ("--mode", "core_ties", "--trim_scope", "adapter"),
+        "ab",
+        "--trim_scope adapter is for ties and magnitude_prune",
+    ),
+    "norms of one adapter": (("--normalize",), "a", "and there is one adapter"),
+    "slerp of one": (("--mode", "slerp"), "a", "slerp merges exactly 2 adapters, got 1"),
+    "a setting that the mode has not": (
+        ("--mode", "linear", "--density", 0.5),
+        "ab",
+        "mode linear has no setting density",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_sentence_and_leaves_nothing(
-    name: str, adapters: Path, tmp_path: Path
+    name: str, adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def load(*_: object) -> None:
+        pytest.fail("a model is loaded before the mistake is found")
+
+    monkeypatch.setattr(Trial, "_load", load)
     options, names, part = MISTAKES[name]
     result = run(adapters, tmp_path / "out", *options, names=names)
     assert part in sentence(result.exit_code, result.output)
@@ -196,9 +225,7 @@ def test_adapters_of_another_base_are_refused_unless_told_otherwise(
 ) -> None:
     shutil.copytree(adapters / "a", tmp_path / "a")
     shutil.copytree(adapters / "b", tmp_path / "b")
-    path = tmp_path / "b/adapter_config.json"
-    content = json.loads(path.read_text()) | {"base_model_name_or_path": "other/model"}
-    path.write_text(json.dumps(content))
+    edit_config(tmp_path / "b", base_model_name_or_path="other/model")
     result = run(tmp_path, tmp_path / "out")
     message = sentence(result.exit_code, result.output)
     assert "other/model" in message and "--allow_base_mismatch" in message
@@ -210,13 +237,10 @@ def test_an_adapter_with_whole_tensors_needs_a_full_export(adapters: Path, tmp_p
     """modules_to_save: the average of the base's own tensor and the trained one is written."""
     shutil.copytree(adapters / "a", tmp_path / "a")
     shutil.copytree(adapters / "b", tmp_path / "b")
-    config = tmp_path / "a/adapter_config.json"
-    content = json.loads(config.read_text()) | {"modules_to_save": ["multi_modal_projector"]}
-    config.write_text(json.dumps(content))
-    weights = tmp_path / "a/adapter_model.safetensors"
+    edit_config(tmp_path / "a", modules_to_save=["multi_modal_projector"])
     bias = load_tiny().model.multi_modal_projector.linear.bias.data
     key = "base_model.model.model.multi_modal_projector.linear.bias"
-    save_file({**load_file(weights), key: bias + 1}, weights)
+    edit_tensors(tmp_path / "a", lambda tensors: tensors.update({key: bias + 1}))
     result = run(tmp_path, tmp_path / "out", "--export", "adapter")
     assert "--export full" in sentence(result.exit_code, result.output)
     options = ("--mode", "linear", "--save_dtype", "float32")
@@ -239,95 +263,30 @@ def test_an_interruption_leaves_no_output(
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.parametrize(("text", "rank"), [("full", "full"), ("16", 16), ("0.99", 0.99)])
-def test_ranks_are_read(text: str, rank: object) -> None:
-    assert parse_rank(text) == rank
+def test_the_report_says_what_was_read_and_written(adapters: Path, tmp_path: Path) -> None:
+    weights = [(adapters / name / "adapter_model.safetensors").stat().st_size for name in "ab"]
+    base = (TINY / "model.safetensors").stat().st_size
+    beside = ("merge_report.json", "run.json")  # written last
+    for export, read in (("adapter", sum(weights)), ("both", sum(weights) + base)):
+        out = tmp_path / export
+        result = run(adapters, out, "--mode", "linear", "--export", export)
+        assert result.exit_code == 0, result.output
+        found = read_json(out / "merge_report.json")
+        files = [path for path in out.rglob("*") if path.is_file() and path.name not in beside]
+        written = sum(path.stat().st_size for path in files)
+        assert (found["bytes_read"], found["bytes_written"]) == (read, written)
+        assert [row["num_bytes"] for row in found["inputs"]] == weights
 
 
-def test_a_grid_leaves_out_settings_that_a_mode_does_not_have() -> None:
-    assert parse_grid("mode=linear,ties density=0.2,0.5 lambda=1") == [
-        {"mode": "linear", "lam": 1.0},
-        {"mode": "ties", "density": 0.2, "lam": 1.0},
-        {"mode": "ties", "density": 0.5, "lam": 1.0},
-    ]
-
-
-def candidate(name: str) -> Candidate:
-    return Candidate(name, "original", (), lambda _: torch.zeros(0))
-
-
-def test_retention_is_the_share_of_the_score_of_the_tasks_own_adapter() -> None:
-    scores = {"a": {"x": 50.0, "y": 1.0}, "b": {"x": 10.0, "y": 4.0}, "m": {"x": 40.0, "y": 3.0}}
-    kept = retention(scores, {"x": ["a"], "y": ["a", "b"]})
-    assert kept["m"] == {"x": 0.8, "y": 0.75}
-    assert kept["b"] == {"x": 0.2, "y": 1.0}
-
-
-def test_the_merge_whose_worst_task_keeps_most_is_chosen_and_confirmed_on_other_examples(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: list[set[Any]] = []
-    table = {"a": (100, 0), "b": (0, 100), "even": (60, 60), "better mean": (100, 40)}
-
-    def scores(
-        self: Trial, candidates: Sequence[Candidate], datasets: Sequence[Dataset]
-    ) -> dict[str, dict[str, float]]:
-        seen.append({example.example_id for example in datasets[0]})
-        return {c.name: dict(zip(("x", "y"), table[c.name], strict=True)) for c in candidates}
-
-    monkeypatch.setattr(Trial, "scores", scores)
-    digits = get_task("digits").load("val", Source()).subset(10, seed=0)
-    trial = Trial(
-        checkpoint=None,
-        base=None,
-        datasets=[digits],
-        settings={},
-        batch_size=1,
-        device="cpu",  # type: ignore[arg-type]
-    )
-    found = choose(
-        trial,
-        [candidate("a"), candidate("b")],
-        [candidate("better mean"), candidate("even")],
-        {"x": ["a"], "y": ["b"]},
-        seed=0,
-    )
-    assert found["chosen"] == "even" == found["confirmed"]["name"]
-    choosing, confirming = seen
-    assert not choosing & confirming
-    assert choosing | confirming == {example.example_id for example in digits}
-    image = draw_sweep(found)
-    assert image.width > 300 and len(image.getcolors(100_000) or ()) > 3
-
-
-def test_updates_are_added_in_memory_and_taken_off_again() -> None:
-    model = load_tiny()
-    before = model.get_submodule(Q0).weight.detach().clone()
-    update = torch.full_like(before, 0.5)
-    with _added(model, Candidate("m", "original", [Q0], lambda _: update)):
-        torch.testing.assert_close(model.get_submodule(Q0).weight.data, before + 0.5)
-    assert torch.equal(model.get_submodule(Q0).weight, before)
-
-
-def test_candidates_are_scored_by_the_tasks_metric_on_each_base(
+def test_adapters_without_a_run_file_are_said_to_be_taken_as_trained_in_full_precision(
     adapters: Path, tmp_path: Path
 ) -> None:
-    """The tiny base scores alike by eval.py and in the trial, on real examples."""
-    shutil.copytree(adapters / "a", tmp_path / "a")
-    shutil.copytree(adapters / "b", tmp_path / "b")
-    for name, quantization in (("a", "nf4"), ("b", "none")):
-        settings = {"settings": {"quantization": quantization}, "task": "docvqa"}
-        (tmp_path / name / "run.json").write_text(json.dumps(settings))
-    options = ("--data_root", "sample", "--max_eval_samples", 6)
-    result = run(tmp_path, tmp_path / "out", "--mode", "linear", "--evaluate", "docvqa", *options)
-    assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "out/merge_report.json").read_text())["evaluation"]
-    names = ["base", str(tmp_path / "a"), str(tmp_path / "b"), "merged", "merged onto nf4"]
-    assert list(found["scores"]) == names
-    assert found["num_examples"] == {"docvqa": 6}
-    evaluation = ("--task", "docvqa", "--output_dir", tmp_path / "scores", *options)
-    for name, model in (("base", TINY), (str(tmp_path / "b"), tmp_path / "b")):
-        arguments = ["eval", "--model_path", model, *evaluation]
-        assert CliRunner().invoke(palitune, [str(a) for a in arguments]).exit_code == 0
-        value = json.loads((tmp_path / "scores/metrics.json").read_text())["value"]
-        assert found["scores"][name]["docvqa"] == pytest.approx(value)
+    shutil.copytree(adapters, tmp_path / "in")
+    write_run(tmp_path / "in/a", "vqav2")
+    result = run(tmp_path / "in", tmp_path / "out", "--mode", "linear", names="abc")
+    lines = [line for line in result.output.splitlines() if "4-bit" in line]
+    b, c = (str(tmp_path / "in" / name) for name in "bc")
+    assert lines == [
+        f"Warning: There is no run.json in {b} and {c}, which would say whether 4-bit weights were "
+        "trained on; the original ones are assumed."
+    ]

@@ -105,7 +105,7 @@ def test_opposites_have_opposite_cores_to_the_last_bit() -> None:
 def test_gram_holds_the_inner_products_of_the_dense_updates() -> None:
     updates = [random_update((9, 7), 2, 0, 3.0), None, random_update((9, 7), 4, 1)]
     flat = np.stack([dense(update, (9, 7)).ravel() for update in updates])
-    result = gram(decompose(updates, (9, 7)))
+    result = gram(decompose(updates, (9, 7)).cores)
     assert result.dtype == torch.float64
     np.testing.assert_allclose(result, flat @ flat.T, rtol=1e-12, atol=1e-12)
 
@@ -117,7 +117,7 @@ def unit_update(rows: list[int], columns: list[int]) -> LowRank:
 
 def test_overlaps_are_the_shared_directions_of_the_smaller_space() -> None:
     updates = [unit_update([0, 1], [0, 1]), unit_update([1, 2, 3], [2, 3, 4]), None]
-    left, right = overlaps(decompose(updates, (6, 5)))
+    left, right = overlaps(decompose(updates, (6, 5)).cores)
     # outputs {0, 1} and {1, 2, 3} share one of two; inputs {0, 1} and {2, 3, 4} none
     np.testing.assert_allclose(left, [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 0]], atol=1e-12)
     np.testing.assert_allclose(right, [[1, 0, 0], [0, 1, 0], [0, 0, 0]], atol=1e-12)

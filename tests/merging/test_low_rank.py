@@ -24,6 +24,16 @@ def test_dense_is_the_scaled_product(update: LowRank) -> None:
     assert update.dense().tolist() == expected
 
 
+@pytest.mark.parametrize(("block", "num_parts"), [(1, 3), (8, 2), (100, 1)])
+def test_parts_are_the_rows_of_the_dense_update(
+    update: LowRank, monkeypatch: pytest.MonkeyPatch, block: int, num_parts: int
+) -> None:
+    monkeypatch.setattr("merging.low_rank._BLOCK", block)  # of entries; a row has 4
+    parts = list(update.parts())
+    assert len(parts) == num_parts
+    torch.testing.assert_close(torch.cat(parts), update.dense(), rtol=0, atol=0)
+
+
 def test_dense_multiplies_in_float32_whatever_the_factors_are_stored_in() -> None:
     # 257 is no bfloat16: the product of bfloat16 factors would come back as 256
     b, a = torch.ones(1, 2, dtype=torch.bfloat16), torch.tensor([[256.0], [1.0]]).bfloat16()

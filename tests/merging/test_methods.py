@@ -42,7 +42,7 @@ def merge(mode: str, updates: Sequence[LowRank | None], options: Options | None 
     if mode in CORE:
         core = CORE[mode](cores.cores, options, min(SHAPE))
         return (cores.q_b @ core @ cores.q_a.T).float()
-    return concatenate(updates, COEFFICIENTS[mode](gram(cores), options)).dense()
+    return concatenate(updates, COEFFICIENTS[mode](gram(cores.cores), options)).dense()
 
 
 def random_update(rank: int, seed: int, scale: float = 1.0) -> LowRank:
@@ -556,5 +556,13 @@ def test_sign_conflict_is_the_share_of_contested_entries_with_both_signs() -> No
         torch.tensor([[0.0, 1.0, 4.0, -1.0, 0.0, 0.0]]),
     ]
     # contested: the first, second, fourth and last; opposed: the second and fourth
-    assert sign_conflict(deltas) == 0.5
-    assert sign_conflict(deltas[:1]) == 0.0
+    assert sign_conflict([deltas]) == 0.5
+    assert sign_conflict([deltas[:1]]) == 0.0
+
+
+def test_sign_conflict_counts_over_all_parts_together() -> None:
+    deltas = [torch.tensor([[1.0, -1.0, 2.0, 0.0]]), torch.tensor([[1.0, 1.0, -1.0, 3.0]])]
+    parts = list(zip(*(delta.split([1, 3], dim=1) for delta in deltas), strict=True))
+    # of one contested entry none is opposed, of two both
+    assert [sign_conflict([part]) for part in parts] == [0.0, 1.0]
+    assert sign_conflict(parts) == pytest.approx(2 / 3)

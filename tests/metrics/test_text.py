@@ -215,7 +215,51 @@ def test_random_texts_have_the_rouge_l_of_the_rule() -> None:
     assert len(set(expected)) > 10
 
 
+# rouge_l, in any script
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "expected"),
+    [
+        ("한국 식당 입니다", "큰 한국 식당", 4 / 6),  # 2 common words of 3 and 3
+        ("식당", "방", 0.0),
+        ("一只猫", "一只狗", 4 / 6),  # a character each: 2 common of 3 and 3
+        ("ねこA1", "ねこ a1", 1.0),  # ね, こ, a1
+        ("हिन्दी में", "हिन्दी", 2 / 3),  # marks do not cut a word: 1 common of 2 and 1
+        ("Émile's", "émile s", 1.0),
+        ("", "방", 0.0),
+        ("?!", "방", 0.0),
+    ],
+)
+def test_rouge_l_of_any_script_gives_the_worked_value(
+    prediction: str, reference: str, expected: float
+) -> None:
+    assert text.rouge_l([prediction], [["x", reference]]) == [pytest.approx(expected)]
+
+
+def test_rouge_l_of_any_script_is_googles_on_plain_text() -> None:
+    predictions, references = random_examples(1, 40)
+    predictions = [f"{prediction}. T-shirt's 12,5%" for prediction in predictions]
+    values = text_scores(predictions, references).values_per_example["rougeL"]
+    assert text.rouge_l(predictions, references) == pytest.approx(values)
+    assert len(set(values)) > 10
+
+
 # the COCO family
+
+
+def test_spice_stands_last_where_it_is_asked_for() -> None:
+    scores = text_scores(["a cat"], [["a cat"]], with_spice=True)
+    assert list(scores.figures)[-1] == "SPICE"
+    assert "Java was not found" in scores.reasons["SPICE"]  # its own reason, not "not asked for"
+
+
+def test_cider_of_each_example_is_there_where_there_is_cider() -> None:
+    scores = text_scores(["a cat", "b"], [["a cat"], ["a dog"]])
+    values = scores.values_per_example["CIDEr"]
+    assert fmean(values) == pytest.approx(scores.figures["CIDEr"])
+    assert values[0] > values[1] == 0
+    assert "CIDEr" not in text_scores(["?"], [["?"]]).values_per_example
 
 
 def test_the_caption_figures_are_passed_on_under_their_names(

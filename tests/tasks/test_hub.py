@@ -175,7 +175,7 @@ def test_a_missing_column_lists_those_there_and_the_override(tmp_path: Path, loa
     with one_sentence("has no column 'question'", "query", "labels", "--hub_columns question="):
         load("docvqa", "val", tmp_path / "other")
     source = Source(
-        data_root=tmp_path / "other", hub_columns={"question": "query", "answers": "labels"}
+        data_root=tmp_path / "other", columns={"question": "query", "answers": "labels"}
     )
     assert get_task("docvqa").load("val", source)[0].references == ("Red", "red paper")
 
@@ -219,7 +219,7 @@ def test_split_config_and_columns_can_be_overridden(tmp_path: Path) -> None:
         hub_repo=str(write_parquet(tmp_path, "docvqa")),
         hub_split="train",
         hub_config="default",
-        hub_columns={"questionId": "docId"},
+        columns={"questionId": "docId"},
     )
     ids = [e.example_id for e in get_task("docvqa").load("val", source)]
     assert ids == [100, 101, 102, 103]

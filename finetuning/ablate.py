@@ -1,0 +1,321 @@
+"""The command that carries out a grid: each run in a process of its own, then one comparison."""
+
+import csv
+import ctypes
+import io
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from finetuning.ablation import Ablation, Run, read_ablation, runs
+from finetuning.options import Command, Option
+from finetuning.provenance import versions
+from finetuning.run_folder import CHECKPOINTS
+from tasks.files import write_chunks, write_text
+
+SUMMARY = "ablation_summary.json"
+METRICS = "generation_metrics.json"  # the last file of a run: with it the run is finished
+
+
+def ablate_command() -> click.Command:
+    """The command behind `palitune ablate`."""
+    return Command(
+        "ablate",
+        params=[
+            Option(
+                ["--config"],
+                required=True,
+                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                help="YAML file with the grid; configs/vlm_ablation.yaml is one.",
+            ),
+            Option(
+                ["--only"],
+                multiple=True,
+                metavar="NAME",
+                help="Runs of this model, variant or full name alone; may be repeated.",
+            ),
+            Option(["--resume"], is_flag=True, help="Go on with runs that were interrupted."),
+            Option(["--dry_run"], is_flag=True, help="List the runs and their commands."),
+            Option(
+                ["--ray"],
+                is_flag=False,
+                flag_value="local",
+                metavar="[ADDRESS]",
+                help="Send the runs to the Ray cluster at this address; alone: start one here.",
+            ),
+        ],
+        callback=_ablate,
+        help="Train and score models x LoRA variants. Finished runs are not run again; one that "
+        "fails is recorded and the others go on (exit code 1).",
+    )
+
+
+def _ablate(
+    config: Path, only: Sequence[str], resume: bool, dry_run: bool, ray: str | None
+) -> None:
+    ablation = read_ablation(config)
+    grid = runs(ablation)
+    chosen = _chosen(grid, only)
+    _check(chosen)
+    states = {run.name: state(run) for run in grid}
+    if dry_run:
+        for run in chosen:
+            click.echo(f"{run.name}  {states[run.name]}")
+            click.echo(f"  {shlex.join(run.command)}")
+        return
+    interrupted = [run.name for run in chosen if states[run.name] == "interrupted"]
+    if interrupted and not resume:
+        raise ValueError(
+            f"{', '.join(interrupted)} in {ablation.folder} was interrupted: --resume goes on "
+            "from the last checkpoint; to begin anew, remove the folder."
+        )
+    for run in chosen:
+        if states[run.name] == "finished":
+            click.echo(f"{run.name}: finished before")
+    waiting = [run for run in chosen if states[run.name] != "finished"]
+    errors: dict[str, str] = {}
+    for run, error in _carry_out(waiting, ray):
+        click.echo(f"{run.name}: {error or 'finished'}")
+        if error:
+            errors[run.name] = error
+        _write_summary(ablation, grid, errors)
+    click.echo(_table(_write_summary(ablation, grid, errors)))
+    click.echo(f"Summary, table and picture are in {ablation.folder}")
+    if errors:
+        click.get_current_context().exit(1)
+
+
+def _chosen(grid: Sequence[Run], only: Sequence[str]) -> list[Run]:
+    names = {name for run in grid for name in (run.name, run.model, run.variant)}
+    for name in only:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise ValueError(
+                f"--only {name} is no run, model or variant of the grid"
+                f"{f'; did you mean {near[0]}?' if near else f', which has {_list(grid)}.'}"
+            )
+    return [run for run in grid if not only or {run.name, run.model, run.variant} & set(only)]
+
+
+def _list(grid: Sequence[Run]) -> str:
+    return ", ".join(run.name for run in grid)
+
+
+def _check(grid: Sequence[Run]) -> None:
+    """Find wrong values, tables and models before the first run starts.
+
+    Raises:
+        ValueError: names the run and what is wrong with it.
+    """
+    from finetuning.cli import palitune
+    from finetuning.commands import make_job
+    from finetuning.finetune import load_data
+    from models.checkpoint import resolve
+
+    train = palitune.commands["train"]
+    assert isinstance(train, click.Group)
+    seen = set()
+    for run in grid:
+        if run.task not in train.commands:
+            raise ValueError(
+                f"tasks has '{run.task}', and tasks are {', '.join(sorted(train.commands))}."
+            )
+        try:
+            command = train.commands[run.task]
+            job = make_job([run.task], command.make_context(run.task, list(run.options)).params)
+            if job.model_path not in seen:
+                resolve(job.model_path, revision=job.revision, model_type=job.model_type)
+            if run.task not in seen:
+                load_data(job)
+        except (ValueError, click.ClickException) as error:
+            message = error.format_message() if isinstance(error, click.ClickException) else error
+            raise ValueError(f"{run.name}: {message}") from error
+        seen |= {job.model_path, run.task}
+
+
+def state(run: Run) -> str:
+    """`finished`, `interrupted` (a checkpoint to go on from) or `new`.
+
+    Raises:
+        ValueError: it was finished with other settings; names the first that differs.
+    """
+    file = run.folder / METRICS
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))["options"]
+        if before != list(run.options):
+            old, new = (
+                " ".join(option for option in one if option not in other)
+                for one, other in ((before, run.options), (run.options, before))
+            )
+            raise ValueError(
+                f"{run.folder} was finished with other settings ({old or 'none'} in place of "
+                f"{new or 'none'}); give the grid another experiment_name, or remove that folder."
+            )
+        return "finished"
+    has_checkpoint = any((run.folder / CHECKPOINTS).glob("checkpoint-*"))
+    return "interrupted" if has_checkpoint else "new"
+
+
+def _carry_out(grid: Sequence[Run], ray: str | None) -> Iterator[tuple[Run, str | None]]:
+    """Each run with what went wrong in it, as they end."""
+    if ray is None:
+        for run in grid:
+            click.echo(f"{run.name} …")
+            yield run, carry_out(run)
+        return
+    yield from _on_ray(grid, ray)
+
+
+def _on_ray(grid: Sequence[Run], address: str) -> Iterator[tuple[Run, str | None]]:
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--ray needs Ray; run `pip install palitune[ray]`.") from error
+    import torch
+
+    ray.init(address=None if address == "local" else address, log_to_driver=False)
+    remote = ray.remote(num_cpus=1, num_gpus=min(1, torch.cuda.device_count()), max_retries=0)(
+        carry_out
+    )
+    pending = {remote.remote(run): run for run in grid}
+    while pending:
+        (done, *_), _ = ray.wait(list(pending))
+        yield pending.pop(done), ray.get(done)
+    ray.shutdown()
+
+
+def carry_out(run: Run) -> str | None:
+    """Train and score one cell, what it prints into a log; the sentence of its error, if any."""
+    start = time.monotonic()
+    log = run.folder.parent / "logs" / f"{run.name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = run.command
+    if any((run.folder / CHECKPOINTS).glob("checkpoint-*")):
+        command.append("--resume")
+    elif run.folder.is_dir():
+        command.append("--overwrite")  # nothing in it could be gone on with
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {shlex.join(command)}\n")
+        file.flush()
+        code = subprocess.run(
+            command, stdout=file, stderr=file, preexec_fn=die_with_parent, check=False
+        ).returncode
+    if code:
+        return f"{_last_words(log)} (exit code {code}, {log})"
+    _write_metrics(run, time.monotonic() - start)
+    return None
+
+
+def die_with_parent() -> None:
+    """A killed grid must not leave a run behind that writes where the next one goes on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+
+
+def _last_words(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines()]
+    errors = [line for line in lines if line.startswith("Error: ")]
+    return errors[-1] if errors else next(filter(None, reversed(lines)), "no output")
+
+
+def _write_metrics(run: Run, seconds: float) -> None:
+    file = next(iter(sorted((run.folder / "evaluation").glob("*/metrics.json"))), None)
+    metrics = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+    predictions = file and (file.parent / "predictions.jsonl").relative_to(run.folder).as_posix()
+    kept = ("split", "num_examples", "metric", "value", "metrics", "uncertainty")
+    record = {
+        "run": run.name,
+        "model": run.model,
+        "variant": run.variant,
+        "task": run.task,
+        **{key: metrics.get(key) for key in kept},
+        "predictions": predictions,
+        "seconds": seconds,
+        "options": list(run.options),
+    }
+    write_text(run.folder / METRICS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_summary(
+    ablation: Ablation, grid: Sequence[Run], errors: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The state of every run, as JSON, as a table and as a picture; returns the runs' rows."""
+    from finetuning.comparison_picture import draw_comparison
+
+    rows = [_row(run, errors.get(run.name)) for run in grid]
+    summary = {
+        "experiment_name": ablation.experiment_name,
+        "grid": msgspec.to_builtins(ablation),
+        "runs": rows,
+        "versions": versions(),
+    }
+    folder = ablation.folder
+    write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "ablation_summary.csv", _as_csv(rows))
+    if any(row["value"] is not None for row in rows):
+        picture = io.BytesIO()
+        draw_comparison(rows).save(picture, "PNG")
+        write_chunks(folder / "comparison.png", [picture.getvalue()])
+    return rows
+
+
+def _row(run: Run, error: str | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": run.name,
+        "model": run.model,
+        "variant": run.variant,
+        "task": run.task,
+        "status": "failed" if error else "not run",
+        "error": error,
+        **dict.fromkeys(("split", "num_examples", "metric", "value", "interval_95", "seconds")),
+        "metrics": {},
+    }
+    file = run.folder / METRICS
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        row |= {key: found[key] for key in row.keys() & found.keys()}
+        row |= {
+            "status": "finished",
+            "interval_95": (found["uncertainty"] or {}).get("interval_95"),
+        }
+    return row
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row["metrics"] or {}))
+    fixed = ("run", "model", "variant", "task", "status", "metric", "value")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*fixed, "low_95", "high_95", *names, "seconds", "error"])
+    for row in rows:
+        low, high = row["interval_95"] or (None, None)
+        figures = [(row["metrics"] or {}).get(name) for name in names]
+        writer.writerow(
+            [*(row[name] for name in fixed), low, high, *figures, row["seconds"], row["error"]]
+        )
+    return text.getvalue()
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The runs for a terminal, the best of each task first."""
+    width = max(len(row["run"]) for row in rows)
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["task"], -(row["value"] or -1.0), row["run"])):
+        if row["value"] is None:
+            lines.append(f"{row['run']:<{width}}  {row['status']}")
+            continue
+        low, high = row["interval_95"] or (row["value"], row["value"])
+        lines.append(
+            f"{row['run']:<{width}}  {row['metric']} {row['value']:.2f}  [{low:.2f}, {high:.2f}]"
+        )
+    return "\n".join(lines)

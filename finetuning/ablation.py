@@ -1,0 +1,269 @@
+"""A grid of runs from one YAML file: models x LoRA variants x tasks, checked before the first.
+
+Each run is one command of ours, so what a grid does can be repeated by hand, line by line.
+"""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from finetuning.yaml_settings import command_words, read_yaml, to_settings
+from models.registry import family_named
+
+_IMAGE_SIZE = 224
+_FILE_NAME = re.compile(r"[\w.+-]+")  # experiment, model and variant names become folders
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tables of a grid without `tasks`: images, what is asked of each, and the answer."""
+
+    train_csv: str | None = None
+    val_csv: str | None = None
+    test_csv: str | None = None
+    image_column: str | None = None
+    instruction_column: str | None = None
+    response_column: str | None = None
+    num_workers: int = 0
+
+
+class TaskEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A registered task to train on in place of tables."""
+
+    name: str
+    data_root: str | None = None
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A base model."""
+
+    name: str
+    hf_model_id: str
+    model_type: str | None = None
+    torch_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    revision: str | None = None
+    image_size: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A shape of the adapter."""
+
+    name: str
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    target_modules: str | list[str] = "attention,ffn"
+    use_dora: bool = False
+    use_rslora: bool = False
+    quantization: Literal["nf4", "int8", "none"] = "nf4"
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How every run trains and answers; None is the task's or the library's default."""
+
+    num_train_epochs: float | None = None
+    max_steps: int | None = None
+    per_device_train_batch_size: int | None = None
+    per_device_eval_batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    warmup_ratio: float | None = None
+    logging_steps: int | None = None
+    eval_strategy: Literal["no", "steps", "epoch"] = "no"
+    eval_steps: int | None = None
+    save_strategy: Literal["no", "steps", "epoch"] = "epoch"
+    save_steps: int | None = None
+    save_total_limit: int | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    gradient_checkpointing: bool | None = None
+    max_grad_norm: float | None = None
+    max_train_samples: int | None = None
+    max_eval_samples: int | None = None
+    max_length: int | None = None
+    seed: int | None = None
+    generation_max_new_tokens: int | None = None
+    generation_min_new_tokens: int | None = None
+    generation_num_beams: int | None = None
+    generation_do_sample: bool = False
+    generation_temperature: float | None = None
+    generation_top_p: float | None = None
+
+
+class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the finished adapters are scored."""
+
+    enabled: bool = True
+
+
+class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    experiment_name: str
+    models: list[ModelEntry]
+    lora_variants: list[Variant]
+    output_dir: str = "results"
+    data: Data = Data()
+    tasks: list[TaskEntry] = []
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs go."""
+        return Path(self.output_dir) / self.experiment_name
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell of the grid.
+
+    Attributes:
+        name: MODEL__VARIANT, with __TASK where there are several.
+        model, variant, task: of which it is made.
+        folder: where it goes.
+        options: of the command that trains and scores it.
+    """
+
+    name: str
+    model: str
+    variant: str
+    task: str
+    folder: Path
+    options: tuple[str, ...]
+
+    @property
+    def command(self) -> list[str]:
+        """The command to start it by."""
+        return [sys.executable, "-m", f"finetuning.{self.task}", *self.options]
+
+
+def read_ablation(path: Path) -> Ablation:
+    """Read and check a grid.
+
+    Raises:
+        ValueError: not YAML, a key that is unknown (names the nearest known one), a value of
+            another kind, or names that cannot be folders or are there twice.
+    """
+    ablation = to_settings(read_yaml(path), Ablation, path, "a grid")
+    for kind, names in {
+        "experiment_name": [ablation.experiment_name],
+        "models": [model.name for model in ablation.models],
+        "lora_variants": [variant.name for variant in ablation.lora_variants],
+        "tasks": [task.name for task in ablation.tasks],
+    }.items():
+        wrong = [name for name in names if not _FILE_NAME.fullmatch(name) or "__" in name]
+        if wrong:
+            raise ValueError(
+                f"{path}: {kind} has the name '{wrong[0]}', and names become folders; letters, "
+                "digits, '.', '+', '-' and single '_' are accepted."
+            )
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{path}: {kind} has the name '{twice[0]}' twice; name each once.")
+    for kind, entries in (("models", ablation.models), ("lora_variants", ablation.lora_variants)):
+        if not entries:
+            raise ValueError(f"{path}: {kind} is empty; a grid needs one or more.")
+    if not ablation.tasks and ablation.data.train_csv is None:
+        raise ValueError(f"{path}: data.train_csv is missing; give it, or tasks in its place.")
+    return ablation
+
+
+def runs(ablation: Ablation) -> list[Run]:
+    """Every run of the grid, in the order of the file."""
+    found = []
+    tasks: list[TaskEntry | None] = [*ablation.tasks] or [None]
+    for task in tasks:
+        for model in ablation.models:
+            for variant in ablation.lora_variants:
+                found.append(_run(ablation, model, variant, task, len(tasks) > 1))
+    return found
+
+
+def _run(
+    ablation: Ablation, model: ModelEntry, variant: Variant, task: TaskEntry | None, many: bool
+) -> Run:
+    task_name = "csv_qa" if task is None else task.name
+    name = f"{model.name}__{variant.name}" + (f"__{task_name}" if many else "")
+    folder = ablation.folder / name
+    options = {
+        "output_dir": folder,
+        "model_path": model.hf_model_id,
+        **_model_options(model),
+        **(_data_options(ablation.data) if task is None else {"data_root": task.data_root}),
+        "num_workers": ablation.data.num_workers or None,
+        **_variant_options(variant),
+        **training_options(ablation.training, model.torch_dtype),
+        "skip_evaluation": not ablation.evaluation.enabled,
+    }
+    return Run(name, model.name, variant.name, task_name, folder, tuple(command_words(options)))
+
+
+def _data_options(data: Data) -> dict[str, Any]:
+    names = [field.name for field in msgspec.structs.fields(Data) if field.name != "num_workers"]
+    return {name: getattr(data, name) for name in names}
+
+
+def _model_options(model: ModelEntry) -> dict[str, Any]:
+    names = ("revision", "model_type", "image_size", "min_pixels", "max_pixels")
+    options = {name: getattr(model, name) for name in names}
+    sizes = [options[name] for name in names[2:]]
+    if model.model_type and "image_size" in family_named(model.model_type).image_options:
+        # with pictures of their own size the runs of a grid would not be alike
+        options["image_size"] = _IMAGE_SIZE if sizes == [None] * 3 else model.image_size
+    return options
+
+
+def _variant_options(variant: Variant) -> dict[str, Any]:
+    targets = variant.target_modules
+    return {
+        "lora_rank": variant.r,
+        "lora_alpha": variant.alpha,
+        "lora_dropout": variant.dropout,
+        "lora_target_modules": targets if isinstance(targets, str) else ",".join(targets),
+        "use_dora": variant.use_dora,
+        "use_rslora": variant.use_rslora,
+        "quantization": variant.quantization,
+    }
+
+
+def training_options(training: Training, torch_dtype: str = "auto") -> dict[str, Any]:
+    """The options of a training command that say the same; None where it says nothing.
+
+    Args:
+        training: as the file has it.
+        torch_dtype: the model's, where no mixed precision is asked for.
+    """
+    dtypes = {"no": "fp32", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+    precision = training.mixed_precision or torch_dtype
+    checkpointing = training.gradient_checkpointing
+    options = {
+        "num_epochs": training.num_train_epochs,
+        "batch_size": training.per_device_train_batch_size,
+        "eval_batch_size": training.per_device_eval_batch_size,
+        "eval_epochs": training.eval_strategy == "epoch",
+        "eval_steps": training.eval_steps if training.eval_strategy == "steps" else None,
+        "save_steps": training.save_steps if training.save_strategy == "steps" else None,
+        "dtype": dtypes.get(precision, precision),
+        "gradient_checkpointing": checkpointing or None,
+        "no_gradient_checkpointing": checkpointing is False,
+    }
+    same = (
+        *("max_steps", "gradient_accumulation_steps", "learning_rate", "weight_decay"),
+        *("warmup_ratio", "logging_steps", "save_total_limit", "max_grad_norm", "max_length"),
+        *("max_train_samples", "max_eval_samples", "seed"),
+    )
+    return (
+        options | {name: getattr(training, name) for name in same} | _generation_options(training)
+    )
+
+
+def _generation_options(training: Training) -> dict[str, Any]:
+    prefix = "generation_"
+    names = [field.name for field in msgspec.structs.fields(Training)]
+    return {n.removeprefix(prefix): getattr(training, n) for n in names if n.startswith(prefix)}

@@ -1,0 +1,14 @@
+"""Fine-tune on a table of one's own: `python finetuning/csv_qa.py --train_csv FILE --val_csv FILE`.
+
+Each row of the CSV, JSON Lines or Parquet table has a picture, an instruction and a response.
+"""
+
+from finetuning.commands import finetune_command
+from finetuning.recipe import Recipe
+
+main = finetune_command(
+    "csv_qa", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4, max_eval_samples=None)
+)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Fine-tune on a VQA data set of one's own: `python finetuning/image_qa.py --data_root FOLDER`.
+
+The folder is one that `datasets` saved; each row has a picture, a question and its answers. The
+steps around it (download, score before and after, merge) are `palitune pipeline`.
+"""
+
+from finetuning.commands import finetune_command
+from finetuning.recipe import Recipe
+
+main = finetune_command("image_qa", Recipe(max_eval_samples=None))
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Any other image-text-to-text model that has a chat template.
+
+What stands for a picture is asked of the checkpoint's own processor, and where its language model
+lies of the model itself. `palitune doctor` tells whether that was right for the model at hand.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from models.base import Encoded, FamilyOptions, Message
+from models.chat import ChatFamily
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+_TEXT_INPUTS = {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"}
+_OFFSETS = "text_replacement_offsets"
+
+
+class Generic(ChatFamily):
+    """A model without a family file: its own chat template, processor and module names count."""
+
+    name = "generic"
+    model_types = ()
+    chat_template = ""
+
+    def __init__(
+        self,
+        location: str,
+        revision: str | None = None,
+        *,
+        saved: str | None = None,
+        options: FamilyOptions | None = None,
+    ) -> None:
+        super().__init__(location, revision, saved=saved, options=options)
+        if self.config.is_encoder_decoder or self.config.get_text_config().is_encoder_decoder:
+            raise ValueError(
+                f"{location} ({self.config.model_type}) has an encoder-decoder language model, and "
+                "only decoders can be used; take another model."
+            )
+        if not self.template:
+            raise ValueError(
+                f"{location} ({self.config.model_type}) has no chat template, and none is known "
+                "for its type; give one by --chat_template."
+            )
+
+    @cached_property
+    def _skeleton(self) -> Any:
+        """The model without weights."""
+        import torch
+        import transformers
+
+        with torch.device("meta"):
+            return getattr(transformers, self.auto_class).from_config(
+                self.config, trust_remote_code=self.options.trust_remote_code
+            )
+
+    @cached_property
+    def language_model(self) -> str:  # type: ignore[override]
+        """The module in which token ids become vectors."""
+        embeddings = self._skeleton.get_input_embeddings()
+        names = {module: name for name, module in self._skeleton.named_modules()}
+        return str(names[embeddings].rpartition(".")[0])
+
+    @cached_property
+    def unquantized_modules(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What lies beside the language model, on each level down to it."""
+        path = self.language_model.split(".")
+        return tuple(
+            ".".join([*path[:depth], name])
+            for depth in range(len(path))
+            for name, _ in self._skeleton.get_submodule(".".join(path[:depth])).named_children()
+            if name != path[depth]
+        )
+
+    @cached_property
+    def processor(self) -> Any:
+        """The checkpoint's own; of a class of transformers on Pillow, and for pictures alone.
+
+        Raises:
+            ValueError: it cannot be built, or does not say what stands for a picture.
+        """
+        from transformers import AutoProcessor
+        from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+        try:
+            if type(self.config) in PROCESSOR_MAPPING:
+                processor = self._without_videos(PROCESSOR_MAPPING[type(self.config)])
+            else:
+                processor = AutoProcessor.from_pretrained(
+                    self.location,
+                    revision=self.revision,
+                    trust_remote_code=self.options.trust_remote_code,
+                )
+        except (ImportError, OSError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"The processor of {self.location} cannot be built here ({reason.rstrip('.')})."
+            ) from error
+        if getattr(processor, "image_token", None) is None:
+            raise ValueError(
+                f"{type(processor).__name__} of {self.location} names no token that stands for a "
+                "picture; take a model whose processor does."
+            )
+        return processor
+
+    def _without_videos(self, kind: Any) -> Any:
+        """A processor of this class; its part for videos would need torchvision."""
+
+        def check(processor: Any, name: str, part: Any) -> None:
+            if part is not None:
+                kind.check_argument_for_proper_class(processor, name, part)
+
+        still = type(kind.__name__, (kind,), {"check_argument_for_proper_class": check})
+        settings, _ = kind.get_processor_dict(self.location, revision=self.revision)
+        arguments = {
+            name: value
+            for name, value in settings.items()
+            if name in signature(kind.__init__).parameters
+        }
+        parts = {"image_processor": super().image_processor, "tokenizer": self.tokenizer}
+        return still(**arguments | dict.fromkeys(kind.get_attributes()) | parts)
+
+    @property
+    def image_processor(self) -> Any:
+        """The processor's own."""
+        return self.processor.image_processor
+
+    @cached_property
+    def image_token(self) -> str:
+        """What the template writes once where the picture goes."""
+        return str(self.processor.image_token)
+
+    @cached_property
+    def image_token_id(self) -> int:
+        """The same as a token; what it becomes may hold others."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
+
+    def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
+        """One example; the picture's text is tokenised where it stands, as the processor does.
+
+        Gemma 3 has line breaks around its picture, which are one token with those of the layout.
+        """
+        inputs = self._process(image)
+        if _OFFSETS not in inputs:
+            return super().encode(image, messages)
+        text = inputs.pop(_OFFSETS)[0][0]["replacement"]
+        ids, is_target = self.lay_out(messages, text)
+        picture = self._without_edges(inputs.pop("input_ids")[0].tolist())
+        places = range(len(ids) - len(picture) + 1)
+        start = next(place for place in places if ids[place : place + len(picture)] == picture)
+        return Encoded(
+            input_ids=ids,
+            is_target=is_target,
+            image_span=(start, start + len(picture)),
+            pixels=inputs,
+        )
+
+    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+        """What the processor makes of one picture, the dimension of the batch kept, and its ids."""
+        inputs = self._process(image)
+        ids = inputs.pop("input_ids")[0].tolist()
+        return {name: inputs[name] for name in inputs if name != _OFFSETS}, ids
+
+    def _process(self, image: "Image.Image") -> dict[str, Any]:
+        """What the processor makes of one picture and the token that stands for it."""
+        from transformers import ProcessorMixin
+
+        says = type(self.processor).replace_image_token is not ProcessorMixin.replace_image_token
+        inputs = self.processor(
+            images=[image],
+            text=[self.image_token],
+            add_special_tokens=False,
+            return_tensors="pt",
+            **({"return_text_replacement_offsets": True} if says else {}),
+        )
+        unknown = set(inputs) - _TEXT_INPUTS - {_OFFSETS} - self._pixel_names
+        if unknown:
+            raise ValueError(
+                f"{type(self.processor).__name__} of {self.location} gives {min(unknown)}, which "
+                "belongs to a whole text and not to a picture: models of its kind cannot be used."
+            )
+        return {
+            name: value
+            for name, value in inputs.items()
+            if name not in _TEXT_INPUTS - {"input_ids"}
+        }
+
+    @cached_property
+    def _pixel_names(self) -> set[str]:
+        """What a picture alone becomes, by the names that the model has for it."""
+        from PIL import Image
+
+        return set(self.image_processor(images=[Image.new("RGB", (64, 64))]))
+
+    def _without_edges(self, ids: list[int]) -> list[int]:
+        """From the first to the last special token: those are the same in any text."""
+        special = self._special_tokens | {self.image_token}
+        texts = self.tokenizer.convert_ids_to_tokens(ids)
+        places = [place for place, text in enumerate(texts) if text in special]
+        return ids[places[0] : places[-1] + 1]
+
+    def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+        """Which tokens are a picture's, where the processor says that the model asks."""
+        import torch
+
+        if not self.processor.return_mm_token_type_ids:
+            return {}
+        name = "mm_token_type_ids"
+        if name not in self.processor.model_input_names:
+            name = "token_type_ids"  # of Gemma 3
+        kinds = self.processor.create_mm_token_type_ids(text["input_ids"].tolist())
+        return {name: torch.tensor(kinds)}
+
+    def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
+        """Join along the first dimension, the others filled up with zeros to the largest.
+
+        So pictures of one size, patches in a row, tiles of differing number and pictures of
+        differing size are each joined as their processors do.
+        """
+        import torch
+
+        def filled(tensor: "torch.Tensor", shape: Sequence[int]) -> "torch.Tensor":
+            missing = [want - size for want, size in zip(shape, tensor.shape[1:], strict=True)]
+            return torch.nn.functional.pad(tensor, [n for m in reversed(missing) for n in (0, m)])
+
+        joined = {}
+        for name in pixels[0]:
+            tensors = [entry[name] for entry in pixels]
+            shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True)]
+            joined[name] = torch.cat([filled(tensor, shape) for tensor in tensors])
+        return joined
+
+    def shown(self, encoded: Encoded) -> "Image.Image":
+        """The picture as the model gets it.
+
+        Raises:
+            ValueError: it gets patches in an order that is its own.
+        """
+        if encoded.pixels["pixel_values"].dim() < 4:
+            raise ValueError(
+                f"The pictures of {self.location} cannot be shown: its processor cuts them into "
+                "patches in an order of its own."
+            )
+        return super().shown(encoded)
+
+
+class RemoteGeneric(Generic):
+    """The same for a checkpoint whose own code registers it as a model of text."""
+
+    name = "generic_remote"
+    auto_class = "AutoModelForCausalLM"

@@ -1,0 +1,55 @@
+r"""Phi-3-Vision, code of its own (Abdin et al. 2024, arXiv:2404.14219). Not run here.
+
+Written after that code (https://huggingface.co/microsoft/Phi-3-vision-128k-instruct, files
+processing_phi3_v.py and image_processing_phi3_v.py): a picture is so many times the id -1, and the
+text behind it is tokenised as a text of its own, which starts with `<s>`. It runs only with
+`--trust_remote_code` and a pinned `--revision`, and it needs torchvision.
+"""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from models.chat import ChatFamily
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+_IMAGE = -1  # the first picture's id, of which the model makes room for its features
+
+
+class Phi3Vision(ChatFamily):
+    """Phi-3-Vision and Phi-3.5-Vision; the tower that sees lies inside the language model."""
+
+    name = "phi3_vision"
+    model_types = ("phi3_v",)
+    auto_class = "AutoModelForCausalLM"
+    language_model = "model.layers"
+    unquantized_modules = ("model.vision_embed_tokens", "lm_head")
+    image_token = "<|image|>"
+    chat_template = (
+        "{% for message in messages %}{{ '<|' + message.role + '|>\\n' }}"
+        "{% for part in message.content %}"
+        "{{ '<|image|>\\n' if part.type == 'image' else part.text }}{% endfor %}"
+        "{{ '<|end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    )
+
+    @cached_property
+    def image_token_id(self) -> int:
+        """The token that stands in a template's text for the picture; the model never gets it."""
+        return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
+
+    @cached_property
+    def image_processor(self) -> Any:
+        """Picture -> tiles of 336 pixels, by the checkpoint's own code."""
+        from transformers import AutoImageProcessor
+
+        return self._from_pretrained(AutoImageProcessor)
+
+    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+        """`pixel_values` (tiles, 3, 336, 336) and `image_sizes` (2,), and the ids they stand at."""
+        inputs = self.image_processor(images=[image], return_tensors="pt")
+        pixels = {name: inputs[name][0] for name in ("pixel_values", "image_sizes")}
+        start_of_text = self.tokenizer("")["input_ids"]
+        return pixels, [_IMAGE] * int(inputs["num_img_tokens"][0]) + start_of_text

@@ -1,0 +1,125 @@
+"""Qwen2-VL and Qwen2.5-VL: pictures in their own proportions, positions in rows and columns.
+
+Wang et al. 2024, arXiv:2409.12191 (dynamic resolution, section 2.1; M-RoPE); Bai et al. 2025,
+arXiv:2502.13923. A picture is brought to whole blocks of 2 x 2 patches, each of which is a token;
+layout of a conversation as at https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from models.base import Encoded
+from models.chat import ChatFamily
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+_MAX_ELONGATION = 200  # of the authors' preprocessing
+
+
+class QwenVL(ChatFamily):
+    """Both generations; they differ in the tower that sees, not in how they are fed."""
+
+    name = "qwen_vl"
+    model_types = ("qwen2_vl", "qwen2_5_vl")
+    unquantized_modules = ("model.visual", "lm_head")
+    image_options = ("image_size", "min_pixels", "max_pixels")
+    chat_template = (
+        "{% if messages[0].role != 'system' %}"
+        "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}"
+        "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
+        "{% for part in message.content %}"
+        "{{ '<|vision_start|><|image_pad|><|vision_end|>' if part.type == 'image' else part.text }}"
+        "{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+
+    @cached_property
+    def image_processor(self) -> Any:
+        """The checkpoint's with the user's picture size, which `save` keeps.
+
+        `--image_size` stands in it as a height and a width: a square, whatever the picture was.
+        Least and most pixels are the authors': rounding to whole blocks may go a little past them.
+
+        Raises:
+            ValueError: the sizes contradict each other, or a side is not made of whole tokens.
+        """
+        from transformers.image_utils import SizeDict
+
+        processor = super().image_processor
+        side = self.options.image_size
+        least, most = self.options.min_pixels, self.options.max_pixels
+        if side is not None:
+            self._check_side(side, processor.patch_size * processor.merge_size)
+            processor.size = SizeDict(height=side, width=side)
+        elif least is not None or most is not None:
+            known = {**type(processor).size, **dict(processor.size)}
+            least, most = least or known["shortest_edge"], most or known["longest_edge"]
+            if least > most:
+                raise ValueError(
+                    f"--min_pixels must not be over --max_pixels for {self.location}, got {least} "
+                    f"and {most}; where one is left out, it is the checkpoint's."
+                )
+            processor.size = SizeDict(shortest_edge=least, longest_edge=most)
+        return processor
+
+    def _check_side(self, side: int, block: int) -> None:
+        if self.options.min_pixels is not None or self.options.max_pixels is not None:
+            raise ValueError(
+                "--image_size brings every picture to one size, beside which --min_pixels and "
+                "--max_pixels have no meaning; give one or the other."
+            )
+        if side % block:
+            raise ValueError(
+                f"--image_size must be a multiple of {block}, the side of one token of "
+                f"{self.location}, got {side}; {max(1, round(side / block)) * block} is the "
+                "nearest."
+            )
+
+    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+        """Patches and their grid, and an id for each block of them.
+
+        Returns:
+            `pixel_values` (patches, channels x 2 x patch height x patch width), float32, block by
+            block; `image_grid_thw` (1, 3): 1, rows and columns of patches; then the ids.
+        """
+        side = self.image_processor.size.height
+        if side is not None:
+            image = image.resize((side, side), self.image_processor.resample)
+        elif max(image.size) > _MAX_ELONGATION * min(image.size):
+            raise ValueError(
+                f"A picture of {image.width} x {image.height} pixels is too long and thin: one "
+                f"side may be {_MAX_ELONGATION} times the other; crop it, or pass --image_size."
+            )
+        pixels = dict(self.image_processor(image, do_resize=side is None, return_tensors="pt"))
+        block = self.config.vision_config.spatial_merge_size**2
+        return pixels, [self.image_token_id] * (int(pixels["image_grid_thw"].prod()) // block)
+
+    def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+        """`mm_token_type_ids`, 1 for the picture, 0 for text.
+
+        From them the model counts positions: a picture's go along its rows and columns.
+        """
+        return {"mm_token_type_ids": (text["input_ids"] == self.image_token_id).long()}
+
+    def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
+        """Join the patches of all pictures one after the other, and the grids."""
+        import torch
+
+        return {name: torch.cat([entry[name] for entry in pixels]) for name in pixels[0]}
+
+    def shown(self, encoded: Encoded) -> "Image.Image":
+        """The picture put together from its patches."""
+        processor = self.image_processor
+        patch, merge = processor.patch_size, processor.merge_size
+        _, rows, columns = encoded.pixels["image_grid_thw"][0].tolist()
+        # a still picture is two equal frames, of which one is taken
+        blocks = encoded.pixels["pixel_values"].reshape(
+            rows // merge, columns // merge, merge, merge, 3, processor.temporal_patch_size,
+            patch, patch,
+        )[:, :, :, :, :, 0]  # fmt: skip
+        whole = blocks.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * patch, columns * patch)
+        return super().shown(replace(encoded, pixels={"pixel_values": whole}))

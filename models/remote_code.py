@@ -1,0 +1,77 @@
+"""Code that comes with a checkpoint: refused unless it is asked for and cannot change."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def check_remote_code(
+    config: Mapping[str, Any], name: str, *, is_local: bool, revision: str | None, is_trusted: bool
+) -> None:
+    """Refuse code that may not run, before anything but config.json is there.
+
+    `auto_map` in config.json names the files with the code
+    (https://huggingface.co/docs/transformers/custom_models).
+
+    Args:
+        config: content of config.json.
+        name: folder or Hub id of the checkpoint.
+        is_local: whether it is a folder.
+        revision: what the user (or an adapter) pins it by.
+        is_trusted: `--trust_remote_code`.
+
+    Raises:
+        ValueError: the model cannot be loaded without that code, which is not trusted; or it is,
+            and may be another tomorrow.
+    """
+    files = sorted(set(_references(config.get("auto_map"))))
+    if not files:
+        return
+    if not is_trusted:
+        if not _is_native(str(config.get("model_type"))):
+            raise ValueError(
+                f"{name} comes with code of its own ({', '.join(files)}), which transformers needs "
+                "to load it; read that, then pass --trust_remote_code, and on the Hub --revision."
+            )
+        return
+    elsewhere = next((file for file in files if "--" in file), None)
+    if elsewhere is not None:
+        raise ValueError(
+            f"{name} takes code from another repository ({elsewhere}), which no --revision pins; "
+            "download both, correct auto_map in config.json, and pass the folder."
+        )
+    if not is_local and not _is_pinned(name, revision):
+        raise ValueError(
+            f"--trust_remote_code runs code of {name}, and what {revision or 'main'} stands for "
+            "may change; pass --revision with the commit that you have read (40 hex digits) or a "
+            "tag."
+        )
+
+
+def _references(auto_map: Any) -> Iterator[str]:
+    """The files of `{"AutoModel": "file.Class", "AutoTokenizer": ["file.Class", null], …}`."""
+    for entry in (auto_map or {}).values():
+        for reference in entry if isinstance(entry, list) else [entry]:
+            if reference is not None:
+                yield f"{str(reference).rpartition('.')[0]}.py"
+
+
+def _is_native(model_type: str) -> bool:
+    """Whether transformers has this kind itself, as it later got many that once came with code."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return model_type in CONFIG_MAPPING_NAMES
+
+
+def _is_pinned(name: str, revision: str | None) -> bool:
+    if revision is None:
+        return False
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return True
+    from huggingface_hub import list_repo_refs
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return revision in {tag.name for tag in list_repo_refs(name).tags}
+    except (HfHubHTTPError, OfflineModeIsEnabled):  # then only a commit is known not to move
+        return False

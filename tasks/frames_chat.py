@@ -1,0 +1,277 @@
+"""Conversations about the frames of a camera, filled from a table of labels: people counted.
+
+Three things make the data: a folder of frames; a CSV table with a row for each (`file`, `count`
+and any further columns); and `messages.txt`, conversations of `user:` and `assistant:` lines with
+a blank line between two, in which `{column}` stands for the frame's cell:
+
+    user: How many people are there?
+    assistant: There are {count} people.
+
+Each conversation is held about each frame, and its last assistant turn is what is asked for and
+scored: by the number in it, as counting is what such cameras are for, and as text.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from string import Formatter
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
+from tasks.checks import name_some
+from tasks.csv_qa import text_figures
+from tasks.files import read_bytes
+from tasks.images import FileImage
+from tasks.tables import read_rows, text_cell
+
+Role = Literal["user", "assistant", "system"]
+Conversation = tuple[tuple[Role, str], ...]
+
+_ROLE = re.compile(r"(user|assistant|system)\s*:\s*(.*)", re.I)
+_FILE_COLUMNS = ("file", "file_name", "filename", "frame", "image")
+_COUNT = "count"
+_VAL_SHARE = 0.1
+_NUMBER = re.compile(r"(?<![\w.,-])-?\d+(?:[.,]\d+)?")
+_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+)
+_NOBODY = {"no", "none", "nobody"}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One conversation about one frame.
+
+    Attributes:
+        number: unique in the data.
+        path: of the frame.
+        turns: filled, the last of them the assistant's.
+        count: the label, where the last turn says it; else None.
+    """
+
+    number: int
+    path: str
+    turns: tuple[Turn, ...]
+    count: float | None
+
+
+class FramesChat(Task):
+    """Chats about frames, scored by how many counts are exact."""
+
+    name = "frames_chat"
+    aliases = ("frames",)
+    metric = "count_accuracy"
+    metric_range = 100.0
+    max_new_tokens = 64
+    max_length = 512
+    prompts: ClassVar = {"default": "{question}"}
+    tags = ("count",)
+    own_files: ClassVar = {
+        "messages": "Conversations with {column} in them [default: messages.txt].",
+        "labels": "CSV table: file, count, further columns [default: labels.csv].",
+    }
+    rule = "share of the answers whose first number, in digits or words, is the label's count"
+
+    def load(self, split: str, source: Source) -> Dataset:
+        """Fill every conversation for every frame; a seeded tenth of the frames is `val`."""
+        self.check_split(split)
+        if source.data_root is None:
+            raise MissingSplit("frames_chat has no data without --frames: the folder of frames.")
+        messages = self._file("messages", source, "messages.txt")
+        conversations = read_conversations(messages)
+        columns = sorted({name for talk in conversations for name in _columns(talk)} | {_COUNT})
+        labels = self._file("labels", source, "labels.csv")
+        known = {"file": _FILE_COLUMNS} | {name: (name,) for name in columns}
+        frames = read_rows(labels, known, lenient=False)
+        _check_frames(frames, labels, source.data_root)
+        order = list(range(len(frames)))
+        Random(0).shuffle(order)
+        num_val = max(1, round(_VAL_SHARE * len(order))) if len(order) > 1 else 0
+        chosen = order[:num_val] if split == "val" else order[num_val:]
+        if not chosen:
+            raise MissingSplit(f"{labels} has one frame, so there is none left for '{split}'.")
+        rows = [
+            _fill(index * len(conversations) + number, talk, frames[index], labels, source)
+            for index in sorted(chosen)
+            for number, talk in enumerate(conversations)
+        ]
+        return Dataset(self, split, rows)
+
+    def example(self, row: Row) -> Example:
+        """Ask for the last turn of the conversation."""
+        *turns, answer = row.turns
+        return Example(
+            example_id=row.number,
+            image=FileImage(row.path),
+            turns=tuple(turns),
+            references=(answer.text,),
+            tags={} if row.count is None else {"count": (f"{row.count:g}",)},
+            details=row.count,
+        )
+
+    def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """Exact counts in percent, their mean absolute error, then the figures of text."""
+        counted = self.score_headline(predictions, examples)
+        text = text_figures(predictions, examples, headline="rouge_l")
+        return Scores(
+            values=counted.values,
+            figures={**counted.figures, **text.figures},
+            reasons={**counted.reasons, **text.reasons},
+            notes=(*counted.notes, *text.notes),
+            additions=text.additions,
+        )
+
+    def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """Exact counts in percent and the mean absolute error of those that name a number."""
+        labels = [example.details for example in examples]
+        found = [read_count(prediction) for prediction in predictions]
+        values = [
+            None if label is None else 100.0 * (number == label)
+            for number, label in zip(found, labels, strict=True)
+        ]
+        errors = [
+            abs(number - label)
+            for number, label in zip(found, labels, strict=True)
+            if label is not None and number is not None
+        ]
+        asked = [value for value in values if value is not None]
+        figures = {
+            "count_accuracy": fmean(asked) if asked else None,
+            "count_mae": fmean(errors) if errors else None,
+        }
+        reasons = {name: "no answer was asked to hold the count" for name in figures if not asked}
+        if asked and not errors:
+            reasons["count_mae"] = "no answer holds a number"
+        silent = len(asked) - len(errors)
+        note = f"{silent} of {len(asked)} answers hold no number; count_mae leaves them out."
+        return Scores(
+            values=values, figures=figures, reasons=reasons, notes=(note,) if silent else ()
+        )
+
+    def _file(self, name: str, source: Source, file_name: str) -> Path:
+        if name in source.files:
+            return source.files[name]
+        assert source.data_root is not None
+        for folder in (source.data_root, source.data_root.parent):
+            if (folder / file_name).is_file():
+                return folder / file_name
+        raise MissingSplit(
+            f"frames_chat: {file_name} is neither in {source.data_root} nor beside it; name it by "
+            f"--{name}."
+        )
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """The conversations of a messages file; a line without a role goes on with the turn before.
+
+    Raises:
+        ValueError: none is there, or one does not begin with a role, or end with the assistant,
+            or has braces that name no column; says in which line.
+    """
+    found: list[Conversation] = []
+    turns: list[tuple[Role, str]] = []
+    start = 0
+    try:
+        lines = read_bytes(path).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8; save the file as UTF-8.") from error
+    for number, line in enumerate([*lines, ""], start=1):
+        if not line.strip():
+            if turns:
+                found.append(_checked(turns, path, start))
+            turns = []
+        elif match := _ROLE.match(line.strip()):
+            start = start if turns else number
+            turns.append((match[1].lower(), match[2].strip()))  # type: ignore[arg-type]
+        elif turns:
+            turns[-1] = (turns[-1][0], f"{turns[-1][1]}\n{line.strip()}")
+        else:
+            raise ValueError(
+                f"{path}, line {number}: a conversation begins with 'user:', got '{line.strip()}'."
+            )
+    if not found:
+        raise ValueError(f"{path} holds no conversation; write lines of 'user:' and 'assistant:'.")
+    return found
+
+
+def _checked(turns: Sequence[tuple[Role, str]], path: Path, line: int) -> Conversation:
+    roles = [role for role, _ in turns if role != "system"]
+    if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
+        raise ValueError(
+            f"{path}, line {line}: user and assistant must take turns, the user first and the "
+            f"assistant last; here they are {', '.join(roles) or 'missing'}."
+        )
+    for _, text in turns:
+        try:
+            names = [name for _, name, *_ in Formatter().parse(text) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}; write {{{{ for a brace.") from error
+        if not all(name.isidentifier() for name in names):
+            raise ValueError(
+                f"{path}, line {line}: braces hold a column's name, got {{{names[0]}}} in '{text}'."
+            )
+    return tuple(turns)
+
+
+def _columns(conversation: Conversation) -> set[str]:
+    """The columns that a conversation needs."""
+    parsed = (Formatter().parse(text) for _, text in conversation)
+    return {name for parts in parsed for _, name, *_ in parts if name}
+
+
+def _check_frames(
+    frames: Sequence[tuple[int, Mapping[str, Any]]], labels: Path, folder: Path
+) -> None:
+    names = [str(cells["file"]).strip() for _, cells in frames]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{labels} has {name_some(twice)} more than once; give a frame one row.")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of the {len(names)} frames of {labels} are not in {folder}: "
+            f"{name_some(missing)}."
+        )
+
+
+def _fill(
+    number: int,
+    conversation: Conversation,
+    frame: tuple[int, Mapping[str, Any]],
+    labels: Path,
+    source: Source,
+) -> Row:
+    line, cells = frame
+    texts = {
+        name: text_cell(cell, f"{labels}, line {line}, column {name}")
+        for name, cell in cells.items()
+    }
+    count = read_count(texts[_COUNT])
+    if count is None:
+        raise ValueError(f"{labels}, line {line}: count is '{texts[_COUNT]}', not a number.")
+    says_count = _COUNT in _columns(conversation[-1:])
+    assert source.data_root is not None
+    return Row(
+        number=number,
+        path=str(source.data_root / texts["file"]),
+        turns=tuple(Turn(role, text.format(**texts)) for role, text in conversation),
+        count=count if says_count else None,
+    )
+
+
+def read_count(text: str) -> float | None:
+    """The first number of a text, in digits or, up to twenty, in English words; None without.
+
+    "No" and the like are a zero where there is no other number ("No, 3 people" says 3).
+    """
+    words = [(m.start(), m[0].lower()) for m in re.finditer(r"[^\W\d_]+", text)]
+    found = [(m.start(), float(m[0].replace(",", "."))) for m in _NUMBER.finditer(text)]
+    found += [(place, float(_WORDS.index(word))) for place, word in words if word in _WORDS]
+    if found:
+        return min(found)[1]
+    return 0.0 if any(word in _NOBODY for _, word in words) else None

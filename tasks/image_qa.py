@@ -1,0 +1,71 @@
+"""Image question answering: any data set with a picture, a question and its answers in each row.
+
+The headline is VQA accuracy by the official script, https://github.com/GT-Vision-Lab/VQA, which is
+made for the answers of ten people. Data with ten or more answers a question is scored as it stands.
+Fewer are accepted answers, not votes: each stands for ten people who agree. With one answer these
+are ten equal ones, and the script then normalises nothing: "Yes" is not "yes", though of
+["yes", "yeah"] it would be. `--lenient` adds the figure with everything normalised.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import ClassVar
+
+from tasks.base import Dataset, Example, Scores, Source
+from tasks.csv_qa import CsvQa, text_figures
+from tasks.metrics.vqa import vqa_accuracy
+
+_NUM_VOTES = 10
+_COLUMNS = {"instruction": "question", "response": "answer"}
+
+
+class ImageQa(CsvQa):
+    """Questions about pictures, from a data set of one's own, scored by VQA accuracy."""
+
+    name = "image_qa"
+    aliases: ClassVar = ()
+    metric = "vqa_accuracy"
+    metric_range = 100.0
+    max_new_tokens = 64
+    prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}
+    rule = (
+        "VQA accuracy of the official script; of fewer than ten answers each stands for ten "
+        "people, so that any one counts in full, and a single one is compared exactly"
+    )
+    rule_source = "https://github.com/GT-Vision-Lab/VQA, vqaEval.py"
+
+    def load(self, split: str, source: Source) -> Dataset:
+        """Read the columns image, question and answer, or those that are named in their place."""
+        return super().load(split, replace(source, columns={**_COLUMNS, **source.columns}))
+
+    def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """VQA accuracy in percent, then sacreBLEU, ROUGE-L and the other figures of text."""
+        accuracy = self.score_headline(predictions, examples)
+        text = text_figures(predictions, examples, headline="rouge_l")
+        return replace(text, values=accuracy.values, figures={**accuracy.figures, **text.figures})
+
+    def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
+        """VQA accuracy in percent."""
+        values = _accuracies(predictions, examples, always_normalize=False)
+        return Scores(values=values, figures={self.metric: fmean(values)})
+
+    def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+        """The accuracy with case, punctuation and articles normalised for single answers too."""
+        values = _accuracies(predictions, examples, always_normalize=True)
+        return {"vqa_accuracy_always_normalized": fmean(values)}
+
+
+def _accuracies(
+    predictions: Sequence[str], examples: Sequence[Example], *, always_normalize: bool
+) -> list[float]:
+    return [
+        100 * vqa_accuracy(prediction, _votes(example), always_normalize=always_normalize)
+        for prediction, example in zip(predictions, examples, strict=True)
+    ]
+
+
+def _votes(example: Example) -> tuple[str, ...]:
+    """What ten or more people said, as far as the data tells."""
+    answers = example.references
+    return answers if len(answers) >= _NUM_VOTES else answers * _NUM_VOTES

@@ -1,0 +1,197 @@
+"""Tables of anyone's making, CSV, JSON Lines or Parquet: rows with the line they stand in."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasks.checks import name_some
+from tasks.files import read_bytes
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+Row = tuple[int, dict[str, Any]]  # line number, from 1, and cells under our names
+
+
+def read_rows(path: Path, columns: Mapping[str, Sequence[str]], *, lenient: bool) -> list[Row]:
+    """Read the wanted columns of a table; blank lines do not count as rows.
+
+    Args:
+        path: `.csv` (https://www.rfc-editor.org/rfc/rfc4180, in UTF-8, the first line names the
+            columns), `.jsonl` (an object per line) or `.parquet`.
+        columns: our name of a column -> its names in known tables, the first that is there counts.
+        lenient: of a CSV file, take what stands behind the last column's comma for its text.
+
+    Returns:
+        Each row's line, where it begins (of Parquet its number, from 1), and its cells by our
+        names: text in CSV, else what the file holds.
+
+    Raises:
+        ValueError: unreadable, no such table, empty, or a column or a cell is missing; names the
+            column's nearest ones, or the line.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        rows = _csv_rows(path, columns, lenient)
+    elif suffix == ".jsonl":
+        rows = _json_rows(path, columns)
+    elif suffix == ".parquet":
+        rows = _parquet_rows(path, columns)
+    else:
+        raise ValueError(
+            f"{path} is no table that can be read: it must end in {' or '.join(SUFFIXES)}."
+        )
+    found = list(rows)
+    if not found:
+        raise ValueError(f"{path} has no rows; each must be one example.")
+    return found
+
+
+def text_cell(cell: Any, where: str) -> str:
+    """The text of a cell; numbers are written out.
+
+    Raises:
+        ValueError: it is empty, or no text; begins with `where`.
+    """
+    if not isinstance(cell, str | int | float) or not str(cell).strip():
+        raise ValueError(f"{where} is {_shown(cell)}, and must be a text; fill in the cell.")
+    return str(cell).strip()
+
+
+def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """The lines of a CSV file, its header first; lists become JSON."""
+    for number, row in enumerate(rows):
+        if number == 0:
+            yield _line(list(row))
+        yield _line([_plain(cell) for cell in row.values()])
+
+
+def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -> Iterator[Row]:
+    lines = _csv_lines(path)
+    _, header = next(lines, (0, []))
+    places = {name: header.index(column) for name, column in _find(path, columns, header).items()}
+    wrong: list[int] = []
+    for number, cells in lines:
+        if len(cells) > len(header) and lenient:
+            last = len(header) - 1
+            cells = [*cells[:last], ",".join(cells[last:])]
+        if len(cells) < len(header):
+            raise ValueError(
+                f"{path}, line {number} has {len(cells)} of the {len(header)} columns "
+                f"{', '.join(header)}; each line needs all, empty ones too."
+            )
+        if len(cells) > len(header):
+            wrong.append(number)
+        yield number, {name: cells[place] for name, place in places.items()}
+    if wrong:
+        raise ValueError(
+            f"{path} has more cells than its {len(header)} columns in {len(wrong)} line(s): "
+            f"{name_some(wrong)}; a text with a comma must stand in quotes, or pass --csv_lenient "
+            f"to take the rest of such a line for the text of the last column, '{header[-1]}'."
+        )
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The records of a file with the line in which each begins."""
+    # strict: a quote that is never closed would otherwise swallow the rest of the file
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    start = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield start, cells
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {start}: {error}; a quote inside a quoted text is written twice, and "
+            "one that is opened must be closed."
+        ) from error
+
+
+def _text(path: Path) -> str:
+    content = read_bytes(path)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line} is not UTF-8; save the file as UTF-8.") from error
+
+
+def _json_rows(path: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{path}, line {number} is not a JSON object ({error}); write one per line."
+            ) from error
+        found = found or _find(path, columns, list(record))
+        if missing := [column for column in found.values() if column not in record]:
+            raise ValueError(
+                f"{path}, line {number} has no '{missing[0]}', which its first line has; give "
+                "each object all columns."
+            )
+        yield number, {name: record[column] for name, column in found.items()}
+
+
+def _parquet_rows(path: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with path.open("rb") as content, ParquetFile(content) as file:
+            found = _find(path, columns, file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(columns=sorted(set(found.values()))):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, {name: record[column] for name, column in found.items()}
+    except ArrowInvalid as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"{path} is no Parquet file that can be read: {reason}.") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _find(
+    path: Path, columns: Mapping[str, Sequence[str]], present: Sequence[str]
+) -> dict[str, str]:
+    """Our name of each column -> its name in the table."""
+    found = {}
+    for name, candidates in columns.items():
+        column = next((column for column in candidates if column in present), None)
+        if column is None:
+            raise ValueError(_missing(path, name, candidates, present))
+        if present.count(column) > 1:
+            raise ValueError(f"{path} has the column '{column}' twice; name each column once.")
+        found[name] = column
+    return found
+
+
+def _missing(path: Path, name: str, candidates: Sequence[str], present: Sequence[str]) -> str:
+    near = [n for c in candidates for n in get_close_matches(c, present, n=2)]
+    hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
+    return (
+        f"{path} has no column '{' or '.join(candidates)}'{hint}, its columns are "
+        f"{', '.join(present) or 'none'}; say which one is meant by --{name}_column."
+    )
+
+
+def _shown(cell: Any) -> str:
+    return "empty" if cell is None or str(cell).strip() == "" else f"a {type(cell).__name__}"
+
+
+def _line(cells: Sequence[Any]) -> bytes:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue().encode()
+
+
+def _plain(cell: Any) -> Any:
+    return msgspec.json.encode(cell).decode() if isinstance(cell, list | tuple) else cell

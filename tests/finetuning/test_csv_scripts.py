@@ -1,0 +1,235 @@
+"""The commands on tables: a guide's command line as written, its folder, and mistakes."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from finetuning.finetune import Job, load_data, load_selection
+from finetuning.recipe import Recipe
+from tasks.base import Source
+from tasks.metrics import captioning
+from tasks.registry import get_task
+from tests.finetuning.test_scripts import hashes, read_json, read_lines, run
+
+QUERIES = ("dining room", "kitchen")
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caption scores without Java: approximate, and 12 s faster."""
+    monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
+
+
+def write_tables(folder: Path) -> Path:
+    """QuIC-360 in small: per split two panoramas, two queries each, the first with two captions."""
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        rows = []
+        for number in range(2):
+            name = f"{split}_{number}.jpg"
+            Image.new("RGB", (64, 32), ("red", "blue")[number]).save(folder / name)
+            url = f"https://live.example.org/65535/{name}"
+            rows += [(url, query, f"a {query}, number {number}") for query in QUERIES]
+            rows.append((url, QUERIES[0], "식당 테이블"))
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8-sig") as file:
+            csv.writer(file).writerows([("url", "query", "annotation"), *rows])
+    return folder
+
+
+def tables(folder: Path) -> tuple[object, ...]:
+    return (
+        *("--train_csv", folder / "train.csv", "--val_csv", folder / "valid.csv"),
+        *("--test_csv", folder / "test.csv"),
+    )
+
+
+# as the guide has it; the model and the device are this machine's
+GUIDE = (
+    *("--epochs", 3, "--batch_size", 4, "--learning_rate", 2e-4, "--lora_rank", 16),
+    *("--image_column", "url", "--instruction_column", "query"),
+    *("--response_column", "annotation", "--max_length", 512, "--save_steps", 500),
+    *("--logging_steps", 10, "--max_new_tokens", 128, "--num_viz_samples", 3, "--device", "cpu"),
+)
+
+
+@pytest.fixture(scope="module")
+def trained(pico1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tables in `data` and the guide's run on them in `run`, not scored yet."""
+    folder = tmp_path_factory.mktemp("quic360")
+    write_tables(folder / "data")
+    arguments = (*tables(folder / "data"), "--output_dir", folder / "run", *GUIDE)
+    run("quic360", *arguments, "--model_path", pico1, "--skip_evaluation")
+    return folder
+
+
+def test_skip_evaluation_trains_and_scores_nothing(trained: Path) -> None:
+    settings = read_json(trained / "run/run.json")["settings"]
+    assert (settings["num_epochs"], settings["lora_dropout"]) == (3, 0.1)
+    # 4 (picture, query) pairs in one batch, three times
+    assert read_json(trained / "run/trainer_state.json")["global_step"] == 3
+    assert (trained / "run/adapter_model.safetensors").is_file()
+    assert not (trained / "run/evaluation").exists()
+
+
+def test_skip_training_scores_the_run_and_leaves_what_the_guide_promises(trained: Path) -> None:
+    before = hashes(trained / "run", leave_out="evaluation")
+    arguments = (*tables(trained / "data"), "--output_dir", trained / "run", *GUIDE)
+    result = run("quic360", *arguments, "--skip_training")
+    assert "quic360, split 'test', 4 examples" in result.output
+    assert hashes(trained / "run", leave_out="evaluation") == before
+    folder = trained / "run/evaluation/test"
+    metrics = read_json(folder / "metrics.json")
+    assert metrics["metric"] == "CIDEr"
+    assert metrics["provenance"]["trained_on"] == ["quic360"]
+    assert metrics["provenance"]["decoding"]["max_new_tokens"] == 128
+    assert metrics["provenance"]["quantization"] == "nf4"
+    names = {"CIDEr", "Bleu_4", "sacrebleu", "METEOR", "ROUGE_L", "rouge_l", "SPICE", "exact_match"}
+    assert names <= metrics["metrics"].keys()
+    assert metrics["token_statistics"]["references"]["num_texts"] == 6
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    ours = read_lines(folder / "predictions.jsonl")
+    assert [row["prediction"] for row in written] == [row["prediction"] for row in ours]
+    assert [row["raw_prediction"] for row in written] == [row["raw_prediction"] for row in ours]
+    assert json.loads(written[0]["references"]) == ["a dining room, number 0", "식당 테이블"]
+    assert written[0]["instruction"] == "dining room"
+    assert written[0]["image"] == str(trained / "data/test_0.jpg")
+    drawn = sorted(path.name for path in (folder / "visualizations").iterdir())
+    assert drawn == [f"sample_00{number}.png" for number in range(3)]
+
+
+def test_eval_scores_a_table_named_by_csv(trained: Path, tmp_path: Path) -> None:
+    result = run(
+        *("eval", "--task", "csv", "--csv", trained / "data/valid.csv"),
+        *("--model_path", trained / "run", "--max_new_tokens", 4, "--output_dir", tmp_path),
+        *("--num_viz_samples", 1),
+    )
+    assert "csv_qa, split 'test', 6 examples" in result.output
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics["metric"] == "rouge_l"
+    assert (tmp_path / "visualizations/sample_000.png").is_file()
+
+
+def test_a_file_of_predictions_is_scored_on_a_table_without_pictures(
+    trained: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.jsonl"
+    rows = [{"image": f"{n}.jpg", "instruction": "?", "response": f"red {n}"} for n in range(2)]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps([{"id": 1, "prediction": "red 0"}, {"id": 2, "prediction": "x"}]))
+    arguments = ("--task", "csv_qa", "--csv", table, "--predictions", answers)
+    result = run("eval", *arguments, "--output_dir", tmp_path / "out")
+    assert read_json(tmp_path / "out/metrics.json")["value"] == 0.5, result.output
+    # drawing needs them
+    result = run("eval", *arguments, "--num_viz_samples", 1, exit_code=2)
+    assert "2 of the 2 pictures" in result.output
+
+
+def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
+    trained: Path, pico1: Path, tmp_path: Path
+) -> None:
+    result = run(
+        *("csv_qa", *tables(trained / "data"), "--model_path", pico1, "--max_new_tokens", 4),
+        *("--output_dir", tmp_path / "run", "--max_steps", 1, "--lora_rank", 4),
+    )
+    assert "csv_qa, split 'test', 6 examples" in result.output
+    assert not (tmp_path / "run/evaluation/val").exists()
+    assert not (tmp_path / "run/evaluation/test/visualizations").exists()
+
+
+def job(folder: Path, recipe: Recipe, *names: str) -> Job:
+    files = {name.replace("valid", "val"): folder / f"{name}.csv" for name in names}
+    return Job(
+        task=get_task("quic360"),
+        model_path="tiny",
+        source=Source(files=files),
+        recipe=recipe,
+        output_dir=folder,
+        settings={},
+    )
+
+
+def test_checkpoints_are_chosen_on_the_val_table_and_the_end_is_scored_on_the_test_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tables(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)  # there is no data/quic360
+    scoring = Recipe(eval_steps=1)
+
+    def splits(recipe: Recipe, *names: str) -> tuple[Any, Any]:
+        single = job(folder, recipe, "train", *names)
+        _, end = load_data(single)
+        chosen = load_selection(single, end)
+        return chosen and chosen.split, end and end.split
+
+    assert splits(scoring, "valid", "test") == ("val", "test")
+    assert splits(Recipe(eval_epochs=True), "valid", "test") == ("val", "test")
+    assert splits(scoring, "valid") == ("val", "val")
+    assert splits(scoring, "test") == ("test", "test")  # and said
+    assert splits(replace(scoring, eval_split="val"), "valid", "test") == ("val", "val")
+    assert splits(replace(scoring, skip_evaluation=True), "valid", "test") == ("val", "test")
+    # where nothing is scored on the way, no table but that of the end is read
+    assert splits(Recipe(), "test") == ("test", "test")
+    assert splits(Recipe()) == (None, None)
+    assert splits(Recipe(skip_evaluation=True), "valid", "test") == (None, None)
+
+
+MISTAKES = {
+    "no such table": ("csv_qa --train_csv no.csv", ("The table no.csv does not exist",)),
+    "no table": ("csv_qa", ("csv_qa split 'train'", "--train_csv")),
+    "column": ("csv_qa --train_csv t.csv --response_column captoin", ("did you mean caption?",)),
+    "commas": ("csv_qa --train_csv t.csv --response_column caption", ("1 line(s): 3;",)),
+    "picture": (
+        "csv_qa --train_csv t.csv --response_column caption --csv_lenient",
+        ("1 of the 1 pictures", "a.jpg"),
+    ),
+    "nothing to do": (
+        "quic360 --skip_training --skip_evaluation",
+        ("--skip_training and --skip_evaluation leave nothing to do",),
+    ),
+    "nothing to score": ("quic360 --skip_training --output_dir none", ("none",)),
+    "official files": (
+        "eval --task vqav2 --csv t.csv --model_path tiny",
+        ("vqav2 has official files", "csv_qa and quic360"),
+    ),
+    "draw less than none": ("quic360 --num_viz_samples -1", ("num_viz_samples",)),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("image,query,caption\na.jpg,?,x\na.jpg,?,one, two\n")
+    arguments, parts = MISTAKES[name]
+    command, *options = arguments.split()
+    model = () if command == "eval" else ("--model_path", "tiny")
+    result = run(command, *options, *model, exit_code=2)
+    last = result.output.rstrip().splitlines()[-1]
+    assert last.startswith("Error: ") and last.endswith("."), result.output
+    assert all(part in last for part in parts), last
+    assert not (tmp_path / "runs").exists()
+
+
+def test_columns_and_leniency_reach_the_table(
+    tmp_path: Path, pico1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg")
+    (tmp_path / "t.csv").write_text("image,query,caption\na.jpg,?,x\na.jpg,?,one, two\n")
+    answers = tmp_path / "answers.json"
+    answers.write_text(
+        json.dumps([{"id": 2, "prediction": "x"}, {"id": 3, "prediction": "one, two"}])
+    )
+    result = run(
+        *("eval", "--task", "csv_qa", "--csv", "t.csv", "--predictions", answers),
+        *("--response_column", "caption", "--csv_lenient", "--output_dir", "out"),
+    )
+    assert read_json(tmp_path / "out/metrics.json")["metrics"]["exact_match"] == 1, result.output

@@ -1,0 +1,466 @@
+"""Merges by their scores: what is retained, which one is chosen, what is said of it."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from finetuning.cli import palitune
+from finetuning.merge_tables import score_table
+from finetuning.merge_trial import Candidate, Measured, Trial, _added, choose, retention
+from finetuning.run_folder import asked_as
+from finetuning.sweep_picture import draw_sweep
+from tasks.base import Dataset, Source
+from tasks.registry import get_task
+from tests.finetuning.merge_inputs import (
+    Q0,
+    SETTINGS,
+    TINY,
+    run,
+    write_adapter,
+    write_adapters,
+    write_run,
+)
+from tests.finetuning.test_mistakes import sentence
+from tests.finetuning.test_scripts import read_json, read_lines
+from tests.merging.make_adapters import load_tiny
+from tests.official_files import write_docvqa
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder a says that it was trained on digits, b on docvqa."""
+    folder = write_adapters(tmp_path_factory.mktemp("adapters"))
+    write_run(folder / "a", "digits")
+    write_run(folder / "b", "docvqa", prompt_template="read: {question}", max_length=200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def docvqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_docvqa(tmp_path_factory.mktemp("docvqa"), num_val=4)
+
+
+# --- arithmetic ----------------------------------------------------------------------------
+
+
+def test_retention_is_the_share_of_the_score_of_the_tasks_own_adapter() -> None:
+    scores = {"a": {"x": 50.0, "y": 1.0}, "b": {"x": 10.0, "y": 4.0}, "m": {"x": 40.0, "y": 3.0}}
+    kept = retention(scores, {"x": ["a"], "y": ["a", "b"]})
+    assert kept["m"] == {"x": 0.8, "y": 0.75}
+    assert kept["b"] == {"x": 0.2, "y": 1.0}
+
+
+def test_of_an_own_score_of_nothing_no_share_is_known() -> None:
+    scores = {"a": {"x": 0.0, "y": 4.0}, "m": {"x": 3.0, "y": 3.0}}
+    kept = retention(scores, {"x": ["a"], "y": ["a"]})
+    assert kept == {"a": {"x": None, "y": 1.0}, "m": {"x": None, "y": 0.75}}
+
+
+def candidate(name: str) -> Candidate:
+    return Candidate(name, "original", (), lambda _: torch.zeros(0))
+
+
+def by_table(
+    monkeypatch: pytest.MonkeyPatch, table: Mapping[str, Sequence[float]]
+) -> list[set[Any]]:
+    """Let candidates score by a table, by how their names begin; the ids scored on, per call."""
+    seen: list[set[Any]] = []
+
+    def measure(
+        self: Trial, candidates: Sequence[Candidate], datasets: Sequence[Dataset] | None = None
+    ) -> dict[str, Measured]:
+        chosen = datasets or self.datasets
+        seen.append({example.example_id for example in chosen[0]})
+        names = [dataset.task.name for dataset in chosen]
+        assert len({c.name for c in candidates}) == len(candidates)
+        found = {}
+        for c in candidates:
+            row = table[max((key for key in table if c.name.startswith(key)), key=len)]
+            scores = dict(zip(names, row, strict=True))
+            ends = {name: (value / 2, 2 * value) for name, value in scores.items()}
+            found[c.name] = Measured(scores, ends)  # type: ignore[arg-type]
+        return found
+
+    monkeypatch.setattr(Trial, "measure", measure)
+    return seen
+
+
+@pytest.fixture
+def trial(docvqa: Path) -> Trial:
+    digits = get_task("digits").load("val", Source()).subset(10, seed=0)
+    other = get_task("docvqa").load("val", Source(data_root=docvqa))
+    return Trial(
+        checkpoint=None,  # type: ignore[arg-type]
+        base=None,  # type: ignore[arg-type]
+        datasets=[digits, other],
+        settings={},
+        batch_size=1,
+        device="cpu",
+    )
+
+
+OWNERS = {"digits": ["a"], "docvqa": ["b"]}
+OWN = [candidate("a"), candidate("b")]
+
+
+def test_the_merge_whose_worst_task_keeps_most_is_chosen_and_confirmed_on_other_examples(
+    monkeypatch: pytest.MonkeyPatch, trial: Trial
+) -> None:
+    table = {"a": (100, 0), "b": (0, 100), "even": (60, 60), "better mean": (100, 40)}
+    seen = by_table(monkeypatch, table)
+    merges = [candidate("better mean"), candidate("even")]
+    found = choose(trial, OWN, merges, OWNERS, seed=0)
+    assert found["chosen"] == "even" == found["confirmed"]["name"]
+    assert [(row["worst"], row["mean"]) for row in found["candidates"]] == [(0.4, 0.7), (0.6, 0.6)]
+    choosing, confirming = seen
+    assert not choosing & confirming
+    assert choosing | confirming == {example.example_id for example in trial.datasets[0]}
+    assert not found["notes"]
+
+
+def test_a_task_whose_own_adapter_scores_nothing_has_no_say_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, trial: Trial
+) -> None:
+    by_table(monkeypatch, {"a": (0, 0), "b": (0, 100), "first": (90, 40), "second": (0, 60)})
+    found = choose(trial, OWN, [candidate("first"), candidate("second")], OWNERS, seed=0)
+    assert found["chosen"] == "second"
+    assert found["confirmed"]["retention"] == {"digits": None, "docvqa": 0.6}
+    assert (found["confirmed"]["worst"], found["confirmed"]["mean"]) == (0.6, 0.6)
+    (note,) = found["notes"]
+    assert note.startswith("digits has no say in the choice: its own adapter scores 0")
+    assert draw_sweep(found).width > 300
+
+
+def test_where_no_adapter_scores_there_is_nothing_to_choose_by(
+    monkeypatch: pytest.MonkeyPatch, trial: Trial
+) -> None:
+    by_table(monkeypatch, {"a": (0, 0), "b": (0, 0), "first": (90, 40)})
+    with pytest.raises(ValueError, match=r"No adapter scores above 0 .*\(digits, docvqa\)"):
+        choose(trial, OWN, [candidate("first")], OWNERS, seed=0)
+
+
+def test_the_picture_is_greener_where_more_is_retained() -> None:
+    def row(name: str, share: float | None) -> dict[str, Any]:
+        worst = share or 0.0
+        return {"name": name, "retention": {"x": share}, "worst": worst, "mean": worst}
+
+    for share in (0.0, 0.5, 1.0, 1.7, None):
+        image = draw_sweep({"candidates": [row("m", share)], "chosen": "m"})
+        # column x begins 240 + gap pixels left of the right margin; row 2; a corner has no text
+        red = image.getpixel((image.width - 12 - 2 * 120 + 116, 2 * 28 + 3))[0]  # type: ignore[index]
+        kept = min(share or 0.0, 1.0)
+        assert red == round(255 - kept * (255 - 90))
+
+
+def test_updates_are_added_in_memory_and_taken_off_again() -> None:
+    model = load_tiny()
+    before = model.get_submodule(Q0).weight.detach().clone()
+    update = torch.full_like(before, 0.5)
+    with _added(model, Candidate("m", "original", [Q0], lambda _: update)):
+        torch.testing.assert_close(model.get_submodule(Q0).weight.data, before + 0.5)
+    assert torch.equal(model.get_submodule(Q0).weight, before)
+
+
+def test_a_table_has_score_interval_and_share_in_columns() -> None:
+    text = score_table(
+        {"x": "accuracy"},
+        {"base": {"x": 1.0}, "m": {"x": 20.0}},
+        {"m": {"x": None}},
+        {"base": {"x": None}, "m": {"x": (5.0, 35.5)}},
+    )
+    # 4 for the names, 2 between, 23 for the longest cell
+    assert text.splitlines() == [
+        " " * 19 + "x accuracy",
+        "base" + " " * 21 + "1.00",
+        "m     20.00 [5.00, 35.50] (-)",
+    ]
+
+
+# --- the command, with scores by a table ---------------------------------------------------
+
+# adapter a has 80 of digits and b 0.5 of docvqa, so linear keeps (0.5, 0.8) and ties (0.75, 0.6)
+TABLE = {
+    "base": (8, 0.05),
+    "adapter 1": (80, 0.1),
+    "adapter 2": (10, 0.5),
+    "linear": (40, 0.4),
+    "ties": (60, 0.3),
+    "merged": (64, 0.2),
+}
+BOTH = ("--evaluate", "digits,docvqa", "--max_eval_samples", 8)
+
+
+def rows(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines()]
+
+
+def test_a_sweep_writes_and_prints_its_candidates_and_merges_by_the_chosen_one(
+    adapters: Path, docvqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_table(monkeypatch, TABLE)
+    options = (*BOTH, "--data_root", f"docvqa={docvqa}")
+    grid = ("--sweep", "mode=linear,ties density=0.2")
+    result = run(adapters, tmp_path / "out", *options, *grid)
+    assert result.exit_code == 0, result.output
+    printed = rows(result.output)
+    assert ["linear", "0.50", "0.80", "0.50", "0.65"] in printed
+    assert ["ties", "density=0.2", "0.75", "0.60", "0.60", "0.68"] in printed
+    assert ["ties", "density=0.2,", "confirmed", "0.75", "0.60", "0.60", "0.68"] in printed
+    assert "Chosen: ties density=0.2; confirmed by the other 4 examples of digits" in result.output
+    sweep = read_json(tmp_path / "out/sweep.json")
+    assert [row["name"] for row in sweep["candidates"]] == ["linear", "ties density=0.2"]
+    assert sweep["chosen"] == "ties density=0.2"
+    assert sweep["candidates"][0]["intervals_95"] == {"digits": [20, 80], "docvqa": [0.2, 0.8]}
+    assert Image.open(tmp_path / "out/sweep.png").width > 300
+    report = read_json(tmp_path / "out/merge_report.json")
+    assert (report["mode"], report["options"]["density"]) == ("ties", 0.2)
+    assert (report["export"], report["chosen_by_scores"]) == ("full", True)
+    alone = run(adapters, tmp_path / "alone", "--mode", "ties", "--density", 0.2)
+    assert alone.exit_code == 0, alone.output
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "alone")]
+    assert weights[0] == weights[1]
+
+
+def test_a_dry_run_of_a_sweep_prints_the_same_and_writes_nothing(
+    adapters: Path, docvqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--evaluate", "docvqa", "--data_root", f"docvqa={docvqa}")  # TASK=FOLDER of one
+    by_table(monkeypatch, {name: row[1:] for name, row in TABLE.items()})
+    result = run(adapters, tmp_path / "out", *options, "--sweep", "mode=linear,ties", "--dry_run")
+    assert result.exit_code == 0, result.output
+    printed = rows(result.output)
+    assert ["ties", "0.60", "0.60", "0.60"] in printed
+    assert ["linear,", "confirmed", "0.80", "0.80", "0.80"] in printed
+    assert "Chosen: linear;" in result.output
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_table_of_scores_has_intervals_shares_and_the_gap_between_the_bases(
+    adapters: Path, docvqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*BOTH, "--data_root", f"docvqa={docvqa}", "--mode", "linear", "--export", "full")
+    # the merge has 64 and 0.2 on what it is added to, 60 and 0.25 on the other
+    by_table(monkeypatch, {**TABLE, "merged": (64, 0.2), "merged onto": (60, 0.25)})
+    for onto, other, gap in (("original", "nf4", (4, -0.05)), ("nf4", "original", (-4, 0.05))):
+        result = run(adapters, tmp_path / onto, *options, "--onto", onto)
+        assert result.exit_code == 0, result.output
+        found = read_json(tmp_path / onto / "merge_report.json")["evaluation"]
+        assert list(found["scores"])[3:] == ["merged", f"merged onto {other}"]
+        assert found["onto_gap"] == pytest.approx({"digits": gap[0], "docvqa": gap[1]})
+        assert found["intervals_95"]["merged"] == {"digits": [32, 128], "docvqa": [0.1, 0.4]}
+        # 64 / 80 and 0.2 / 0.5
+        expected = "merged 64.00 [32.00, 128.00] (0.80) 0.20 [0.10, 0.40] (0.40)"
+        assert expected.split() in rows(result.output)
+        text = f"gap of the merge, original less NF4: digits {gap[0]:+.2f}, docvqa {gap[1]:+.2f}"
+        assert text in result.output
+
+
+def test_an_own_score_of_nothing_is_a_dash_and_a_warning(
+    adapters: Path, docvqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_table(monkeypatch, {**TABLE, "adapter 1": (0, 0.1)})
+    options = (*BOTH, "--data_root", f"docvqa={docvqa}", "--mode", "linear")
+    result = run(adapters, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    found = read_json(tmp_path / "out/merge_report.json")
+    assert found["evaluation"]["retention"]["merged"] == {"digits": None, "docvqa": 0.4}
+    assert "(-)" in result.output
+    warning = "No adapter scores above 0 on digits, so what is retained of it is not known."
+    assert found["warnings"].count(warning) == 1
+    assert result.output.count(warning) == 1
+
+
+def test_no_name_of_a_folder_is_mistaken_for_another_row(
+    adapters: Path, docvqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("base", "merged", "x/run", "y/run"):
+        shutil.copytree(adapters / "b", tmp_path / place)
+    monkeypatch.chdir(tmp_path)
+    by_table(monkeypatch, {name: row[1:] for name, row in TABLE.items()})
+    options = ("--mode", "linear", "--evaluate", "docvqa", "--data_root", docvqa)
+    for names in (("base", "merged"), ("x/run", "y/run"), ("base", "base")):
+        output = Path("out", *names)
+        result = run(Path(), output, *options, names=names)
+        assert result.exit_code == 0, result.output
+        scores = read_json(output / "merge_report.json")["evaluation"]["scores"]
+        first, second = names
+        assert list(scores) == [
+            "base",
+            f"adapter 1: {first}",
+            f"adapter 2: {second}",
+            "merged",
+            "merged onto nf4",
+        ]
+
+
+def test_auto_leaves_out_what_dora_rules_out(
+    adapters: Path, docvqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_adapter(
+        tmp_path / "d", r=2, target_modules=SETTINGS["a"]["target_modules"], use_dora=True
+    )
+    shutil.copytree(adapters / "b", tmp_path / "b")
+    by_table(monkeypatch, {**{n: r[1:] for n, r in TABLE.items()}, "dare_ties": (0.1,)})
+    options = ("--evaluate", "docvqa", "--data_root", docvqa, "--dry_run")
+    result = run(tmp_path, tmp_path / "out", *options, names="db")
+    assert result.exit_code == 0, result.output
+    assert "Chosen: linear;" in result.output and "dare_ties density=0.5" in result.output
+    assert "balanced" not in result.output
+
+
+# --- how a task is asked -------------------------------------------------------------------
+
+
+def test_a_run_says_how_it_asked_its_own_tasks_alone() -> None:
+    settings = {"prompt_template": "p", "max_length": 9, "learning_rate": 1.0}
+    single = {"task": "vqav2", "settings": settings}
+    assert asked_as(single, "vqav2") == {"prompt_template": "p", "max_length": 9}
+    assert asked_as(single, "gqa") == {}
+    assert asked_as({"settings": settings}, "vqav2") == {}
+    joint = {"task": "vqav2,gqa", "settings": settings}
+    assert asked_as(joint, "gqa") == asked_as(single, "vqav2")
+    merged = {"task": "vqav2,gqa", "settings": {}, "asked_as": {"gqa": {"truncate": True}}}
+    assert asked_as(merged, "gqa") == {"truncate": True}
+    assert asked_as(merged, "vqav2") == {}
+
+
+def asked_by_eval(model: Path, task: str, data: Path, output: Path) -> tuple[dict[str, Any], str]:
+    """The provenance of a score, and the first prompt."""
+    arguments = ("--task", task, "--model_path", model, "--data_root", data)
+    limits = ("--max_eval_samples", 1, "--max_new_tokens", 1, "--output_dir", output)
+    result = CliRunner().invoke(palitune, ["eval", *map(str, (*arguments, *limits))])
+    assert result.exit_code == 0, result.output
+    prompt = read_lines(output / "predictions.jsonl")[0]["prompt"]
+    return read_json(output / "metrics.json")["provenance"], prompt
+
+
+@pytest.mark.parametrize(
+    ("export", "place"), [("adapter", ""), ("full", ""), ("both", "adapter")]
+)  # fmt: skip
+def test_a_merge_is_asked_as_the_runs_that_went_into_it_asked(
+    export: str, place: str, adapters: Path, docvqa: Path, tmp_path: Path
+) -> None:
+    result = run(adapters, tmp_path / "out", "--mode", "linear", "--export", export)
+    assert result.exit_code == 0, result.output
+    model = tmp_path / "out" / place
+    assert read_json(model / "run.json")["task"] == "digits,docvqa"
+    found, prompt = asked_by_eval(model, "docvqa", docvqa, tmp_path / "docvqa")
+    assert (found["prompt_template"], found["max_length"]) == ("read: {question}", 200)
+    assert prompt.startswith("read: ")
+    assert found["trained_on"] == ["digits", "docvqa"]
+    found, _ = asked_by_eval(model, "digits", docvqa, tmp_path / "digits")
+    own = get_task("digits")
+    assert found["prompt_template"] == own.prompt("paligemma")
+
+
+def test_a_merge_of_merges_keeps_how_each_task_was_asked(adapters: Path, tmp_path: Path) -> None:
+    assert run(adapters, tmp_path / "m", "--mode", "linear").exit_code == 0
+    shutil.copytree(adapters / "c", tmp_path / "c")
+    write_run(tmp_path / "c", "vqav2", prompt_template="ask {question}")
+    result = run(tmp_path, tmp_path / "out", "--mode", "linear", names="mc")
+    assert result.exit_code == 0, result.output
+    found = read_json(tmp_path / "out/run.json")
+    assert found["task"] == "digits,docvqa,vqav2"
+    assert found["asked_as"] == {
+        "digits": {},
+        "docvqa": {"prompt_template": "read: {question}", "max_length": 200},
+        "vqav2": {"prompt_template": "ask {question}"},
+    }
+
+
+# --- the command, with the model's own scores ----------------------------------------------
+
+
+def test_candidates_are_scored_by_the_tasks_metric_on_each_base(
+    adapters: Path, tmp_path: Path
+) -> None:
+    """The tiny base scores alike by eval.py and in the trial, on real examples."""
+    for name, quantization in (("a", "nf4"), ("b", "none")):
+        shutil.copytree(adapters / name, tmp_path / name)
+        write_run(tmp_path / name, "docvqa", quantization=quantization)
+    options = ("--data_root", "sample", "--max_eval_samples", 6)
+    result = run(tmp_path, tmp_path / "out", "--mode", "linear", "--evaluate", "docvqa", *options)
+    assert result.exit_code == 0, result.output
+    found = read_json(tmp_path / "out/merge_report.json")["evaluation"]
+    assert found["num_examples"] == {"docvqa": 6}
+    evaluation = ("--task", "docvqa", "--output_dir", tmp_path / "scores", *options)
+    for name, model in (("base", TINY), (f"adapter 2: {tmp_path / 'b'}", tmp_path / "b")):
+        arguments = ["eval", "--model_path", model, *evaluation]
+        assert CliRunner().invoke(palitune, [str(a) for a in arguments]).exit_code == 0
+        metrics = read_json(tmp_path / "scores/metrics.json")
+        assert found["scores"][name]["docvqa"] == pytest.approx(metrics["value"])
+        interval = metrics["uncertainty"]["interval_95"]
+        assert found["intervals_95"][name]["docvqa"] == pytest.approx(interval)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Twenty steps on each of two sample tasks: enough to answer like the majority."""
+    folder = tmp_path_factory.mktemp("trained")
+    brief = ("--max_steps", 20, "--batch_size", 16, "--learning_rate", 5e-3, "--quantization")
+    examples = ("--max_train_samples", 320, "--max_eval_samples", 2)
+    for task in ("vqav2", "gqa"):
+        arguments = ("--model_path", "tiny", "--data_root", "sample", "--output_dir", folder / task)
+        command = ["train", task, *map(str, (*arguments, *brief, "none", *examples))]
+        result = CliRunner().invoke(palitune, command)
+        assert result.exit_code == 0, result.output
+    yield folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (
+            ("--sweep", "mode=linear,ties lambda=0.5,1", "--density", 0.2),
+            [
+                *("linear lambda=0.5", "linear lambda=1.0"),
+                *("ties lambda=0.5 density=0.2", "ties lambda=1.0 density=0.2"),
+            ],
+        ),
+        (
+            ("--mode", "auto"),
+            ["linear", *(f"{m} lambda={x}" for m in ("balanced", "tsv") for x in (0.5, 0.7, 1.0))]
+            + [f"ties density={density}" for density in (0.3, 0.5)]
+            + ["dare_ties density=0.5", "core_ties"],
+        ),
+    ],
+    ids=["sweep", "auto"],
+)
+def test_trained_adapters_are_swept_to_the_end(
+    options: tuple[object, ...], names: list[str], trained: Path, tmp_path: Path
+) -> None:
+    scored = ("--evaluate", "vqav2,gqa", "--data_root", "sample", "--max_eval_samples", 20)
+    result = run(trained, tmp_path / "out", *scored, *options, names=("vqav2", "gqa"))
+    assert result.exit_code == 0, result.output
+    sweep = read_json(tmp_path / "out/sweep.json")
+    assert [row["name"] for row in sweep["candidates"]] == names
+    assert sweep["num_choosing"] == sweep["num_confirming"] == {"vqav2": 10, "gqa": 10}
+    assert any(row["worst"] > 0 for row in sweep["candidates"])
+    best = max(sweep["candidates"], key=lambda row: (row["worst"], row["mean"]))
+    assert sweep["chosen"] == best["name"] == sweep["confirmed"]["name"]
+    for row in sweep["candidates"]:
+        shares = [f"{share:.2f}" for share in (*row["retention"].values(), row["worst"])]
+        assert [*row["name"].split(), *shares, f"{row['mean']:.2f}"] in rows(result.output)
+    assert Image.open(tmp_path / "out/sweep.png").height == 28 * (len(names) + 2) + 12
+    report = read_json(tmp_path / "out/merge_report.json")
+    assert report["chosen_by_scores"] and report["mode"] == best["name"].split()[0]
+    assert report["evaluation"]["scores"]["merged"]["vqav2"] > 0
+    written = "model.safetensors" if report["export"] == "full" else "adapter_model.safetensors"
+    assert (tmp_path / "out" / written).is_file()
+
+
+def test_a_sweep_without_any_own_score_is_refused_in_one_sentence(
+    adapters: Path, docvqa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_table(monkeypatch, dict.fromkeys(TABLE, (0.0,)))
+    options = ("--evaluate", "docvqa", "--data_root", docvqa, "--sweep", "mode=linear,ties")
+    result = run(adapters, tmp_path / "out", *options)
+    assert "cannot choose between merges" in sentence(result.exit_code, result.output)
+    assert not [*tmp_path.iterdir()]

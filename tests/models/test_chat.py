@@ -1,0 +1,389 @@
+"""Conversations in a checkpoint's layout: what is learned, whose template counts, odd tokenizers.
+
+The layouts here are small ones that each show one habit of templates that are about.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, normalizers
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from models.base import PICTURE, Decoding, Encoded, Family, FamilyOptions, Message
+from models.chat import ChatFamily
+from tests.models.tiny_families import TINY
+
+# A content in parts; [x] around the role, the picture first, <eos> behind each answer.
+PARTS = (
+    "{% for message in messages %}{{ '[' + message.role + ']' }}"
+    "{% for part in message.content %}"
+    "{{ '<image>' if part.type == 'image' else ' ' + part.text }}{% endfor %}"
+    "{{ '<eos>' if message.role == 'assistant' else ' ' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
+)
+# A content that is text, as templates of language models have it.
+TEXT = (
+    "{% for message in messages %}"
+    "{{ '[' + message.role + '] ' + message.content + ('<eos>' if message.role == 'assistant'"
+    " else ' ') }}{% endfor %}{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
+)
+QUESTION: Message = ("user", "what is it?")
+TALK: list[Message] = [
+    QUESTION,
+    ("assistant", "a red circle"),
+    ("user", "and the other?"),
+    ("assistant", "it is blue"),
+]
+
+
+class Talk(ChatFamily):
+    """A family that lays out and does not look."""
+
+    name = "talk"
+    model_types = ("talk",)
+    chat_template = PARTS
+
+    def look(self, image: Any) -> Any:
+        raise NotImplementedError
+
+
+def make_tokenizer(
+    *, starts_with_space: bool = False, adds_bos: bool = False, extra: Sequence[str] = ()
+) -> Any:
+    """The embedded model's words; `starts_with_space` as Llama's: "red" is read as " red"."""
+    words = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    if starts_with_space:
+        steps = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        words.normalizer = normalizers.Sequence(steps)
+    if adds_bos:
+        words.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )
+    tokenizer.add_tokens(list(extra), special_tokens=True)
+    return tokenizer
+
+
+def make_family(
+    folder: Path, template: str | None = PARTS, tokenizer: Any = None, saved: str | None = None
+) -> Talk:
+    family = Talk(str(folder), saved=saved, options=FamilyOptions(chat_template=template))
+    if tokenizer is not None:
+        family.tokenizer = tokenizer
+    elif not (folder / "tokenizer.json").exists() and saved is None:
+        family.tokenizer = make_tokenizer()
+    family.config = SimpleNamespace(image_token_id=812)  # <image> of the embedded tokenizer
+    return family
+
+
+def text_of(family: Talk, messages: Sequence[Message]) -> str:
+    ids, _ = family.tokenize(messages)
+    return str(family.tokenizer.decode([812 if id_ == PICTURE else id_ for id_ in ids]))
+
+
+def learned(family: Talk, messages: Sequence[Message]) -> str:
+    tokens = zip(*family.tokenize(messages), strict=True)
+    return str(family.tokenizer.decode([id_ for id_, is_learned in tokens if is_learned]))
+
+
+# --- what is learned
+
+
+def test_every_answer_and_the_token_that_ends_it_are_learned(tmp_path: Path) -> None:
+    family = make_family(tmp_path)
+    assert text_of(family, TALK) == (
+        "[user]<image> what is it? [assistant] a red circle<eos>"
+        "[user] and the other? [assistant] it is blue<eos>"
+    )
+    assert learned(family, TALK) == " a red circle<eos> it is blue<eos>"
+
+
+def test_a_question_is_asked_with_the_tokens_that_its_answer_was_learned_behind(
+    tmp_path: Path,
+) -> None:
+    family = make_family(tmp_path)
+    for end in (1, 3):
+        asked, is_target = family.tokenize(TALK[:end])
+        assert family.tokenize(TALK)[0][: len(asked)] == asked
+        assert not is_target[-1]
+
+
+def test_the_turn_of_the_system_is_laid_out_and_not_learned(tmp_path: Path) -> None:
+    family = make_family(tmp_path)
+    messages: list[Message] = [("system", "be brief"), *TALK[:2]]
+    assert text_of(family, messages).startswith("[system] be brief [user]<image> what is it?")
+    assert learned(family, messages) == " a red circle<eos>"
+
+
+@pytest.mark.parametrize("starts_with_space", [False, True])
+def test_a_token_does_not_join_the_question_with_the_answer(
+    tmp_path: Path, starts_with_space: bool
+) -> None:
+    template = PARTS.replace("'[' + message.role + ']'", "message.role").replace(
+        "'[assistant]'", "'assistant bl'"
+    )
+    template = template.replace("' ' + part.text", "' bl' + part.text")
+    family = make_family(tmp_path, template, make_tokenizer(starts_with_space=starts_with_space))
+    blue = family.tokenizer("blue", add_special_tokens=False)["input_ids"]
+    asked, _ = family.tokenize([QUESTION])
+    ids, _ = family.tokenize([QUESTION, ("assistant", "ue")])
+    assert len(blue) == 1  # joined it would be one token
+    assert ids[: len(asked)] == asked
+    tokens = family.tokenizer.convert_ids_to_tokens(ids[len(asked) :])
+    assert "".join(tokens) == "ue<eos>"  # nor does a space come in
+
+
+def test_what_a_template_writes_before_each_answer_is_learned_with_it(tmp_path: Path) -> None:
+    template = PARTS.replace(
+        "' ' + part.text", "(': ' if message.role == 'assistant' else ' ') + part.text"
+    )
+    assert learned(make_family(tmp_path, template), TALK[:2]) == ": a red circle<eos>"
+
+
+def test_white_space_alone_is_that_of_the_question_asked(tmp_path: Path) -> None:
+    template = PARTS.replace("'[assistant]'", "'[assistant]\\n'")
+    family = make_family(tmp_path, template)
+    assert text_of(family, TALK[:2]).endswith("[assistant]\na red circle<eos>")
+    assert learned(family, TALK[:2]) == "a red circle<eos>"
+
+
+@pytest.mark.parametrize(
+    ("behind", "expected"),
+    [
+        ("", "<eos>"),  # none: the tokenizer's own
+        ("\\n", "<eos>"),
+        (" <turn>\\n", "<turn>"),  # a special token that has no role
+        ("<image>", "<eos>"),  # the picture of the next turn ends nothing
+        ("<bos>", "<eos>"),
+    ],
+)
+def test_an_answer_ends_in_the_templates_token_or_the_tokenizers(
+    tmp_path: Path, behind: str, expected: str
+) -> None:
+    template = PARTS.replace("'<eos>'", f"'{behind}'")
+    family = make_family(tmp_path, template, make_tokenizer(extra=["<turn>"]))
+    if behind == "<image>":
+        family._takes_parts = True  # it writes two places, which is refused later
+        assert family._end == expected
+        return
+    assert learned(family, TALK) == f" a red circle{expected} it is blue{expected}"
+    assert family.end_ids[0] == family.tokenizer.convert_tokens_to_ids(expected)
+    assert family.tokenizer.eos_token_id in family.end_ids
+
+
+def test_the_layout_is_no_part_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = make_family(
+        tmp_path, PARTS.replace("<eos>", "<turn>"), make_tokenizer(extra=["<turn>"])
+    )
+    monkeypatch.setattr(Family, "generate", lambda *_: [" red<turn>", "blue ", "\ngreen"])
+    batch: list[Encoded] = []
+    answers = family.generate(None, batch, Decoding(max_new_tokens=4))
+    assert answers == ["red", "blue", "green"]
+
+
+def test_tokens_of_the_layout_are_counted_without_the_picture(tmp_path: Path) -> None:
+    family = make_family(tmp_path)
+    # of "[user]<image>  [assistant]": each letter of a word that is none of its own counts
+    text = family.tokenizer("[user]", add_special_tokens=False)["input_ids"]
+    text += family.tokenizer("  [assistant]", add_special_tokens=False)["input_ids"]
+    assert family.num_layout_tokens == len(text)
+
+
+# --- special tokens
+
+
+@pytest.mark.parametrize("token", ["<eos>", "<image>", "<bos>", "<turn>"])
+def test_a_special_token_in_a_text_is_spelled_out(tmp_path: Path, token: str) -> None:
+    family = make_family(tmp_path, tokenizer=make_tokenizer(extra=["<turn>"]))
+    special = family.tokenizer.convert_tokens_to_ids(token)
+    plain, _ = family.tokenize([("user", "a"), ("assistant", "b")])
+    messages: list[Message] = [("user", f"a {token}"), ("assistant", f"b {token}")]
+    assert family.tokenize(messages)[0].count(special) == plain.count(special)
+    assert learned(family, messages) == f" b {token}<eos>"
+
+
+def test_the_start_token_is_added_where_the_template_does_not_write_it(tmp_path: Path) -> None:
+    family = make_family(tmp_path, tokenizer=make_tokenizer(adds_bos=True))
+    assert text_of(family, TALK[:2]).startswith("<bos>[user]")
+
+
+def test_the_start_token_is_not_doubled(tmp_path: Path) -> None:
+    template = "{{ bos_token }}" + PARTS
+    for adds_bos in (True, False):
+        family = make_family(tmp_path, template, make_tokenizer(adds_bos=adds_bos))
+        assert family.tokenize(TALK)[0].count(family.tokenizer.bos_token_id) == 1
+
+
+def test_a_tokenizer_without_a_start_token_gets_none(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.bos_token = None
+    assert text_of(make_family(tmp_path, tokenizer=tokenizer), [QUESTION]).startswith("[user]")
+
+
+# --- tokenizers that begin a text with a space, as Llama's
+
+
+def test_the_tokens_are_those_of_the_text_as_a_whole(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(starts_with_space=True, adds_bos=True)
+    family = make_family(tmp_path, tokenizer=tokenizer)
+    ids, _ = family.tokenize(TALK)
+    whole = (
+        "[user]<image> what is it? [assistant] a red circle<eos>"
+        "[user] and the other? [assistant] it is blue<eos>"
+    )
+    assert [812 if id_ == PICTURE else id_ for id_ in ids] == tokenizer(whole)["input_ids"]
+
+
+def test_no_space_comes_into_a_text_with_a_special_token_in_it(tmp_path: Path) -> None:
+    family = make_family(tmp_path, tokenizer=make_tokenizer(starts_with_space=True))
+    ids, is_target = family.tokenize([("user", "say <eos>"), ("assistant", "<eos>!")])
+    tokens = family.tokenizer.convert_ids_to_tokens(
+        [id_ for id_, learns in zip(ids, is_target, strict=True) if learns]
+    )
+    assert "".join(tokens) == "▁<eos>!<eos>"
+    question = family.tokenizer.convert_ids_to_tokens(ids[ids.index(PICTURE) + 1 :])
+    # the first space is the tokenizer's own: behind a special token a text begins anew
+    assert "".join(question) == "▁▁say▁<eos>▁[assistant]▁<eos>!<eos>"
+
+
+# --- what kind of content a template takes
+
+
+def test_a_language_models_template_gets_text_with_the_picture_before_it(tmp_path: Path) -> None:
+    family = make_family(tmp_path, TEXT)
+    assert text_of(family, TALK[:2]) == "[user] <image>\nwhat is it? [assistant] a red circle<eos>"
+
+
+def test_a_template_that_would_write_the_parts_as_python_does_gets_text(tmp_path: Path) -> None:
+    family = make_family(tmp_path, TEXT.replace("+ message.content +", "~ message.content ~"))
+    assert text_of(family, [QUESTION]) == "[user] <image>\nwhat is it? [assistant]"
+
+
+def test_a_template_that_leaves_out_pictures_among_the_parts_gets_text(tmp_path: Path) -> None:
+    template = TEXT.replace(
+        "+ message.content +",
+        "+ (message.content if message.content is string else message.content[-1].text) +",
+    )
+    assert "<image>" in text_of(make_family(tmp_path, template), [QUESTION])
+
+
+def test_generation_tags_change_nothing(tmp_path: Path) -> None:
+    tagged = PARTS.replace(
+        "{{ '<image>' if part.type == 'image' else ' ' + part.text }}",
+        "{% generation %}{{ '<image>' if part.type == 'image' else ' ' + part.text }}"
+        "{% endgeneration %}",
+    )
+    assert "generation %}{{" in tagged
+    assert make_family(tmp_path, tagged).tokenize(TALK) == make_family(tmp_path).tokenize(TALK)
+
+
+# --- whose template counts
+
+
+def in_folder(folder: Path, *, own: str | None, **files: str) -> None:
+    """A tokenizer with a template of its own (None: without), and the processor's files."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = own
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+    for name, content in files.items():
+        suffix = "jinja" if name.endswith("jinja") else "json"
+        (folder / f"{name.removesuffix('_jinja')}.{suffix}").write_text(content)
+
+
+def test_the_familys_template_is_for_checkpoints_without_one(tmp_path: Path) -> None:
+    in_folder(tmp_path, own=None)
+    assert make_family(tmp_path, None).template == PARTS
+
+
+def test_the_tokenizers_template_counts_before_the_familys(tmp_path: Path) -> None:
+    in_folder(tmp_path, own=TEXT)
+    assert make_family(tmp_path, None).template == TEXT
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"chat_template": json.dumps({"chat_template": "of the processor"})},
+        {"chat_template_jinja": "of the processor"},
+        {"processor_config": json.dumps({"chat_template": "of the processor"})},
+    ],
+    ids=["chat_template.json", "chat_template.jinja", "processor_config.json"],
+)
+def test_the_processors_template_counts_before_the_tokenizers(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    in_folder(tmp_path, own=TEXT, **files)
+    assert make_family(tmp_path, None).template == "of the processor"
+
+
+def test_of_named_templates_the_default_counts(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = {"default": TEXT, "tool_use": "another"}
+    assert make_family(tmp_path, None, tokenizer).template == TEXT
+
+
+def test_the_users_template_counts_before_all(tmp_path: Path) -> None:
+    in_folder(tmp_path, own=TEXT, chat_template_jinja=TEXT)
+    assert make_family(tmp_path, PARTS).template == PARTS
+
+
+def test_the_template_of_a_training_is_kept_beside_the_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, saved = tmp_path / "base", tmp_path / "saved"
+    base.mkdir()
+    in_folder(base, own=TEXT)
+    trained = make_family(base, PARTS)
+    trained.image_processor = SimpleNamespace(save_pretrained=lambda folder: None)
+    trained.save(str(saved))
+    again = make_family(base, None, saved=str(saved))
+    assert again.template == PARTS
+    assert again.tokenize(TALK) == trained.tokenize(TALK)
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[0] ", r"does not take the turns user, assistant \("),
+        ("{{ raise_exception('no, thanks') }}", r"does not take .* \(no, thanks\); give another"),
+        (PARTS.replace("<image>", ""), r"writes <image> 0 times in a conversation with one"),
+        (PARTS.replace("'<image>'", "'<image><image>'"), r"writes <image> 2 times"),
+        ("{{ messages[0].content[1].text }}<image>", r"does not write the turns user, assistant"),
+        (
+            PARTS.replace("'[assistant]'", "'[model]'"),
+            r"asks for an answer by '.*\[model\]' and writes one after '.*\[assistant\] '",
+        ),
+    ],
+    ids=["broken", "refuses", "no picture", "two pictures", "loses a turn", "asks otherwise"],
+)
+def test_a_template_that_cannot_be_trained_on_is_refused(
+    tmp_path: Path, template: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^The chat template of .*{message}"):
+        make_family(tmp_path, template).tokenize(TALK[:2])
+
+
+@pytest.mark.parametrize(
+    "messages", [[], [("system", "be brief")], [("assistant", "hello"), QUESTION]]
+)
+def test_a_conversation_that_the_user_does_not_start_is_refused(
+    tmp_path: Path, messages: list[Message]
+) -> None:
+    with pytest.raises(ValueError, match=r"^The first turn of a conversation, .* the user's, got"):
+        make_family(tmp_path).tokenize(messages)
+
+
+def test_a_template_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    in_folder(tmp_path, own=None, chat_template="{")
+    with pytest.raises(ValueError, match=r"^The chat template of .* cannot be read \(.*\); corr"):
+        _ = make_family(tmp_path, None).template

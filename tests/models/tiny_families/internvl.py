@@ -1,0 +1,69 @@
+"""InternVL 3: tiles with the whole picture last, a Qwen2, tokens `<img>` and `</img>` around."""
+
+from pathlib import Path
+
+from tests.models.tiny_families import TINY, draw_weights
+
+SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    *("<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"),
+)
+ROLES = {  # under these names the real processor asks for them
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+
+
+def make(folder: Path) -> None:
+    """Save about 0.3 M random weights; a tile is 32 x 32 pixels and 4 tokens, of 6 at most."""
+    from transformers import (
+        GotOcr2ImageProcessorPil,
+        InternVLConfig,
+        InternVLForConditionalGeneration,
+        PreTrainedTokenizerFast,
+    )
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(TINY / "tokenizer.json"),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL),
+        model_specific_special_tokens=ROLES,
+    )
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    config = InternVLConfig(
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": -(-len(tokenizer) // 64) * 64,
+            "num_key_value_heads": 1,
+            "bos_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+            "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
+            **sizes,
+        },
+        vision_config={
+            "model_type": "internvl_vision",
+            "image_size": [32, 32],
+            "patch_size": [8, 8],
+            **sizes,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=4,
+    )
+    model = InternVLForConditionalGeneration(config)
+    draw_weights(model)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    image_processor = GotOcr2ImageProcessorPil(
+        size={"height": 32, "width": 32},
+        max_patches=6,
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+    )
+    image_processor.save_pretrained(folder)

@@ -1,0 +1,10 @@
+"""PaliGemma, of the first generation; `tests.conftest` makes the second too."""
+
+from pathlib import Path
+
+from tests.conftest import make_pico
+
+
+def make(folder: Path) -> None:
+    """Save about 0.4 M random weights with the embedded model's processor."""
+    make_pico(folder, "gemma")

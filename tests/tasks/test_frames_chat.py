@@ -1,0 +1,158 @@
+"""Chats about frames: how conversations are read and filled, and how counts are scored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tasks.base import Dataset, MissingSplit, Source
+from tasks.frames_chat import FramesChat, read_conversations, read_count
+
+MESSAGES = """\
+user: How many people are there?
+assistant: There are {count} people.
+
+user: Which place is this?
+assistant: The {place}.
+user: How busy is it?
+Answer with a number.
+assistant: {count}
+"""
+LABELS = "file,count,place\n" + "".join(f"{n:02}.png,{n % 4},gate {n}\n" for n in range(20))
+TASK = FramesChat()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "frames").mkdir()
+    for number in range(20):
+        Image.new("RGB", (8, 6)).save(tmp_path / "frames" / f"{number:02}.png")
+    (tmp_path / "messages.txt").write_text(MESSAGES)
+    (tmp_path / "labels.csv").write_text(LABELS)
+    return tmp_path
+
+
+def load(folder: Path, split: str = "train", **files: Path) -> Dataset:
+    return TASK.load(split, Source(data_root=folder / "frames", files=files))
+
+
+def test_each_conversation_is_held_about_each_frame(folder: Path) -> None:
+    examples = {e.example_id: e for s in ("train", "val") for e in load(folder, s)}
+    assert sorted(examples) == list(range(40))
+    first, second = examples[2 * 7], examples[2 * 7 + 1]  # frame 07 has 3 people
+    assert first.image.name.endswith("07.png") and second.image.name.endswith("07.png")
+    assert [(t.role, t.text) for t in first.turns] == [("user", "How many people are there?")]
+    assert first.references == ("There are 3 people.",)
+    assert [(t.role, t.text) for t in second.turns] == [
+        ("user", "Which place is this?"),
+        ("assistant", "The gate 7."),
+        ("user", "How busy is it?\nAnswer with a number."),
+    ]
+    assert second.references == ("3",)
+    assert first.tags == {"count": ("3",)}
+
+
+def test_a_tenth_of_the_frames_is_held_out_whole(folder: Path) -> None:
+    frames = {s: {e.image.name for e in load(folder, s)} for s in ("train", "val")}
+    assert len(frames["val"]) == 2 and len(frames["train"]) == 18
+    assert not frames["val"] & frames["train"]
+
+
+def test_files_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+    (folder / "messages.txt").rename(folder / "talk.txt")
+    with pytest.raises(MissingSplit, match=r"messages\.txt is neither in .* --messages"):
+        load(folder)
+    assert len(load(folder, messages=folder / "talk.txt")) == 36
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("There are 12 people.", 12),
+        ("three people and 2 dogs", 3),
+        ("2 dogs and three people", 2),
+        ("Nobody is there.", 0),
+        ("No, there are four.", 4),
+        ("There are no people.", 0),
+        ("TWENTY", 20),
+        ("about 2,5", 2.5),
+        ("many", None),
+        ("someone", None),  # "one" inside a word
+        ("frame_7b", None),
+    ],
+)
+def test_the_first_number_counts(text: str, number: float | None) -> None:
+    assert read_count(text) == number
+
+
+def test_counts_are_scored_by_hand(folder: Path) -> None:
+    examples = [e for e in load(folder) if e.example_id in (2 * 3, 2 * 5, 2 * 7, 2 * 9)]
+    wanted = {2 * 3: 3, 2 * 5: 1, 2 * 7: 3, 2 * 9: 1}  # number of the frame modulo 4
+    assert [e.details for e in examples] == [wanted[e.example_id] for e in examples]
+    answers = {2 * 3: "3", 2 * 5: "There are 4.", 2 * 7: "two people", 2 * 9: "a crowd"}
+    scores = TASK.score([answers[e.example_id] for e in examples], examples)
+    # right, 3 too many, 1 too few, silent: 1 of 4 is exact; (0 + 3 + 1) / 3 is the mean error
+    assert scores.figures["count_accuracy"] == 25.0
+    assert scores.figures["count_mae"] == pytest.approx(4 / 3)
+    assert sorted(v for v in scores.values if v is not None) == [0, 0, 0, 100]
+    assert "1 of 4 answers hold no number; count_mae leaves them out." in scores.notes
+    assert "rouge_l" in scores.figures
+
+
+def test_an_answer_without_the_count_in_it_is_scored_as_text_alone(folder: Path) -> None:
+    (folder / "messages.txt").write_text("user: where, of {count}?\nassistant: {place}\n")
+    examples = list(load(folder, "val"))
+    scores = TASK.score(["7"] * len(examples), examples)
+    assert scores.figures["count_accuracy"] is None
+    assert scores.reasons["count_accuracy"] == "no answer was asked to hold the count"
+    assert scores.values == [None] * len(examples)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no conversation"),
+        ("hello\n", "line 1: a conversation begins with 'user:', got 'hello'"),
+        ("user: a\n", "line 1: user and assistant must take turns.*here they are user"),
+        ("\nassistant: a\nuser: b\n", "line 2: user and assistant must take turns"),
+        ("user: a\nuser: b\nassistant: c\n", "here they are user, user, assistant"),
+        ("user: {\nassistant: b\n", "line 1: .*write {{ for a brace"),
+        ("user: {0}\nassistant: b\n", "braces hold a column's name, got {0}"),
+    ],
+)
+def test_a_mistake_in_the_messages_is_named_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "m.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_conversations(tmp_path / "m.txt")
+
+
+def test_a_system_line_and_braces_that_are_text_pass(tmp_path: Path) -> None:
+    (tmp_path / "m.txt").write_text("system: be {{brief}}\nUser: a?\nAssistant: b: c\n")
+    (talk,) = read_conversations(tmp_path / "m.txt")
+    assert talk == (("system", "be {{brief}}"), ("user", "a?"), ("assistant", "b: c"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("file,place\n00.png,x\n", "has no column 'count'"),
+        ("file,count\n00.png,1\n", "has no column 'place'"),
+        ("file,count,place\n99.png,1,x\n", r"1 of the 1 frames of .* are not in .*: 99\.png"),
+        ("file,count,place\n00.png,1,x\n00.png,2,x\n", r"has 00\.png more than once"),
+        ("file,count,place\n00.png,many,x\n", "line 2: count is 'many', not a number"),
+        ("file,count,place\n00.png,1,\n", "line 2, column place is empty"),
+    ],
+)
+def test_a_mistake_in_the_labels_is_named(folder: Path, labels: str, message: str) -> None:
+    (folder / "labels.csv").write_text(labels)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_without_frames_there_is_no_data() -> None:
+    source: Any = Source()
+    with pytest.raises(MissingSplit, match="--frames"):
+        TASK.load("train", source)

@@ -1,0 +1,159 @@
+"""Tables: what counts as a row, where it stands, and what is said of one that is wrong."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.tables import read_rows, text_cell, write_csv
+from tests.tasks.conftest import one_sentence
+
+COLUMNS = {"image": ("image", "url"), "response": ("response", "annotation")}
+
+
+def read(path: Path, content: str | bytes, *, lenient: bool = False) -> list[Any]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_rows(path, COLUMNS, lenient=lenient)
+
+
+def test_a_row_is_known_by_the_line_in_which_it_begins(tmp_path: Path) -> None:
+    # line 1 names the columns, row 2 goes on in line 3, line 4 is blank
+    rows = read(tmp_path / "t.csv", 'url,annotation\na.jpg,"one,\ntwo"\n\nb.jpg,"say ""hi"""\n')
+    assert rows == [
+        (2, {"image": "a.jpg", "response": "one,\ntwo"}),
+        (5, {"image": "b.jpg", "response": 'say "hi"'}),
+    ]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_either_line_end_change_nothing(
+    tmp_path: Path, line_end: str
+) -> None:
+    text = line_end.join(["image,response", "한.jpg,식당"])
+    rows = read(tmp_path / "t.csv", b"\xef\xbb\xbf" + text.encode())
+    assert rows == [(2, {"image": "한.jpg", "response": "식당"})]
+
+
+def test_columns_are_found_in_any_order_and_others_are_left_out(tmp_path: Path) -> None:
+    rows = read(tmp_path / "t.csv", "note,annotation,url\nx,red,a.jpg\n")
+    assert rows == [(2, {"image": "a.jpg", "response": "red"})]
+
+
+UNQUOTED = "url,annotation\na.jpg,a table, two chairs, and a lamp\nb.jpg,red\nc.jpg,one, two\n"
+
+
+def test_unquoted_commas_are_reported_with_their_lines(tmp_path: Path) -> None:
+    with one_sentence("t.csv", "2 columns", "2 line(s): 2, 4", "--csv_lenient", "'annotation'"):
+        read(tmp_path / "t.csv", UNQUOTED)
+
+
+def test_lenient_joins_what_unquoted_commas_cut_in_the_last_column(tmp_path: Path) -> None:
+    rows = read(tmp_path / "t.csv", UNQUOTED, lenient=True)
+    texts = [cells["response"] for _, cells in rows]
+    assert texts == ["a table, two chairs, and a lamp", "red", "one, two"]
+    assert [cells["image"] for _, cells in rows] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("url,annotation\na.jpg,red\nb.jpg\n", ("line 3 has 1 of the 2 columns",)),
+        ("url,annotation\na.jpg,red\nb.jpg,\"blue\nc.jpg,x\n", ("line 3", "must be closed")),
+        ('url,annotation\na.jpg,"red" one\n', ("line 2", "written twice")),
+        (b"url,annotation\na.jpg,red\nb.jpg,\xff\n", ("line 3 is not UTF-8",)),
+        ("url,annotation\n", ("has no rows",)),
+        ("", ("no column 'image or url'", "its columns are none")),
+        ("url,annotations\na,b\n", ("'response or annotation'", "did you mean annotations?")),
+        ("imge,annotation\na,b\n", ("did you mean imge?", "--image_column")),
+        ("url,annotation,url\na,b,c\n", ("has the column 'url' twice",)),
+    ],
+)  # fmt: skip
+def test_a_csv_file_that_cannot_be_right_is_one_sentence(
+    tmp_path: Path, content: str | bytes, parts: tuple[str, ...], lenient: bool
+) -> None:
+    with one_sentence("t.csv", *parts):
+        read(tmp_path / "t.csv", content, lenient=lenient)
+
+
+def test_json_lines_keep_lists_and_the_line_in_which_they_stand(tmp_path: Path) -> None:
+    lines = ['{"url": "a.jpg", "annotation": ["red", "crimson"], "x": 1}', "", '{"annotation": 2,']
+    lines[2] += ' "url": "b.jpg"}'
+    assert read(tmp_path / "t.jsonl", "\n".join(lines)) == [
+        (1, {"image": "a.jpg", "response": ["red", "crimson"]}),
+        (3, {"image": "b.jpg", "response": 2}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ('{"url": "a", "annotation": "b"}\n{"url": 1\n', ("line 2 is not a JSON object",)),
+        ('{"url": "a", "annotation": "b"}\n{"url": "c"}\n', ("line 2 has no 'annotation'",)),
+        ("[1]\n", ("line 1 is not a JSON object",)),
+        ('{"url": "a", "annotated": "b"}', ("did you mean annotated?",)),
+        ("\n", ("has no rows",)),
+    ],
+)
+def test_json_lines_that_cannot_be_right_are_one_sentence(
+    tmp_path: Path, content: str, parts: tuple[str, ...]
+) -> None:
+    with one_sentence("t.jsonl", *parts):
+        read(tmp_path / "t.jsonl", content)
+
+
+def write_parquet(path: Path, columns: dict[str, list[Any]]) -> Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_parquet_rows_count_from_one(tmp_path: Path) -> None:
+    columns = {"annotation": ["red", "blue"], "other": [1, 2], "url": ["a.jpg", "b.jpg"]}
+    path = write_parquet(tmp_path / "t.parquet", columns)
+    assert read_rows(path, COLUMNS, lenient=False) == [
+        (1, {"image": "a.jpg", "response": "red"}),
+        (2, {"image": "b.jpg", "response": "blue"}),
+    ]
+
+
+def test_parquet_that_cannot_be_right_is_one_sentence(tmp_path: Path) -> None:
+    with one_sentence("is no Parquet file"):
+        read(tmp_path / "t.parquet", "url,annotation\n")
+    with one_sentence("no column 'response or annotation'", "did you mean annotations?"):
+        path = write_parquet(tmp_path / "u.parquet", {"url": ["a"], "annotations": ["b"]})
+        read_rows(path, COLUMNS, lenient=False)
+    with one_sentence("no.parquet cannot be read: No such file"):
+        read_rows(tmp_path / "no.parquet", COLUMNS, lenient=False)
+
+
+def test_another_kind_of_file_lists_those_that_are_read(tmp_path: Path) -> None:
+    with one_sentence("t.xlsx", ".csv or .jsonl or .parquet"):
+        read(tmp_path / "t.xlsx", "")
+
+
+@pytest.mark.parametrize(("cell", "text"), [(" red ", "red"), (2, "2"), (0, "0"), (0.5, "0.5")])
+def test_a_cell_is_a_text_without_outer_white_space(cell: object, text: str) -> None:
+    assert text_cell(cell, "line 2") == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "what"), [("", "empty"), (" \n", "empty"), (None, "empty"), ({"a": 1}, "a dict")]
+)
+def test_an_empty_cell_is_an_error_that_says_where(cell: object, what: str) -> None:
+    with one_sentence(f"t.csv, line 7 is {what}"):
+        text_cell(cell, "t.csv, line 7")
+
+
+def test_a_written_table_is_read_back_by_any_csv_reader() -> None:
+    row = {"id": 3, "prediction": 'one, "two"\nthree', "references": ("식당", "a, b")}
+    text = b"".join(write_csv([row])).decode()
+    (found,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert found["id"] == "3"
+    assert found["prediction"] == row["prediction"]
+    assert json.loads(found["references"]) == ["식당", "a, b"]
