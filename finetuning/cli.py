@@ -2,7 +2,17 @@
 
 import click
 
-from finetuning import coco_captioning, csv_qa, digits, docvqa, gqa, image_qa, quic360, vqav2
+from finetuning import (
+    coco_captioning,
+    csv_qa,
+    digits,
+    docvqa,
+    frames_chat,
+    gqa,
+    image_qa,
+    quic360,
+    vqav2,
+)
 from finetuning.ablate import ablate_command
 from finetuning.commands import evaluate_command, finetune_command
 from finetuning.compare import compare_command
@@ -11,6 +21,7 @@ from finetuning.doctor import doctor_command
 from finetuning.joint import get_tasks
 from finetuning.merge import merge_command
 from finetuning.options import Mistake
+from finetuning.pipeline import pipeline_command
 from finetuning.preview import preview_command
 from finetuning.recipe import Recipe
 from tasks.registry import get_task, task_names
@@ -65,13 +76,24 @@ def train(task: str | None) -> None:
     """
 
 
-for _script in (coco_captioning, csv_qa, digits, docvqa, gqa, image_qa, quic360, vqav2):
+for _script in (
+    coco_captioning,
+    csv_qa,
+    digits,
+    docvqa,
+    frames_chat,
+    gqa,
+    image_qa,
+    quic360,
+    vqav2,
+):
     train.add_command(_script.main)
 
 palitune.add_command(ablate_command())
 palitune.add_command(evaluate_command())
 palitune.add_command(compare_command())
 palitune.add_command(merge_command())
+palitune.add_command(pipeline_command())
 palitune.add_command(preview_command())
 palitune.add_command(doctor_command())
 palitune.add_command(demo_command())
@@ -83,3 +105,7 @@ def list_tasks() -> None:
     for name in task_names():
         task = get_task(name)
         click.echo(f"{name:<16} {task.metric:<13} {', '.join(task.splits)}")
+
+
+if __name__ == "__main__":
+    palitune()

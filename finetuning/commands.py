@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
 
 
-def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
+def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL) -> click.Command:
     """The command that fine-tunes on a task, or on several at once.
 
     Args:
         task_name: the task; several have commas between.
         recipe: its best settings; each is the default of an option.
+        model: the base that is trained where none is named.
     """
     names = task_name.split(",")
     parameters: list[click.Parameter] = [
@@ -47,7 +48,7 @@ def finetune_command(task_name: str, recipe: Recipe) -> click.Command:
         ),
         Option(["--resume"], is_flag=True, help="Go on with the run in the output folder."),
         Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
-        options.model_option(default=DEFAULT_MODEL, show_default=True),
+        options.model_option(default=model, show_default=True),
         options.revision_option(),
         options.device_option(),
         *options.family_options(),
@@ -119,6 +120,7 @@ def _own_options(task: Task) -> list[click.Parameter]:
     tables = [f"{split}_csv" for split in task.splits] if task.reads_tables else []
     return [
         *(options.table_options(*tables) if tables else []),
+        *options.own_file_options(task.name),
         Option(
             ["--skip_training"],
             is_flag=True,
@@ -172,18 +174,24 @@ def evaluate_command() -> click.Command:
 
     def evaluate(**values: Any) -> None:
         from finetuning.evaluation import evaluate as run
+        from finetuning.evaluation import what_is_meant
 
-        run(get_task(values["task"]), values)
+        task, values = what_is_meant(values)
+        run(task, values)
 
     return Command(
         "eval",
         params=[
-            Option(["--task"], required=True, help=f"One of {', '.join(task_names())}."),
+            Option(
+                ["--task"],
+                help=f"One of {', '.join(task_names())} [default: the run's; csv_qa with --csv].",
+            ),
             output_dir,
             *_file_options(),
             *_loading_options(),
             *options.source_options(),
             *options.table_options("csv"),
+            *options.own_file_options(*task_names()),
             *_example_options(),
             *_metric_options(),
             *_generation_options(),
@@ -249,6 +257,16 @@ def _loading_options() -> list[click.Parameter]:
     return [
         options.model_option(),
         Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
+        Option(["--lora_path"], group="Model", help="Adapter on top of --model_path."),
+        Option(["--run"], group="Model", help="In place of --model_path: the name of a run …"),
+        Option(
+            ["--runs_dir"],
+            group="Model",
+            type=click.Path(path_type=Path),
+            default=Path("results"),
+            show_default=True,
+            help="… in this folder or in a folder of it.",
+        ),
         options.revision_option(),
         *options.family_options(),
         Option(

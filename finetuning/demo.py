@@ -79,8 +79,9 @@ def _demo(output_dir: Path, max_steps: int | None) -> None:
 
 
 def demo_tasks() -> list[str]:
-    """The tasks with embedded data: all but those of the user's own tables."""
-    return [name for name in task_names() if not get_task(name).reads_tables]
+    """The tasks with embedded data: all but those of the user's own files."""
+    tasks = map(get_task, task_names())
+    return [task.name for task in tasks if not (task.reads_tables or task.own_files)]
 
 
 def run_task(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 _NUM_EXAMPLES = 2
+# Not int8: it rounds a token by what else is in the batch, so that no logit is ever the same.
+_EXACT: tuple[Quantization, ...] = ("nf4", "none")
 
 
 def doctor_command() -> click.Command:
@@ -34,7 +36,7 @@ def doctor_command() -> click.Command:
         Option(
             ["--quantization"],
             group="Model",
-            type=click.Choice(get_args(Quantization)),
+            type=click.Choice(_EXACT),
             default="nf4",
             show_default=True,
             help="Precision of the language model.",
@@ -47,6 +49,8 @@ def doctor_command() -> click.Command:
             "[default: two drawn pictures].",
         ),
         *options.source_options(),
+        *options.table_options("csv"),
+        *options.own_file_options(*task_names()),
     ]
     return Command(
         "doctor",

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from finetuning.recipe import GENERATION, Recipe
 from tasks.base import Dataset, Source, Task
 from tasks.evaluation import Report, score, write_predictions, write_report
 from tasks.images import check_dataset
+from tasks.registry import get_task, task_names
 from tasks.result_files import match, read_predictions, write_results
 from tasks.splits import resolve_split
 
@@ -72,6 +74,48 @@ def evaluate(task: Task, values: Mapping[str, Any]) -> None:
     click.echo(f"Predictions and metrics are in {answers.output_dir}")
     if values["submission"] or report.split in task.hidden_splits:
         _submit(report, answers)
+
+
+def what_is_meant(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The task, and the options with what `--run` and `--lora_path` stand for in their place.
+
+    Raises:
+        ValueError: there is no such run, or options contradict each other.
+    """
+    values = dict(values)
+    model, lora = values["model_path"], values.pop("lora_path")
+    if name := values.pop("run"):
+        if model or lora:
+            raise ValueError(f"--run {name} names the model; leave out --model_path, --lora_path.")
+        values["model_path"] = str(_find_run(name, values["runs_dir"]))
+    elif lora:
+        if model is None or values["base_model"]:
+            raise ValueError("--lora_path goes with --model_path, its base, and no --base_model.")
+        values |= {"model_path": lora, "base_model": model}
+    task = values["task"]
+    if task is None and values["model_path"] and Path(values["model_path"]).is_dir():
+        task = run_folder.read_run(Path(values["model_path"])).get("task")
+    if task is None and values["csv"]:
+        task = "csv_qa"
+    if task is None or "," in task:
+        raise ValueError(f"--task is missing; it is one of {', '.join(task_names())}.")
+    return get_task(task), values | {"task": task}
+
+
+def _find_run(name: str, runs_dir: Path) -> Path:
+    places = [*runs_dir.glob("*/run.json"), *runs_dir.glob("*/*/run.json")]
+    found = {path.parent.name: path.parent for path in sorted(places)}
+    matches = [path.parent for path in sorted(places) if path.parent.name == name]
+    if not matches:
+        near = get_close_matches(name, found, n=1)
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(found) or 'none'}."
+        raise ValueError(f"No run '{name}' in {runs_dir} or a folder of it; {known}")
+    if len(matches) > 1:
+        raise ValueError(
+            f"{len(matches)} runs are called {name}: {', '.join(map(str, matches))}; name one by "
+            "--model_path."
+        )
+    return matches[0]
 
 
 def _load_clip(values: Mapping[str, Any]) -> Any:

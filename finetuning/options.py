@@ -120,7 +120,7 @@ def _show_log() -> None:
 def model_option(**kwargs: Any) -> Option:
     """Which model."""
     return Option(
-        ["--model_path"],
+        ["--model_path", "--model_id"],
         group="Model",
         help="Folder, Hub id, or `tiny` for the embedded model.",
         **kwargs,
@@ -293,6 +293,15 @@ def table_options(*names: str) -> list[click.Parameter]:
     ]
 
 
+def own_file_options(*names: str) -> list[click.Parameter]:
+    """The options that name the files of these tasks, beyond what every task has."""
+    return [
+        Option([f"--{option}"], group="Tables", help=f"{name}: {text}")
+        for name in names
+        for option, text in get_task(name).own_files.items()
+    ]
+
+
 def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
     """What the options of tables give to a Source."""
     named = {split: values.get(f"{split}_csv") for split in task.splits}
@@ -312,7 +321,11 @@ def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
     for path in files.values():
         if not path.is_file():
             raise ValueError(f"The table {path} does not exist; give the path of a file.")
-    return {"files": files, "columns": columns, "lenient": bool(values.get("csv_lenient"))}
+    own = {name: Path(values[name]).expanduser() for name in task.own_files if values.get(name)}
+    for name, path in own.items():
+        if not path.exists():
+            raise ValueError(f"--{name} {path} does not exist.")
+    return {"files": files | own, "columns": columns, "lenient": bool(values.get("csv_lenient"))}
 
 
 def make_source(task: Task, values: Mapping[str, Any]) -> Source:

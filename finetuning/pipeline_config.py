@@ -5,18 +5,21 @@ The YAML files keep the names of the libraries that they configure: `transformer
 (https://huggingface.co/docs/peft/package_reference/lora). What cannot be carried out is refused.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from finetuning.ablation import Training, training_options
 from finetuning.yaml_settings import read_yaml, to_settings
-from models.checkpoint import Checkpoint
 from models.quantization import Quantization
+
+if TYPE_CHECKING:
+    from models.checkpoint import Checkpoint
 
 T = TypeVar("T")
 FALLBACK = "fallback"
@@ -240,7 +243,7 @@ def _read_classes(path: Path | None, model_id: str | None) -> Classes:
     return entries.get(FALLBACK, Classes())
 
 
-def check_processor(name: str | None, checkpoint: Checkpoint) -> None:
+def check_processor(name: str | None, checkpoint: "Checkpoint") -> None:
     """Refuse a processor that is not the checkpoint's: it would feed the model otherwise.
 
     Raises:
@@ -259,10 +262,8 @@ def check_processor(name: str | None, checkpoint: Checkpoint) -> None:
         )
 
 
-def _own_processor(checkpoint: Checkpoint) -> str | None:
+def _own_processor(checkpoint: "Checkpoint") -> str | None:
     """The processor class that a checkpoint names, in the file where versions have put it."""
-    import json
-
     from transformers.utils import cached_file
 
     for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):

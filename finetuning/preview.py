@@ -49,6 +49,7 @@ def preview_command() -> click.Command:
         *options.family_options(),
         *options.source_options(),
         *options.table_options("csv"),
+        *options.own_file_options(*task_names()),
         Option(["--split"], group="Data", help="Split to show [default: the task's for training]."),
         Option(
             ["--num_examples"], type=click.IntRange(min=1), default=4, show_default=True,

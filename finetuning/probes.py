@@ -131,10 +131,10 @@ def probe_image_tokens(loaded: LoadedModel, conversations: Sequence[Conversation
     for size in ODD_SIZES:
         odd = replace(conversations[0], image=conversations[0].image.resize(size))
         encoded = _to_train(loaded, odd)
-        counts.append(encoded.input_ids.count(loaded.model.config.image_token_id))
-        num_features = _num_features(loaded, encoded)
-        if num_features != counts[-1]:
-            wrong.append(f"{size[0]}x{size[1]} gives {counts[-1]} for {num_features} features")
+        num_tokens, num_features = _count_image(loaded, encoded)
+        counts.append(num_tokens)
+        if num_features != num_tokens:
+            wrong.append(f"{size[0]}x{size[1]} gives {num_tokens} for {num_features} features")
         _logits(loaded, [encoded])  # the model's own check of them
     sizes = ", ".join(f"{width}x{height}" for width, height in ODD_SIZES)
     shown = "; ".join(wrong) or "one for each feature"
@@ -330,9 +330,12 @@ def _gradient(model: Any, loss: Tensor) -> Tensor:
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-def _num_features(loaded: LoadedModel, encoded: Encoded) -> int:
-    """Vectors that the model makes of a picture."""
+def _count_image(loaded: LoadedModel, encoded: Encoded) -> tuple[int, int]:
+    """Tokens that a picture's features replace, and vectors that the model makes of it."""
+    if not hasattr(loaded.model, "get_image_features"):  # remote code: its own check must do
+        return encoded.num_image_tokens, encoded.num_image_tokens
     pixels = _moved(loaded, loaded.family.stack([encoded.pixels]))
     with torch.no_grad():
         features = loaded.model.get_image_features(**pixels).pooler_output
-    return sum(part.shape[:-1].numel() for part in features)
+    num_features = sum(part.shape[:-1].numel() for part in features)
+    return encoded.input_ids.count(loaded.model.config.image_token_id), num_features

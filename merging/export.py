@@ -14,11 +14,13 @@ from merging.base import Base
 from merging.full_model import ExportReport, Onto, SaveDtype, export_full
 from merging.merge import Merge, Rank
 from merging.methods import ELECTING
+from merging.threads import one_thread
 
 Progress = Callable[[str], None]  # told of each module as it is done
 Figures = dict[str, dict[str, Any]]  # module name -> what the report says of it
 
 
+@one_thread()
 def diagnose(merge: Merge, progress: Progress) -> Figures:
     """Work out the merge and write nothing."""
     figures = {}
@@ -29,6 +31,7 @@ def diagnose(merge: Merge, progress: Progress) -> Figures:
     return figures
 
 
+@one_thread()
 def export_adapter(
     merge: Merge, base: Base, out: Path, rank: Rank, dtype: SaveDtype, progress: Progress
 ) -> Figures:
@@ -57,6 +60,7 @@ def export_adapter(
     return figures
 
 
+@one_thread()
 def export_model(
     merge: Merge,
     adapters: Sequence[Adapter],

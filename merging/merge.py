@@ -23,6 +23,7 @@ from merging.methods import (
     renormalize,
     sign_conflict,
 )
+from merging.threads import one_thread, side_by_side
 from merging.thresholds import keep_from_, magnitude_threshold
 
 TRIMMING = ("ties", "magnitude_prune")
@@ -125,7 +126,7 @@ class Merge:
         if self.is_low_rank and not module.has_dora:
             return self.low_rank(name)[0].dense()
         options, coefficients = self._options(module)
-        deltas = [self._delta(module, index) for index in range(len(module.updates))]
+        deltas = side_by_side(partial(self._delta, module), range(len(module.updates)))
         if self.is_weighing:
             return torch.stack([c * d for c, d in zip(coefficients, deltas, strict=True)]).sum(0)
         if self.thresholds is not None:
@@ -212,6 +213,7 @@ class Merge:
         return options, COEFFICIENTS[self.mode](self.gram, options)
 
 
+@one_thread()
 def start_merge(
     adapters: Sequence[Adapter],
     mode: str,

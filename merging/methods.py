@@ -7,10 +7,9 @@ on updates (never on A and B apart) and lets an adapter without the module count
 
 import hashlib
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from merging.core import cosines, numerical_svd
+from merging.threads import side_by_side
 from merging.thresholds import keep_from_
 
 # Adapters nearer than this in |cosine| are joined by a line: the arc's formula divides by a sine.
@@ -252,29 +252,25 @@ def _orthonormal_factor(matrix: Tensor) -> Tensor:
 
 def _ties(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
     """TIES, https://arxiv.org/abs/2306.01708 section 4: trim each, elect signs, disjoint mean."""
-    for delta in deltas:
-        trim_(delta, options.density)
+    side_by_side(partial(trim_, density=options.density), deltas)
     return _disjoint_mean_(deltas, options)
 
 
 def _dare_ties(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
     """DARE's random dropping in place of the trimming of TIES."""
-    for delta, seed in zip(deltas, seeds, strict=True):
-        _drop_(delta, options.density, seed)
+    side_by_side(partial(_drop_, options.density), deltas, seeds)
     return _disjoint_mean_(deltas, options)
 
 
 def _dare_linear(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
     """DARE, https://arxiv.org/abs/2311.03099: drop at random, rescale, then task arithmetic."""
-    for delta, seed in zip(deltas, seeds, strict=True):
-        _drop_(delta, options.density, seed)
+    side_by_side(partial(_drop_, options.density), deltas, seeds)
     return _weighted_sum_(deltas, options)
 
 
 def _magnitude_prune(deltas: list[Tensor], options: Options, seeds: Sequence[int]) -> Tensor:
     """Trim each update as TIES does, then task arithmetic."""
-    for delta in deltas:
-        trim_(delta, options.density)
+    side_by_side(partial(trim_, density=options.density), deltas)
     return _weighted_sum_(deltas, options)
 
 
@@ -305,7 +301,7 @@ def trim_(delta: Tensor, density: float) -> None:
         values[equal[-num_spare:]] = 0
 
 
-def _drop_(delta: Tensor, density: float, seed: int) -> None:
+def _drop_(density: float, delta: Tensor, seed: int) -> None:
     """Keep each entry with probability `density` and divide by it, drop the others, in place."""
     generator = torch.Generator().manual_seed(seed)
     for block in delta.view(-1).split(_BLOCK):
@@ -339,8 +335,7 @@ def _disjoint_mean_(deltas: list[Tensor], options: Options) -> Tensor:
         total_weight.clamp_(min=least_weight)
         blocks[0].copy_(total.div_(total_weight).mul_(elected).mul_(options.lam))
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        deque(pool.map(merge_block, *(delta.view(-1).split(_BLOCK) for delta in deltas)), maxlen=0)
+    side_by_side(merge_block, *(delta.view(-1).split(_BLOCK) for delta in deltas))
     return deltas[0]
 
 

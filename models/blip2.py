@@ -22,7 +22,6 @@ class Blip2(Family):
 
     name = "blip2"
     model_types = ("blip-2",)
-    aliases = ("blip_2",)
     language_model = "language_model.model"
     unquantized_modules = (
         *("vision_model", "qformer", "language_projection"),

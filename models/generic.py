@@ -36,6 +36,7 @@ class Generic(ChatFamily):
         options: FamilyOptions | None = None,
     ) -> None:
         super().__init__(location, revision, saved=saved, options=options)
+        self._check_kind()
         if self.config.is_encoder_decoder or self.config.get_text_config().is_encoder_decoder:
             raise ValueError(
                 f"{location} ({self.config.model_type}) has an encoder-decoder language model, and "
@@ -45,6 +46,24 @@ class Generic(ChatFamily):
             raise ValueError(
                 f"{location} ({self.config.model_type}) has no chat template, and none is known "
                 "for its type; give one by --chat_template."
+            )
+
+    def _check_kind(self) -> None:
+        """Raise ValueError where transformers has no such model."""
+        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, __version__
+
+        try:
+            config = self.config
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"transformers {__version__} cannot read config.json of {self.location}, whose "
+                "model_type it does not know; update transformers, or take another model."
+            ) from error
+        is_remote = self.auto_class in getattr(config, "auto_map", {})
+        if not is_remote and type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            raise ValueError(
+                f"{self.location} is a model of type '{config.model_type}', which transformers "
+                f"does not load by {self.auto_class}; take one that reads pictures and writes text."
             )
 
     @cached_property
@@ -96,7 +115,7 @@ class Generic(ChatFamily):
                     trust_remote_code=self.options.trust_remote_code,
                 )
         except (ImportError, OSError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).partition(". ")[0]
             raise ValueError(
                 f"The processor of {self.location} cannot be built here ({reason.rstrip('.')})."
             ) from error

@@ -115,7 +115,7 @@ def model_class(checkpoint: Checkpoint) -> Any:
     name = checkpoint.options.model_class
     if name is None:
         return getattr(transformers, checkpoint.family.auto_class)
-    kind = getattr(transformers, name, None)
+    kind: Any = getattr(transformers, name, None)
     config = _config(checkpoint)
     if hasattr(kind, "_model_mapping"):  # an Auto class
         loaded = kind._model_mapping.get(type(config), None)

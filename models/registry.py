@@ -14,8 +14,12 @@ from models.llava_onevision import LlavaOnevision
 from models.paligemma import PaliGemma
 from models.phi3_vision import Phi3Vision
 from models.qwen_vl import QwenVL
+from models.remote_code import is_native
 
 logger = logging.getLogger(__name__)
+
+# How entries of config.json begin in models that take pictures.
+_OF_PICTURES = ("vision", "visual", "image", "vit_")
 
 FAMILIES: tuple[type[Family], ...] = (
     PaliGemma,
@@ -65,19 +69,16 @@ def family_for(config: Mapping[str, Any], model_path: str) -> type[Family]:
     """The family that feeds a full model, by its config.json: the generic one where none is its.
 
     Raises:
-        ValueError: it is not a model that takes pictures and writes text, as far as is known.
+        ValueError: nothing in its config.json is about pictures.
     """
     model_type = str(config.get("model_type"))
     if any(model_type in family.model_types for family in FAMILIES):
         return family_of(model_type, model_path)
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TAKE_PICTURES,
-    )
-
-    remote = config.get("auto_map") or {}
-    if model_type in TAKE_PICTURES or Generic.auto_class in remote:
+    code = config.get("auto_map") or {}
+    sees = any(key.startswith(_OF_PICTURES) for key in config)  # to ask transformers takes seconds
+    if Generic.auto_class in code or (is_native(model_type) if code else sees):
         family: type[Family] = Generic
-    elif RemoteGeneric.auto_class in remote:
+    elif RemoteGeneric.auto_class in code:
         family = RemoteGeneric
     else:
         return family_of(model_type, model_path)

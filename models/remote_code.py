@@ -28,7 +28,7 @@ def check_remote_code(
     if not files:
         return
     if not is_trusted:
-        if not _is_native(str(config.get("model_type"))):
+        if not is_native(str(config.get("model_type"))):
             raise ValueError(
                 f"{name} comes with code of its own ({', '.join(files)}), which transformers needs "
                 "to load it; read that, then pass --trust_remote_code, and on the Hub --revision."
@@ -56,7 +56,7 @@ def _references(auto_map: Any) -> Iterator[str]:
                 yield f"{str(reference).rpartition('.')[0]}.py"
 
 
-def _is_native(model_type: str) -> bool:
+def is_native(model_type: str) -> bool:
     """Whether transformers has this kind itself, as it later got many that once came with code."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 

@@ -49,7 +49,7 @@ class CsvQa(Task):
     """Instructions about pictures, from a table of one's own, scored by ROUGE-L per example."""
 
     name = "csv_qa"
-    aliases = ("csv",)
+    aliases: ClassVar[tuple[str, ...]] = ("csv",)
     metric = "rouge_l"
     metric_range = 1.0
     max_new_tokens = 128

@@ -72,6 +72,7 @@ class FramesChat(Task):
     prompts: ClassVar = {"default": "{question}"}
     tags = ("count",)
     own_files: ClassVar = {
+        "frames": "Folder of the frames.",
         "messages": "Conversations with {column} in them [default: messages.txt].",
         "labels": "CSV table: file, count, further columns [default: labels.csv].",
     }
@@ -80,15 +81,15 @@ class FramesChat(Task):
     def load(self, split: str, source: Source) -> Dataset:
         """Fill every conversation for every frame; a seeded tenth of the frames is `val`."""
         self.check_split(split)
-        if source.data_root is None:
+        root = source.files.get("frames") or source.data_root
+        if root is None:
             raise MissingSplit("frames_chat has no data without --frames: the folder of frames.")
-        messages = self._file("messages", source, "messages.txt")
-        conversations = read_conversations(messages)
+        conversations = read_conversations(self._file("messages", source, root))
         columns = sorted({name for talk in conversations for name in _columns(talk)} | {_COUNT})
-        labels = self._file("labels", source, "labels.csv")
+        labels = self._file("labels", source, root)
         known = {"file": _FILE_COLUMNS} | {name: (name,) for name in columns}
         frames = read_rows(labels, known, lenient=False)
-        _check_frames(frames, labels, source.data_root)
+        _check_frames(frames, labels, root)
         order = list(range(len(frames)))
         Random(0).shuffle(order)
         num_val = max(1, round(_VAL_SHARE * len(order))) if len(order) > 1 else 0
@@ -96,7 +97,7 @@ class FramesChat(Task):
         if not chosen:
             raise MissingSplit(f"{labels} has one frame, so there is none left for '{split}'.")
         rows = [
-            _fill(index * len(conversations) + number, talk, frames[index], labels, source)
+            _fill(index * len(conversations) + number, talk, frames[index], labels, root)
             for index in sorted(chosen)
             for number, talk in enumerate(conversations)
         ]
@@ -153,16 +154,15 @@ class FramesChat(Task):
             values=values, figures=figures, reasons=reasons, notes=(note,) if silent else ()
         )
 
-    def _file(self, name: str, source: Source, file_name: str) -> Path:
+    def _file(self, name: str, source: Source, root: Path) -> Path:
         if name in source.files:
             return source.files[name]
-        assert source.data_root is not None
-        for folder in (source.data_root, source.data_root.parent):
+        file_name = {"messages": "messages.txt", "labels": "labels.csv"}[name]
+        for folder in (root, root.parent):
             if (folder / file_name).is_file():
                 return folder / file_name
         raise MissingSplit(
-            f"frames_chat: {file_name} is neither in {source.data_root} nor beside it; name it by "
-            f"--{name}."
+            f"frames_chat: {file_name} is neither in {root} nor beside it; name it by --{name}."
         )
 
 
@@ -244,7 +244,7 @@ def _fill(
     conversation: Conversation,
     frame: tuple[int, Mapping[str, Any]],
     labels: Path,
-    source: Source,
+    root: Path,
 ) -> Row:
     line, cells = frame
     texts = {
@@ -255,10 +255,9 @@ def _fill(
     if count is None:
         raise ValueError(f"{labels}, line {line}: count is '{texts[_COUNT]}', not a number.")
     says_count = _COUNT in _columns(conversation[-1:])
-    assert source.data_root is not None
     return Row(
         number=number,
-        path=str(source.data_root / texts["file"]),
+        path=str(root / texts["file"]),
         turns=tuple(Turn(role, text.format(**texts)) for role, text in conversation),
         count=count if says_count else None,
     )

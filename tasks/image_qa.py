@@ -24,7 +24,7 @@ class ImageQa(CsvQa):
     """Questions about pictures, from a data set of one's own, scored by VQA accuracy."""
 
     name = "image_qa"
-    aliases: ClassVar = ()
+    aliases: ClassVar[tuple[str, ...]] = ()
     metric = "vqa_accuracy"
     metric_range = 100.0
     max_new_tokens = 64

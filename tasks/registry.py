@@ -7,6 +7,7 @@ from tasks.coco_captioning import CocoCaptioning
 from tasks.csv_qa import CsvQa
 from tasks.digits import Digits
 from tasks.docvqa import DocVqa
+from tasks.frames_chat import FramesChat
 from tasks.gqa import Gqa
 from tasks.image_qa import ImageQa
 from tasks.quic360 import Quic360
@@ -20,6 +21,7 @@ _TASKS: tuple[Task, ...] = (
     Digits(),
     CsvQa(),
     Quic360(),
+    FramesChat(),
     ImageQa(),
 )
 

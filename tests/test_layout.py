@@ -25,6 +25,7 @@ MAY_BE_HEAVY = {
     "finetuning/loss.py",
     "finetuning/merge_trial.py",
     "finetuning/prediction.py",
+    "finetuning/probes.py",
     "finetuning/progress.py",
     "finetuning/trainer.py",
     "merging/adapter_writer.py",
@@ -37,20 +38,36 @@ MAY_BE_HEAVY = {
     "merging/low_rank.py",
     "merging/merge.py",
     "merging/methods.py",
+    "merging/threads.py",
     "merging/thresholds.py",
     "models/tiny/pretrain.py",
 }
-SCRIPTS = ("coco_captioning", "digits", "docvqa", "gqa", "vqav2")
+SCRIPTS = (
+    "coco_captioning",
+    "csv_qa",
+    "digits",
+    "docvqa",
+    "frames_chat",
+    "gqa",
+    "image_qa",
+    "quic360",
+    "vqav2",
+)
 TRAINING_OPTIONS = """
     model_path data_root output_dir use_wandb max_train_samples max_eval_samples num_epochs
     prompt_template answer_sampling max_length truncate quantization dtype loss_reduction
     eval_steps wandb_project report_to config batch_size learning_rate gradient_accumulation_steps
     lora_rank lora_alpha lora_dropout warmup_ratio weight_decay optim save_steps logging_steps
     num_workers seed device resume overwrite hub_repo hub_config hub_split hub_columns revision
+    model_type chat_template image_size min_pixels max_pixels trust_remote_code lora_target_modules
+    lora_vision use_dora use_rslora lora_init_from max_grad_norm max_new_tokens min_new_tokens
+    num_beams do_sample temperature top_p eval_epochs epochs skip_training skip_evaluation
+    num_viz_samples
 """
 EVALUATION_OPTIONS = """
     task model_path base_model revision data_root split max_eval_samples batch_size num_beams
-    max_new_tokens output_dir
+    max_new_tokens output_dir csv image_column instruction_column response_column csv_lenient
+    num_viz_samples model_type chat_template do_sample
 """
 MERGE_OPTIONS = """
     base_model model_a model_b adapter output mode density weights lambda seed rank export

@@ -13,6 +13,7 @@ from models.base import Decoding, FamilyOptions, Message
 from models.blip2 import Blip2
 from models.checkpoint import resolve
 from models.loading import empty_model, load_family
+from models.registry import family_named
 from tests.models.tiny_families.blip2 import make
 
 # the question of the model's documentation
@@ -122,3 +123,8 @@ def test_a_conversation_is_refused(family: Any) -> None:
 def test_a_picture_size_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="--image_size has no meaning for blip2 models"):
         Blip2(str(folder), options=FamilyOptions(image_size=448))
+
+
+@pytest.mark.parametrize("name", ["blip2", "blip-2", "BLIP_2"])
+def test_it_is_known_by_each_of_its_names(name: str) -> None:
+    assert family_named(name) is Blip2

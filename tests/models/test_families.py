@@ -259,6 +259,46 @@ def test_a_fault_is_found_by_its_probe_and_by_no_other(
     assert failed == BREAKAGES[break_it], findings
 
 
+def test_padding_is_turned_to_the_right_in_every_tensor_of_tokens() -> None:
+    left = {
+        "input_ids": torch.tensor([[0, 0, 5, 6], [1, 2, 3, 4]]),
+        "attention_mask": torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]]),
+        "labels": torch.tensor([[-100, -100, -100, 6], [-100, -100, 3, 4]]),
+        "pixel_values": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+    }
+    right = {name: tensor.tolist() for name, tensor in probes._padded_on_the_right(left).items()}
+    assert right == {
+        "input_ids": [[5, 6, 0, 0], [1, 2, 3, 4]],
+        "attention_mask": [[1, 1, 0, 0], [1, 1, 1, 1]],
+        "labels": [[-100, 6, -100, -100], [-100, -100, 3, 4]],
+        "pixel_values": [[1, 2, 3], [4, 5, 6]],
+    }
+
+
+def test_a_model_that_bears_padding_on_the_left_alone_is_found(
+    whole: LoadedModel, monkeypatch: Patch
+) -> None:
+    turn = probes._padded_on_the_right
+
+    def with_shifted_text(batch: Batch) -> Batch:  # stands for a model that miscounts there
+        turned = turn(batch)
+        return turned | {"input_ids": turned["input_ids"].flip(0)}
+
+    monkeypatch.setattr(probes, "_padded_on_the_right", with_shifted_text)
+    finding = run_probe("padding", whole, CONVERSATIONS)
+    assert not finding.passed
+
+
+def test_a_model_that_does_not_tell_its_features_must_check_them_itself(
+    whole: LoadedModel, monkeypatch: Patch
+) -> None:
+    monkeypatch.delattr(type(whole.model), "get_image_features")
+    assert run_probe("image tokens", whole, CONVERSATIONS).passed
+    miscount_tall_pictures(whole, monkeypatch)
+    finding = run_probe("image tokens", whole, CONVERSATIONS)
+    assert not finding.passed and finding.reason.startswith("It stopped")
+
+
 def test_a_layer_in_4_bits_outside_the_language_model_is_named(
     whole: LoadedModel, monkeypatch: Patch
 ) -> None:

@@ -1,0 +1,14 @@
+"""Fine-tune on chats about camera frames: `--frames DIR --messages FILE --labels FILE`.
+
+Learning rate, batch size, epochs and TensorBoard are what LLaVA 1.5 is trained with on such
+conversations.
+"""
+
+from finetuning.commands import finetune_command
+from finetuning.recipe import Recipe
+
+_RECIPE = Recipe(learning_rate=1.4e-5, batch_size=8, num_epochs=1, report_to="tensorboard")
+main = finetune_command("frames_chat", _RECIPE, model="llava-hf/llava-1.5-7b-hf")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The first step of the pipeline: a data set of any origin as train, validation and test."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from finetuning.pipeline_config import Columns
+from merging.staging import appearing_whole
+from tasks.files import write_text
+
+RECORD = "dataset.json"
+_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+_SHARE = 0.1
+
+
+def write_dataset(
+    folder: Path, name: str, config: str | None, columns: Columns, seed: int
+) -> dict[str, Any]:
+    """Save a data set's three parts, pictures included; the folder appears whole or not at all.
+
+    A part that is missing is drawn from train: a tenth of it, such that no picture is in two parts.
+
+    Args:
+        folder: the new one.
+        name: a Hub id; or a folder that `datasets` saved, or with parquet files, or with pictures
+            and a metadata file.
+        config: of a Hub repository.
+        columns: that must be there.
+        seed: of the draw.
+
+    Returns:
+        What the record beside the parts says: sizes, which of them were drawn, which parts of the
+        data set were left out, columns.
+
+    Raises:
+        ValueError: the data set cannot be read, has no train part, too few pictures to draw from,
+            or not these columns.
+    """
+    import datasets
+
+    found = _load(name, config)
+    parts = _known_parts(found, name)
+    for part, table in parts.items():
+        _check_columns(table, columns, f"{name} ({part})")
+    drawn = [part for part in ("test", "validation") if part not in parts]
+    if drawn:
+        parts |= _draw(parts["train"], columns.image, drawn, seed, name)
+    parts = {part: parts[part] for part in _NAMES}
+    record = {
+        "sizes": {part: len(table) for part, table in parts.items()},
+        "drawn_from_train": drawn,
+        "left_out": [part for part in found if not _canonical(part)],
+        "columns": {column: repr(kind) for column, kind in parts["train"].features.items()},
+    }
+    made_with = {"dataset": name, "dataset_config": config, "seed": seed}
+    with appearing_whole(folder) as unfinished:
+        datasets.DatasetDict(parts).save_to_disk(str(unfinished))
+        content = json.dumps({"made_with": made_with, **record}, indent=2, ensure_ascii=False)
+        write_text(unfinished / RECORD, content + "\n")
+    return record
+
+
+def _load(name: str, config: str | None) -> dict[str, Any]:
+    import datasets
+
+    folder = Path(name).expanduser()
+    try:
+        if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
+            loaded = datasets.load_from_disk(str(folder))
+        else:
+            loaded = datasets.load_dataset(str(folder) if folder.is_dir() else name, config)
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        first_line = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"The data set {name} cannot be read: {first_line}; give a folder of parquet files, of "
+            "pictures with a metadata file or that `datasets` saved, or a Hub id, with HF_TOKEN "
+            "where it asks for a login."
+        ) from error
+    return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+
+
+def _canonical(name: str) -> str | None:
+    return next((part for part, names in _NAMES.items() if name.lower() in names), None)
+
+
+def _known_parts(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    for own_name, table in found.items():
+        part = _canonical(own_name)
+        if part in parts:
+            raise ValueError(f"{name} has {part} twice, among {', '.join(found)}; leave one out.")
+        if part is not None:
+            parts[part] = table
+    if "train" not in parts:
+        raise ValueError(
+            f"{name} has no part to train on: it has {', '.join(found)}; save one as 'train'."
+        )
+    return parts
+
+
+def _check_columns(table: Any, columns: Columns, where: str) -> None:
+    import datasets
+
+    for role in ("image", "question", "answer"):
+        column = getattr(columns, role)
+        if column not in table.column_names:
+            raise ValueError(
+                f"{where} has no column '{column}' for the {role}, its columns are "
+                f"{', '.join(table.column_names)}; name it under dataset_columns of "
+                "--vlm_collator_config."
+            )
+    if not isinstance(table.features[columns.image], datasets.Image):
+        raise ValueError(
+            f"{where}: column '{columns.image}' holds {table.features[columns.image]}, not "
+            "pictures; cast it to datasets.Image, or name another one under dataset_columns."
+        )
+
+
+def _draw(train: Any, image: str, wanted: Sequence[str], seed: int, name: str) -> dict[str, Any]:
+    """The wanted parts and what is left of train."""
+    pictures = _rows_by_picture(train, image)
+    if len(pictures) <= len(wanted):
+        raise ValueError(
+            f"{name} has {len(pictures)} picture(s) to train on, too few to draw "
+            f"{' and '.join(wanted)} from; add those parts."
+        )
+    Random(seed).shuffle(pictures)
+    size = max(1, round(_SHARE * len(train)))
+    rows: dict[str, list[int]] = {}
+    for done, part in enumerate(wanted, start=1):
+        rows[part] = pictures.pop()
+        # each part that follows, and train, needs a picture
+        while len(rows[part]) < size and len(pictures) > len(wanted) - done + 1:
+            rows[part] = rows[part] + pictures.pop()
+    rows["train"] = [row for group in pictures for row in group]
+    return {part: train.select(sorted(chosen)) for part, chosen in rows.items()}
+
+
+def _rows_by_picture(table: Any, image: str) -> list[list[int]]:
+    """The numbers of the rows that show the same picture, by its bytes."""
+    import datasets
+
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    cells = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    for index, cell in enumerate(cells):
+        content = cell[image]["bytes"] or cell[image]["path"].encode()
+        groups[hashlib.sha256(content).digest()].append(index)
+    return list(groups.values())
