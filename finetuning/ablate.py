@@ -152,14 +152,13 @@ def state(run: Run) -> str:
     file = run.folder / METRICS
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))["options"]
-        if before != list(run.options):
-            old, new = (
-                " ".join(option for option in one if option not in other)
-                for one, other in ((before, run.options), (run.options, before))
-            )
+        was, now = (" ".join(options).split(" --") for options in (before, run.options))
+        if was != now:
+            old = ", ".join(setting for setting in was if setting not in now) or "the default"
+            new = ", ".join(setting for setting in now if setting not in was) or "the default"
             raise ValueError(
-                f"{run.folder} was finished with other settings ({old or 'none'} in place of "
-                f"{new or 'none'}); give the grid another experiment_name, or remove that folder."
+                f"{run.folder} was finished with {old} and is now to have {new}; give the grid "
+                "another experiment_name, or remove that folder."
             )
         return "finished"
     has_checkpoint = any((run.folder / CHECKPOINTS).glob("checkpoint-*"))

@@ -130,7 +130,7 @@ def check(settings: Settings, steps: "tuple[Step, ...]") -> None:
     from finetuning.tracking import check_tracker
     from models.base import FamilyOptions
     from models.checkpoint import resolve
-    from models.loading import load_family, model_class
+    from models.loading import load_family
     from models.quantization import check_available
 
     words = list(command_words(settings.training))
@@ -144,7 +144,6 @@ def check(settings: Settings, steps: "tuple[Step, ...]") -> None:
     checkpoint = resolve(settings.model_id, options=options)
     if checkpoint.adapter is not None:
         raise ValueError(f"{settings.model_id} is an adapter; name a full model.")
-    model_class(checkpoint)
     check_processor(settings.classes.processor_class, checkpoint)
     family = load_family(checkpoint)
     check_lora(recipe, checkpoint, family)
@@ -210,6 +209,7 @@ def train(settings: Settings) -> None:
             more = {"export": "full", "onto": settings.onto}
             _run("deployment model", ["merge", *command_words(options | more)])
             _write(unfinished / _RECORD, {"made_with": made_with})
+        click.echo(f"train: the adapter is in {folder}, the full model in {deployment}")
 
 
 def eval_finetuned(settings: Settings) -> None:

@@ -10,6 +10,8 @@ from tasks.base import Dataset, Example, Task
 
 logger = logging.getLogger(__name__)
 
+_QUESTION = ("question", "query", "instruction")  # what a template may call it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompter:
@@ -40,7 +42,7 @@ class Prompter:
 
     def prompt(self, example: Example) -> str:
         """The text sent for an example, before any truncation."""
-        return self.template.format(question=example.turns[-1].text)
+        return _filled(self.template, example.turns[-1].text)
 
     def messages(self, example: Example, answer: str | None = None) -> list[Message]:
         """The conversation, with the answer as last turn where one is given.
@@ -119,9 +121,15 @@ def make_prompter(
     truncate: bool = False,
     system_message: str | None = None,
 ) -> Prompter:
-    """The task's template and budget for a family, unless others are given."""
+    r"""The task's template and budget for a family, unless others are given.
+
+    `{query}` and `{instruction}` are other names of `{question}`, and `\n` as the two characters
+    that a shell passes is a line break.
+    """
     default = task.prompt(family.name)
-    if template is not None and "{question}" in default and "{question" not in template:
+    template = template and template.replace("\\n", "\n")
+    names = tuple(f"{{{name}" for name in _QUESTION)
+    if template and "{question}" in default and not any(name in template for name in names):
         raise ValueError(
             f"prompt_template '{template}' would leave out the question; write {{question}} where "
             f"it belongs, as in {task.name}'s own '{default}'."
@@ -135,10 +143,14 @@ def make_prompter(
     )
 
 
+def _filled(template: str, question: str) -> str:
+    return template.format(**dict.fromkeys(_QUESTION, question))
+
+
 def check_template(template: str | None) -> None:
     """Raise ValueError where a template, if one is given, holds other braces than {question}."""
     try:
-        (template or "").format(question="")
+        _filled(template or "", "")
     except (AttributeError, KeyError, IndexError, ValueError) as error:
         raise ValueError(
             f"prompt_template may hold {{question}} and no other brace, got '{template}'."

@@ -237,7 +237,15 @@ class Base:
         from transformers import AutoConfig, AutoModelForImageTextToText
 
         family_of(str(self.config.get("model_type")), self.name)
-        config = AutoConfig.from_pretrained(self.local or self.name, revision=self.revision)
+        try:
+            config = AutoConfig.from_pretrained(
+                self.local or self.name, revision=self.revision, trust_remote_code=False
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name} is a model with code of its own, whose layers are not known without "
+                "running it; adapters of such models cannot be merged here."
+            ) from error
         with torch.device("meta"):
             return AutoModelForImageTextToText.from_config(config)
 

@@ -11,8 +11,14 @@ import re
 
 _RENAMES = (  # in this order, each to what the one before has left
     (re.compile(r"^language_model\.lm_head(?=\.|$)"), "lm_head"),
-    (re.compile(r"^language_model\.model\."), "language_model."),
-    (re.compile(r"^(?=(?:language_model|vision_tower|multi_modal_projector)\.)"), "model."),
+    # BLIP-2's decoder stands where LLaVA's language model stood, and was not renamed
+    (re.compile(r"^language_model\.model\.(?!decoder\.)"), "language_model."),
+    (
+        re.compile(
+            r"^(?=(?:language_model(?!\.model\.decoder)|vision_tower|multi_modal_projector)\.)"
+        ),
+        "model.",
+    ),
     (re.compile(r"^model\.vision_tower\.vision_model\."), "model.vision_tower."),
 )
 

@@ -14,6 +14,7 @@ from models.remote_code import check_remote_code
 
 TINY = Path(__file__).parent / "tiny"
 _TIMEOUT_S = 3.0
+_ADAPTER_FOLDERS = ("lora_adapter", "lora_weights", "final")  # where other trainers put it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,10 @@ def _folder(name: str) -> Path | None:
         return TINY
     path = Path(name).expanduser()
     if path.is_dir():
-        return path
+        files = ("config.json", "adapter_config.json")
+        nested = [path / inner for inner in _ADAPTER_FOLDERS if (path / inner / files[1]).is_file()]
+        has_model = any((path / file).is_file() for file in files)
+        return nested[0] if nested and not has_model else path
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ValueError(
             f"No model at '{name}': it is not a folder. Accepted are a folder with a model or an "

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import click
 from click.testing import CliRunner
 
-from finetuning import vqav2
+from finetuning import frames_chat, quic360, vqav2
 from finetuning.cli import palitune
+from finetuning.demo import demo_tasks
 from tasks.registry import get_task, task_names
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +31,10 @@ def test_each_task_has_its_row_with_every_split() -> None:
 
 
 def test_each_option_that_it_names_exists() -> None:
-    commands = [vqav2.main, *palitune.commands.values()]
+    pipeline = palitune.commands["pipeline"]
+    assert isinstance(pipeline, click.Group)
+    scripts = (frames_chat.main, quic360.main, vqav2.main)
+    commands = [*scripts, *palitune.commands.values(), *pipeline.commands.values()]
     known = {option for command in commands for p in command.params for option in p.opts}
     named = set(re.findall(r"--[a-z]+(?:_[a-z]+)+", README)) - {"--nproc_per_node"}
     assert len(named) > 10
@@ -48,7 +53,7 @@ def test_tasks_are_listed_by_the_command() -> None:
 
 
 def test_the_table_of_the_demo_has_its_figures() -> None:
-    for name in task_names():
+    for name in demo_tasks():
         (row,) = re.findall(rf"^\| {name} \| \w+ \|(.*)\|$", README, re.MULTILINE)
         base, tuned, shuffled, majority = (float(cell.strip(" *")) for cell in row.split("|"))
         assert tuned > max(base, shuffled, majority)

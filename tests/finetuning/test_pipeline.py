@@ -35,7 +35,7 @@ from tests.conftest import REPOSITORY
 from tests.models.tiny_families import maker
 from tests.tasks.conftest import one_sentence
 
-SECRETS = {"HF_TOKEN": "hf_markedsecret", "WANDB_API_KEY": "markedwandbsecret"}
+SECRETS = {"HF_TOKEN": "hf_markedsecret", "WANDB_API_KEY": "markedwandbsecret" + 23 * "0"}
 VARIABLES = (*SECRETS, "MODEL_ID", "DATASET", "VLM_MODEL_CONFIG", "VLM_COLLATOR_CONFIG")
 COLUMNS = Columns(image="picture", question="ask", answer="say")
 COLLATOR = {"dataset_columns": {"image": "picture", "question": "ask", "answer": "say"}}
@@ -675,6 +675,7 @@ def palitune_process(folder: Path, *arguments: object) -> subprocess.CompletedPr
         text=True,
         env={
             "HF_HUB_OFFLINE": "1",
+            "WANDB_MODE": "offline",
             "PATH": str(folder),
             "HOME": str(folder),
             "TMPDIR": str(folder),
@@ -692,7 +693,7 @@ def whole(pico1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_yaml(
         folder,
         "num_train_epochs: 2\nper_device_train_batch_size: 16\nlearning_rate: 1e-2\n"
-        "generation_max_new_tokens: 3\n",
+        "generation_max_new_tokens: 3\nreport_to: wandb\n",
         "train.yaml",
     )
     write_yaml(folder, {"r": 4, "lora_dropout": 0.0, "quantization": "nf4"}, "peft.yaml")
@@ -722,6 +723,7 @@ def test_secrets_are_in_no_file_and_no_output(whole: Path) -> None:
         and any(secret.encode() in path.read_bytes() for secret in SECRETS.values())
     ]
     assert holders == [".env"]
+    assert list(whole.glob("results/model/wandb/*run*"))  # the key was there to be used
     assert "vqa_accuracy" in (whole / "output.txt").read_text()  # there was something to search
 
 

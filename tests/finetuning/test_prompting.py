@@ -86,3 +86,13 @@ def test_image_tokens_do_not_count_and_are_never_cut(pico1: Path) -> None:
     assert encoded.num_image_tokens == 16
     assert len(encoded.input_ids) == 16 + 5  # <bos> red \n no <eos>
     assert encoded.input_ids[:16] == [family.processor.image_token_id] * 16
+
+
+@pytest.mark.parametrize("name", ["question", "query", "instruction"])
+def test_the_question_has_three_names_and_a_shells_line_break_is_one(
+    prompter: Prompter, name: str
+) -> None:
+    # as the shell passes "Question: {query}\nAnswer:", with two characters for the line break
+    made = make_prompter(get_task("vqav2"), prompter.family, f"Question: {{{name}}}\\nAnswer:")
+    example = Example(example_id=1, image=None, turns=(Turn("user", "what is it?"),), references=())  # type: ignore[arg-type]
+    assert made.prompt(example) == "Question: what is it?\nAnswer:"

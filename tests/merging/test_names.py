@@ -44,6 +44,7 @@ def test_an_old_name_becomes_the_one_in_memory(name: str, expected: str) -> None
         "lm_head",
         "model.layers.0.self_attn.q_proj",  # Qwen2, Gemma
         "model.visual.blocks.0.attn.qkv",  # Qwen2-VL
+        "language_model.model.decoder.layers.0.self_attn.q_proj",  # BLIP-2
         "language_model_head.model.proj",  # no part of the name is taken for the whole
         "my.language_model.model.layers.0.proj",
     ],

@@ -1,0 +1,249 @@
+"""A grid carried out: what is run, what is not run again, what a failure and a kill leave."""
+
+import csv
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from finetuning import ablate
+from finetuning.ablation import Run
+from finetuning.cli import palitune
+from tests.models.tiny_families import maker
+
+COLOURS = ("red", "blue", "green")
+
+
+def write_tables(folder: Path) -> dict[str, str]:
+    """Coloured pictures and the question of their colour, in three tables."""
+    rng = random.Random(0)
+    found = {}
+    for split, number in (("train", 12), ("val", 2), ("test", 4)):
+        rows = ["image,instruction,response"]
+        for index in range(number):
+            colour = rng.choice(COLOURS)
+            Image.new("RGB", (48, 32), colour).save(folder / f"{split}{index}.png")
+            rows.append(f"{split}{index}.png,what colour is it?,{colour}")
+        (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
+        found[f"{split}_csv"] = str(folder / f"{split}.csv")
+    return found
+
+
+def write_grid(folder: Path, models: Sequence[tuple[str, str]], **training: Any) -> Path:
+    variants = [
+        {"name": "r2", "r": 2, "alpha": 4, "target_modules": "attention", "quantization": "none"},
+        {"name": "r4", "r": 4, "alpha": 8, "quantization": "none"},
+    ]
+    grid = {
+        "experiment_name": "try",
+        "output_dir": str(folder / "results"),
+        "data": write_tables(folder),
+        "models": [{"name": name, "hf_model_id": path} for name, path in models],
+        "lora_variants": variants,
+        "training": {"max_steps": 2, "generation_max_new_tokens": 2, **training},
+    }
+    file = folder / "grid.yaml"
+    file.write_text(yaml.safe_dump(grid))
+    return file
+
+
+@pytest.fixture
+def grid(tmp_path: Path, pico1: Path) -> Path:
+    return write_grid(tmp_path, [("pali", str(pico1))])
+
+
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs that write the figure 40 + rank, or fail where the name is in the list returned."""
+    broken: list[str] = []
+
+    def command(run: Run) -> list[str]:
+        rank = run.options[run.options.index("--lora_rank") + 1]
+        metrics = {
+            "split": "test",
+            "num_examples": 4,
+            "metric": "rouge_l",
+            "value": 40.0 + int(rank),
+            "metrics": {"rouge_l": 40.0 + int(rank), "CIDEr": None},
+            "uncertainty": {"interval_95": [39.0, 45.0]},
+        }
+        folder = run.folder / "evaluation" / "test"
+        lines = [
+            "import pathlib, sys",
+            f"sys.exit('Error: it broke.') if {run.name in broken} else None",
+            f"folder = pathlib.Path({str(folder)!r})",
+            "folder.mkdir(parents=True)",
+            f"(folder / 'metrics.json').write_text({json.dumps(metrics)!r})",
+        ]
+        return [sys.executable, "-c", "\n".join(lines)]
+
+    monkeypatch.setattr(Run, "command", property(command))
+    return broken
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(palitune, ["ablate", *map(str, arguments)])
+
+
+def summary(grid: Path) -> dict[str, dict[str, Any]]:
+    file = grid.parent / "results" / "try" / ablate.SUMMARY
+    return {row["run"]: row for row in json.loads(file.read_text())["runs"]}
+
+
+def test_every_score_stands_in_json_table_and_picture(grid: Path, stubbed: list[str]) -> None:
+    result = invoke("--config", grid)
+    assert result.exit_code == 0, result.output
+    # the best first
+    assert "pali__r4  rouge_l 44.00  [39.00, 45.00]\npali__r2  rouge_l 42.00" in result.output
+    rows = summary(grid)
+    assert [row["status"] for row in rows.values()] == ["finished", "finished"]
+    assert rows["pali__r4"]["value"] == 44.0
+    folder = grid.parent / "results" / "try"
+    with (folder / "ablation_summary.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(r["run"], r["value"], r["low_95"], r["CIDEr"]) for r in table] == [
+        ("pali__r2", "42.0", "39.0", ""),
+        ("pali__r4", "44.0", "39.0", ""),
+    ]
+    with Image.open(folder / "comparison.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 3
+    found = json.loads((folder / "pali__r4" / ablate.METRICS).read_text())
+    assert found["predictions"] == "evaluation/test/predictions.jsonl"
+
+
+def test_a_failed_run_is_recorded_and_the_others_go_on(grid: Path, stubbed: list[str]) -> None:
+    stubbed.append("pali__r2")
+    result = invoke("--config", grid)
+    assert result.exit_code == 1
+    rows = summary(grid)
+    assert rows["pali__r2"]["status"] == "failed"
+    assert "Error: it broke. (exit code 1" in rows["pali__r2"]["error"]
+    assert rows["pali__r4"]["status"] == "finished"
+    stubbed.clear()
+    again = invoke("--config", grid)
+    assert again.exit_code == 0
+    assert "pali__r4: finished before" in again.output
+    assert "pali__r2: finished\n" in again.output
+
+
+def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[str]) -> None:
+    assert invoke("--config", grid).exit_code == 0
+    grid.write_text(grid.read_text().replace("max_steps: 2", "max_steps: 3"))
+    result = invoke("--config", grid)
+    assert result.exit_code == 2
+    assert "was finished with max_steps 2 and is now to have max_steps 3; give" in result.output
+
+
+def test_an_interrupted_run_waits_for_resume(grid: Path, stubbed: list[str]) -> None:
+    checkpoint = grid.parent / "results/try/pali__r2/checkpoints/checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    result = invoke("--config", grid)
+    assert result.exit_code == 2
+    assert "pali__r2 in" in result.output and "--resume goes on" in result.output
+    assert checkpoint.is_dir()
+    assert "pali__r2  interrupted" in invoke("--config", grid, "--dry_run").output
+
+
+@pytest.mark.parametrize(("only", "names"), [("r4", ["pali__r4"]), ("pali__r2", ["pali__r2"])])
+def test_only_what_is_named_is_run(
+    grid: Path, stubbed: list[str], only: str, names: list[str]
+) -> None:
+    assert invoke("--config", grid, "--only", only).exit_code == 0
+    done = [name for name, row in summary(grid).items() if row["status"] == "finished"]
+    assert done == names
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max_steps: 2", "max_steps: 0", "pali__r2: max_steps must be at least 1, got 0"),
+        ("train.csv", "trian.csv", "pali__r2: The table .*trian.csv does not exist"),
+        ("hf_model_id: /", "hf_model_id: /nowhere/", "pali__r2: No model at '/nowhere"),
+    ],
+)
+def test_a_wrong_value_is_found_before_the_first_run(
+    grid: Path, stubbed: list[str], old: str, new: str, message: str
+) -> None:
+    grid.write_text(grid.read_text().replace(old, new))
+    result = invoke("--config", grid)
+    assert result.exit_code == 2
+    assert re.search(message, result.output), result.output
+    assert not (grid.parent / "results").exists()
+
+
+def test_a_name_that_is_no_run_gets_a_suggestion(grid: Path) -> None:
+    result = invoke("--config", grid, "--only", "pali__r5")
+    assert result.exit_code == 2
+    assert "did you mean pali__r" in result.output
+
+
+def start(grid: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "finetuning.cli", "ablate", "--config", str(grid), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether some process still works on a run."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(place.read_bytes())
+        except OSError:
+            continue
+    return any(os.fsencode(f"{folder}\0") in line for line in found)
+
+
+@pytest.mark.slow
+def test_a_killed_grid_of_two_families_goes_on_where_it_was(tmp_path: Path, pico1: Path) -> None:
+    llava = tmp_path / "llava"
+    maker("llava")(llava)
+    models = [("pali", str(pico1)), ("llava", str(llava))]
+    grid = write_grid(
+        tmp_path, models, max_steps=60, per_device_train_batch_size=2, save_strategy="steps",
+        save_steps=2, eval_strategy="no", save_total_limit=1,
+    )  # fmt: skip
+    folder = tmp_path / "results" / "try"
+    second = folder / "pali__r4"
+    process = start(grid)
+    while not any(second.glob("checkpoints/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(2)
+    assert not is_alive(second)
+    first = (folder / "pali__r2" / ablate.METRICS).stat().st_mtime_ns
+    assert invoke("--config", grid).exit_code == 2  # not without a word
+    process = start(grid, "--resume")
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert (folder / "pali__r2" / ablate.METRICS).stat().st_mtime_ns == first
+    rows = summary(grid)
+    assert list(rows) == ["pali__r2", "pali__r4", "llava__r2", "llava__r4"]
+    assert {row["status"] for row in rows.values()} == {"finished"}
+    assert all(row["num_examples"] == 4 for row in rows.values())
+    steps = json.loads((second / "trainer_state.json").read_text())["global_step"]
+    assert steps == 60
+    log = (folder / "logs" / "pali__r4.txt").read_text()
+    assert "--resume" in log
+
+
+@pytest.mark.slow
+def test_a_local_ray_cluster_runs_the_grid(tmp_path: Path, pico1: Path) -> None:
+    grid = write_grid(tmp_path, [("pali", str(pico1))])
+    process = start(grid, "--ray")
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert {row["status"] for row in summary(grid).values()} == {"finished"}
