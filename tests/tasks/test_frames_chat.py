@@ -23,13 +23,17 @@ LABELS = "file,count,place\n" + "".join(f"{n:02}.png,{n % 4},gate {n}\n" for n i
 TASK = FramesChat()
 
 
+def write_frames(folder: Path) -> None:
+    (folder / "frames").mkdir()
+    for number in range(20):
+        Image.new("RGB", (8, 6)).save(folder / "frames" / f"{number:02}.png")
+    (folder / "messages.txt").write_text(MESSAGES)
+    (folder / "labels.csv").write_text(LABELS)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "frames").mkdir()
-    for number in range(20):
-        Image.new("RGB", (8, 6)).save(tmp_path / "frames" / f"{number:02}.png")
-    (tmp_path / "messages.txt").write_text(MESSAGES)
-    (tmp_path / "labels.csv").write_text(LABELS)
+    write_frames(tmp_path)
     return tmp_path
 
 

@@ -1,0 +1,70 @@
+"""Chats about frames through the script, and the notebook that shows it."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from finetuning.cli import palitune
+from finetuning.prompting import make_prompter
+from models.checkpoint import resolve
+from models.loading import load_family
+from tasks.base import Source
+from tasks.registry import get_task
+from tests.conftest import REPOSITORY
+from tests.models.tiny_families import maker
+from tests.tasks.test_frames_chat import write_frames
+
+DOCS = REPOSITORY / "docs" / "frames_chat"
+
+
+def test_all_of_the_assistants_turns_are_learned_and_nothing_else(tmp_path: Path) -> None:
+    write_frames(tmp_path)
+    maker("llava")(tmp_path / "llava")
+    task = get_task("frames_chat")
+    prompter = make_prompter(task, load_family(resolve(str(tmp_path / "llava"))))
+    data = task.load("train", Source(data_root=tmp_path / "frames"))
+    example = next(e for e in data if e.example_id == 2 * 7 + 1)  # two questions of frame 07
+    encoded = prompter.encode(example, task.target(example, 0, 0))
+    pairs = zip(encoded.input_ids, encoded.is_target, strict=True)
+    learned = prompter.family.tokenizer.decode([id_ for id_, is_learned in pairs if is_learned])
+    assert learned.replace(" ", "") == "Thegate7.<eos>3<eos>"
+
+
+def test_the_script_has_the_settings_of_the_guide() -> None:
+    train = palitune.commands["train"]
+    command = train.commands["frames_chat"]  # type: ignore[attr-defined]
+    defaults = {option.name: option.default for option in command.params}
+    expected = {"learning_rate": 1.4e-5, "batch_size": 8, "num_epochs": 1, "quantization": "nf4"}
+    assert {name: defaults[name] for name in expected} == expected
+    assert defaults["report_to"] == "tensorboard"
+    assert defaults["model_path"] == "llava-hf/llava-1.5-7b-hf"
+
+
+def test_frames_that_are_not_there_are_said_at_once(tmp_path: Path) -> None:
+    arguments = ["train", "frames_chat", "--frames", str(tmp_path / "no"), "--model_path", "tiny"]
+    result = CliRunner().invoke(palitune, arguments)
+    assert result.exit_code == 2
+    assert re.search(r"--frames .*no does not exist", result.output)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    notebook = json.loads((DOCS / "frames_chat.ipynb").read_text())
+    monkeypatch.chdir(DOCS)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    run = names["run"]
+    assert isinstance(run, Path)
+    metrics = json.loads((run / "evaluation/val/metrics.json").read_text())
+    # a tenth of 24 frames is 2, each with two conversations
+    assert metrics["num_examples"] == 4
+    assert metrics["metric"] == "count_accuracy"
+    assert any("tfevents" in name for _, _, files in os.walk(run) for name in files)
