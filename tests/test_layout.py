@@ -14,7 +14,9 @@ from click.testing import CliRunner
 
 from finetuning.cli import palitune
 from finetuning.options import Option
-from tasks.registry import task_names
+from models.base import Family
+from models.registry import FAMILIES
+from tasks.registry import get_task, task_names
 from tests.conftest import REPOSITORY
 
 LAYERS = ("finetuning", "merging", "models", "synthetic", "tasks")
@@ -149,6 +151,44 @@ def test_heavy_libraries_are_imported_at_module_level_only_where_that_is_agreed(
         if imports_at_module_level(path) & set(HEAVY)
     }
     assert found == MAY_BE_HEAVY
+
+
+def importers(module: str) -> set[str]:
+    """The files that import a module of ours, by its dotted name."""
+    found = set()
+    for path in source_files(*LAYERS):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == module:
+                found.add(relative(path))
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_family_is_its_file_and_a_line_of_the_registry(family: type[Family]) -> None:
+    own = f"{family.__module__.replace('.', '/')}.py"
+    heirs = {f"{f.__module__.replace('.', '/')}.py" for f in FAMILIES if issubclass(f, family)}
+    assert importers(family.__module__) - heirs == {"models/registry.py"}
+    names = [f'"{name}"' for name in (family.name, *family.aliases, *family.model_types)]
+    said = {
+        relative(path)
+        for path in source_files("models", "finetuning")
+        if any(name in path.read_text() for name in names)
+    }
+    assert said == {own}
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_task_is_its_file_its_script_and_a_line_in_each_register(name: str) -> None:
+    task = get_task(name)
+    heirs = {
+        f"{type(other).__module__.replace('.', '/')}.py"
+        for other in map(get_task, task_names())
+        if isinstance(other, type(task)) or type(task).__module__ == "tasks.csv_qa"
+    }
+    assert importers(type(task).__module__) - heirs == {"tasks/registry.py"}
+    cli = (REPOSITORY / "finetuning" / "cli.py").read_text()
+    assert cli.count(name) == 2  # imported, and in the list of scripts
+    assert (REPOSITORY / "finetuning" / f"{name}.py").is_file()
 
 
 def test_imports_are_absolute() -> None:

@@ -1,0 +1,110 @@
+"""Models named otherwise than by `--model_path`: a run of a grid, a base with its adapter."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from finetuning.cli import palitune
+from finetuning.commands import evaluate_command
+from models.checkpoint import resolve
+from tests.finetuning.test_ablate import write_tables
+from tests.models.tiny_families import maker
+
+NAME = "qwen_vl_chat__lora_r16"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `results/grid/NAME`, trained for a step, and the tables it was trained on."""
+    place = tmp_path_factory.mktemp("place")
+    maker("llava")(place / "llava")
+    tables = write_tables(place)
+    words = [word for split in ("train", "test") for word in (f"--{split}_csv",
+             tables[f"{split}_csv"])]  # fmt: skip
+    result = invoke(
+        "train", "csv_qa", *words, "--model_path", place / "llava", "--max_steps", 1,
+        "--output_dir", place / "results" / "grid" / NAME, "--skip_evaluation",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return place
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(palitune, list(map(str, arguments)))
+
+
+def evaluate(place: Path, *arguments: object) -> dict[str, Any]:
+    folder = place / "scores" / str(len(list(place.glob("scores/*"))))
+    options = ["--csv", place / "test.csv", "--max_new_tokens", 2, "--output_dir", folder]
+    result = invoke("eval", *arguments, *options)
+    assert result.exit_code == 0, result.output
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return metrics
+
+
+def test_a_run_is_found_by_its_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)  # the default of --runs_dir is results
+    metrics = evaluate(place, "--run", NAME)
+    assert metrics["task"] == "csv_qa"
+    assert metrics["num_examples"] == 4
+    assert {"exact_match", "sacrebleu", "METEOR", "ROUGE_L"} <= metrics["metrics"].keys()
+    assert metrics["token_statistics"]["predictions"]
+    assert Path(metrics["provenance"]["adapter"]).name == NAME
+
+
+def test_a_base_and_its_adapter_are_named_apart(place: Path) -> None:
+    metrics = evaluate(
+        place,
+        *("--model-id", place / "llava", "--lora-path", place / "results" / "grid" / NAME),
+        *("--model-type", "llava", "--prompt-template", "Question: {query}\\nAnswer:"),
+        *("--system-message", "Be brief."),
+    )
+    provenance = metrics["provenance"]
+    assert provenance["prompt_template"] == "Question: {query}\nAnswer:"
+    assert provenance["system_message"] == "Be brief."
+    assert Path(provenance["adapter"]).name == NAME
+    lines = (place / "scores").glob("*/predictions.jsonl")
+    prompts = [json.loads(path.read_text().splitlines()[0])["prompt"] for path in lines]
+    assert "Question: what colour is it?\nAnswer:" in prompts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--run", "qwen_vl_chat__lora_r8"), f"did you mean {NAME}?"),
+        (("--run", NAME, "--model_path", "tiny"), "--run qwen_vl_chat__lora_r16 names the model"),
+        (("--lora_path", "a"), "--lora_path goes with --model_path, its base"),
+        (("--lora_path", "a", "--model_path", "b", "--base_model", "c"), "and no --base_model"),
+        (("--model_path", "tiny"), "--task is missing; it is one of coco_captioning"),
+    ],
+)
+def test_what_is_not_clear_is_one_sentence(
+    place: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = invoke("eval", *arguments, "--runs_dir", place / "results")
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_name_that_two_runs_have_is_refused(tmp_path: Path) -> None:
+    for grid in ("a", "b"):
+        (tmp_path / grid / "run").mkdir(parents=True)
+        (tmp_path / grid / "run" / "run.json").write_text("{}")
+    result = CliRunner().invoke(
+        evaluate_command(), ["--run", "run", "--runs_dir", str(tmp_path), "--task", "vqav2"]
+    )
+    assert result.exit_code == 2
+    assert "2 runs are called run" in result.output
+
+
+@pytest.mark.parametrize("inner", ["lora_weights", "lora_adapter", "final"])
+def test_an_adapter_where_other_trainers_put_it_is_found(
+    place: Path, tmp_path: Path, inner: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / inner).symlink_to(place / "results" / "grid" / NAME)
+    checkpoint = resolve(str(tmp_path / "there"))
+    assert checkpoint.adapter == tmp_path / "there" / inner
