@@ -4,8 +4,10 @@ import csv
 import ctypes
 import io
 import json
+import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ import msgspec
 from finetuning.ablation import Ablation, Run, read_ablation, runs
 from finetuning.options import Command, Option
 from finetuning.provenance import versions
-from finetuning.run_folder import CHECKPOINTS
+from finetuning.run_folder import can_go_on, how_to_go_on
 from tasks.files import write_chunks, write_text
 
 SUMMARY = "ablation_summary.json"
@@ -83,16 +85,25 @@ def _ablate(
         if states[run.name] == "finished":
             click.echo(f"{run.name}: finished before")
     waiting = [run for run in chosen if states[run.name] != "finished"]
-    errors: dict[str, str] = {}
+    errors = _errors_before(ablation.folder / SUMMARY)
+    has_failed = False
     for run, error in _carry_out(waiting, ray):
         click.echo(f"{run.name}: {error or 'finished'}")
-        if error:
-            errors[run.name] = error
+        errors[run.name] = error
+        has_failed = has_failed or error is not None
         _write_summary(ablation, grid, errors)
     click.echo(_table(_write_summary(ablation, grid, errors)))
     click.echo(f"Summary, table and picture are in {ablation.folder}")
-    if errors:
+    if has_failed:
         click.get_current_context().exit(1)
+
+
+def _errors_before(summary: Path) -> dict[str, str | None]:
+    """Run -> why it failed, as an earlier call with other runs recorded it."""
+    if not summary.is_file():
+        return {}
+    rows = json.loads(summary.read_text(encoding="utf-8"))["runs"]
+    return {row["run"]: row["error"] for row in rows}
 
 
 def _chosen(grid: Sequence[Run], only: Sequence[str]) -> list[Run]:
@@ -161,8 +172,7 @@ def state(run: Run) -> str:
                 "another experiment_name, or remove that folder."
             )
         return "finished"
-    has_checkpoint = any((run.folder / CHECKPOINTS).glob("checkpoint-*"))
-    return "interrupted" if has_checkpoint else "new"
+    return "interrupted" if can_go_on(run.folder) else "new"
 
 
 def _carry_out(grid: Sequence[Run], ray: str | None) -> Iterator[tuple[Run, str | None]]:
@@ -180,17 +190,41 @@ def _on_ray(grid: Sequence[Run], address: str) -> Iterator[tuple[Run, str | None
         import ray
     except ImportError as error:
         raise ValueError("--ray needs Ray; run `pip install palitune[ray]`.") from error
-    import torch
 
-    ray.init(address=None if address == "local" else address, log_to_driver=False)
-    remote = ray.remote(num_cpus=1, num_gpus=min(1, torch.cuda.device_count()), max_retries=0)(
-        carry_out
-    )
-    pending = {remote.remote(run): run for run in grid}
+    _check_reachable(address)
+    ray.init(address=address, log_to_driver=False)  # `local` and `auto` are words of Ray's own
+    num_gpus = min(1, ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=0)(_carry_out_in)
+    pending = {remote.remote(Path.cwd(), run): run for run in grid}
     while pending:
         (done, *_), _ = ray.wait(list(pending))
-        yield pending.pop(done), ray.get(done)
+        fault: str | None
+        try:
+            fault = ray.get(done)
+        except ray.exceptions.RayError as lost:  # the worker's, or a node's that died
+            fault = f"{type(lost).__name__}: {str(lost).partition(chr(10))[0]}"
+        yield pending.pop(done), fault
     ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ask HOST:PORT once: Ray itself tries for minutes and then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--ray {address} cannot be reached ({error}); give HOST:PORT of a cluster, or nothing "
+            "to start one here."
+        ) from error
+
+
+def _carry_out_in(folder: Path, run: Run) -> str | None:
+    """On a worker, which starts where its node did: paths of the grid are relative to ours."""
+    os.chdir(folder)
+    return carry_out(run)
 
 
 def carry_out(run: Run) -> str | None:
@@ -198,19 +232,16 @@ def carry_out(run: Run) -> str | None:
     start = time.monotonic()
     log = run.folder.parent / "logs" / f"{run.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = run.command
-    if any((run.folder / CHECKPOINTS).glob("checkpoint-*")):
-        command.append("--resume")
-    elif run.folder.is_dir():
-        command.append("--overwrite")  # nothing in it could be gone on with
+    command = [*run.command, *how_to_go_on(run.folder)]
     with log.open("a", encoding="utf-8") as file:
+        log_start = file.tell()
         file.write(f"$ {shlex.join(command)}\n")
         file.flush()
         code = subprocess.run(
             command, stdout=file, stderr=file, preexec_fn=die_with_parent, check=False
         ).returncode
     if code:
-        return f"{_last_words(log)} (exit code {code}, {log})"
+        return f"{_last_words(log.read_bytes()[log_start:])} (exit code {code}, {log})"
     _write_metrics(run, time.monotonic() - start)
     return None
 
@@ -221,8 +252,8 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
-def _last_words(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8").splitlines()]
+def _last_words(log: bytes) -> str:
+    lines = [line.strip() for line in log.decode(errors="replace").splitlines()]
     errors = [line for line in lines if line.startswith("Error: ")]
     return errors[-1] if errors else next(filter(None, reversed(lines)), "no output")
 
@@ -246,7 +277,7 @@ def _write_metrics(run: Run, seconds: float) -> None:
 
 
 def _write_summary(
-    ablation: Ablation, grid: Sequence[Run], errors: Mapping[str, str]
+    ablation: Ablation, grid: Sequence[Run], errors: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
     """The state of every run, as JSON, as a table and as a picture; returns the runs' rows."""
     from finetuning.comparison_picture import draw_comparison
@@ -285,6 +316,7 @@ def _row(run: Run, error: str | None) -> dict[str, Any]:
         row |= {key: found[key] for key in row.keys() & found.keys()}
         row |= {
             "status": "finished",
+            "error": None,
             "interval_95": (found["uncertainty"] or {}).get("interval_95"),
         }
     return row

@@ -247,8 +247,11 @@ def training_options(training: Training, torch_dtype: str = "auto") -> dict[str,
         "batch_size": training.per_device_train_batch_size,
         "eval_batch_size": training.per_device_eval_batch_size,
         "eval_epochs": training.eval_strategy == "epoch",
-        "eval_steps": training.eval_steps if training.eval_strategy == "steps" else None,
-        "save_steps": training.save_steps if training.save_strategy == "steps" else None,
+        # by the rule of TrainingArguments, whose names these are
+        "eval_steps": (training.eval_steps or training.logging_steps or 500)
+        if training.eval_strategy == "steps"
+        else None,
+        "save_steps": (training.save_steps or 500) if training.save_strategy == "steps" else None,
         "dtype": dtypes.get(precision, precision),
         "gradient_checkpointing": checkpointing or None,
         "no_gradient_checkpointing": checkpointing is False,

@@ -94,7 +94,9 @@ def what_is_meant(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
         values |= {"model_path": lora, "base_model": model}
     task = values["task"]
     if task is None and values["model_path"] and Path(values["model_path"]).is_dir():
-        task = run_folder.read_run(Path(values["model_path"])).get("task")
+        from models.checkpoint import run_folder_of
+
+        task = run_folder.read_run(run_folder_of(Path(values["model_path"]))).get("task")
     if task is None and values["csv"]:
         task = "csv_qa"
     if task is None or "," in task:
@@ -128,7 +130,7 @@ def _load_clip(values: Mapping[str, Any]) -> Any:
 
 def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     """Let a model answer the split; its predictions are written before they are scored."""
-    from models.checkpoint import resolve
+    from models.checkpoint import resolve, run_folder_of
     from models.loading import check_device, load_family, load_model
     from models.quantization import check_available
 
@@ -141,15 +143,16 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
         model_type=values["model_type"],
         options=options.make_family_options(values),
     )
-    run = run_folder.read_run(checkpoint.adapter or Path(checkpoint.base))
+    run = run_folder.read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
     settings = run.get("settings", {})
     quantization = values["quantization"] or settings.get("quantization", "none")
     check_available(quantization)
     whole = _load_split(task, values["split"], source)
     dataset = whole.subset(values["max_eval_samples"], values["seed"])
     check_dataset(dataset)
+    name = f"csv_{Path(values['csv']).stem}" if values["csv"] else dataset.split
     output_dir = values["output_dir"] or _model_folder(
-        values["model_path"], checkpoint.adapter, run, dataset
+        values["model_path"], checkpoint.adapter, run, task.name, name
     )
     run_folder.check_writable(output_dir)
     check_device(values["device"])
@@ -280,14 +283,16 @@ def _load_split(
 
 
 def _model_folder(
-    model_path: str, adapter: Path | None, run: Mapping[str, Any], dataset: Dataset
+    model_path: str, adapter: Path | None, run: Mapping[str, Any], task_name: str, name: str
 ) -> Path:
-    """Beside the adapter where it is of this task, so that a run keeps what was measured of it."""
-    task_name = dataset.task.name
+    """Beside the adapter where it is of this task, so that a run keeps what was measured of it.
+
+    `name` is the split's; of a table of `--csv` its own, as a run may have another under `test`.
+    """
     if adapter is not None and task_name in (trained_on(run) or [task_name]):
-        return run_folder.evaluation_folder(adapter, run, task_name, dataset.split)
+        return run_folder.evaluation_folder(adapter, run, task_name, name)
     model = Path(model_path).name or "model"
-    return Path("runs") / "evaluation" / model / task_name / dataset.split
+    return Path("runs") / "evaluation" / model / task_name / name
 
 
 def _submit(report: Report, answers: Answers) -> None:

@@ -14,7 +14,7 @@ from finetuning.provenance import describe_data, of_model, trained_on, with_prov
 from finetuning.recipe import GENERATION, Recipe
 from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
 from models.base import Family, FamilyOptions
-from models.checkpoint import Checkpoint, resolve
+from models.checkpoint import Checkpoint, adapter_folder, read_json, resolve
 from models.loading import check_device, empty_model, load_family, load_model
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Source, Task
@@ -134,6 +134,8 @@ def finetune_jointly(job: Job) -> list[Report]:
         raise ValueError(
             f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
         )
+    recipe = adopt_start(recipe, checkpoint)
+    job = replace(job, recipe=recipe)
     data = [load_data(single) for single in job.single_jobs]
     selections = [
         load_selection(single, eval_data)
@@ -259,17 +261,43 @@ def describe(
     }
 
 
+def adopt_start(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
+    """The recipe with rank, alpha and kind of the adapter that training goes on from, if any.
+
+    Raises:
+        ValueError: it is none, or of another base.
+    """
+    if recipe.lora_init_from is None:
+        return recipe
+    folder = adapter_folder(recipe.lora_init_from)
+    config = {} if folder is None else read_json(folder / "adapter_config.json")
+    if folder is None or config.get("peft_type") != "LORA":
+        raise ValueError(
+            f"--lora_init_from takes the folder of a LoRA adapter, and {recipe.lora_init_from} is "
+            "none."
+        )
+    resolve(  # of the same base?
+        str(folder),
+        base_model=checkpoint.base,
+        revision=checkpoint.revision,
+        options=checkpoint.options,
+    )
+    return replace(
+        recipe,
+        lora_init_from=str(folder),
+        lora_rank=config["r"],
+        lora_alpha=config["lora_alpha"],
+        lora_dropout=config.get("lora_dropout", 0.0),
+        use_dora=config.get("use_dora", False),
+        use_rslora=config.get("use_rslora", False),
+    )
+
+
 def check_lora(recipe: Recipe, checkpoint: Checkpoint, family: Family) -> None:
-    """Raise ValueError where the model does not have the layers, or the adapter to go on from."""
+    """Raise ValueError where the model does not have the layers that are to be adapted."""
     from finetuning.lora import target_modules
 
-    if recipe.lora_init_from is not None:
-        start = resolve(recipe.lora_init_from, base_model=checkpoint.base)
-        if start.adapter is None:
-            raise ValueError(
-                f"--lora_init_from takes an adapter, and {recipe.lora_init_from} is none."
-            )
-    else:
+    if recipe.lora_init_from is None:
         target_modules(
             empty_model(checkpoint), family, recipe.lora_target_modules, recipe.lora_vision
         )
@@ -284,7 +312,14 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     before = run_folder.read_run(folder)
     if not before:
         raise ValueError(f"{folder} has no run.json, so what to resume is not known; start anew.")
-    keys = ("task", "base_model", "base_fingerprint", "train_data", "num_processes")
+    keys = (
+        "task",
+        "base_model",
+        "base_revision",
+        "base_fingerprint",
+        "train_data",
+        "num_processes",
+    )
     for key in keys:
         if before.get(key) != run[key]:
             raise ValueError(
@@ -349,6 +384,7 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
         if job.overwrite:
             run_folder.clear(job.output_dir)
         run_folder.write_run(job.output_dir, run)
+        loaded.family.save(str(job.output_dir))  # its checkpoints are evaluated with it too
     last = run_folder.last_checkpoint(job.output_dir) if job.resume else None
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -357,7 +393,6 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
     if not is_first:
         return []
     trainer.model.save_pretrained(job.output_dir)
-    loaded.family.save(str(job.output_dir))
     reports = [
         _score_run(predictor(trainer.model, part), part.eval_data, run, job.output_dir)
         for part in parts

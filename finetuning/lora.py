@@ -33,8 +33,16 @@ def target_modules(model: Any, family: Family, wanted: str, with_vision: bool = 
     """
     layers = linear_layers(model)
     inside = [name for name in layers if name.startswith(f"{family.language_model}.")]
-    outside = [name for name in layers if name not in inside] if with_vision else []
+    outside = [n for n in layers if with_vision and n not in inside and not family.is_unused(n)]
     is_regex = re.search(r"[\\()\[\]|*+?^$]", wanted) is not None
+    if is_regex:
+        try:
+            re.compile(wanted)
+        except re.error as error:
+            raise ValueError(
+                f"--lora_target_modules '{wanted}' is no regex ({error}); write .* for any text, "
+                "or give names."
+            ) from error
     chosen: list[str] = []
     for word in [wanted] if is_regex else [word.strip() for word in wanted.split(",")]:
         found = list(filter(_matcher(word, is_regex, family.lora_groups, ".*"), inside))
@@ -103,7 +111,13 @@ def add_lora(model: Any, family: Family, recipe: Recipe) -> Any:
     set_seed(recipe.seed)
     if recipe.lora_init_from is not None:
         logger.info("going on from %s: its rank, alpha and layers count", recipe.lora_init_from)
-        return PeftModel.from_pretrained(model, recipe.lora_init_from, is_trainable=True)
+        try:
+            return PeftModel.from_pretrained(model, recipe.lora_init_from, is_trainable=True)
+        except (RuntimeError, ValueError) as error:  # sizes differ, or layers are absent
+            raise ValueError(
+                f"--lora_init_from {recipe.lora_init_from} does not fit {family.location}: it was "
+                "trained on another model."
+            ) from error
     config = LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,

@@ -27,6 +27,7 @@ class Inputs:
 
     Attributes:
         checkpoint: the base, resolved.
+        fed_as: the same with the processor of an adapter whose run had settings of its own.
         base: the same, as its files.
         adapters: in the order given.
         runs: each adapter's run.json, empty where it has none.
@@ -34,6 +35,7 @@ class Inputs:
     """
 
     checkpoint: Checkpoint
+    fed_as: Checkpoint
     base: Base
     adapters: Sequence[Adapter]
     runs: Sequence[Mapping[str, Any]]
@@ -97,6 +99,7 @@ def make_trial(
             )
     return Trial(
         checkpoint=inputs.checkpoint,
+        fed_as=inputs.fed_as,
         base=inputs.base,
         datasets=datasets,
         settings=inputs.asked_as,

@@ -5,7 +5,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from merging.merge import Merge, Rank, start_merge
 from merging.methods import DENSE, default_options
 from merging.staging import appearing_whole, check_output
 from models.checkpoint import resolve
+from models.loading import load_family
 from tasks.files import write_text
 
 _REPORT = "merge_report.json"
@@ -102,6 +103,8 @@ def merge(values: Mapping[str, Any]) -> None:
         _write_json(folder / _REPORT, summary | {"modules": figures})
         for place in (folder, folder / "adapter"):  # each can be scored by eval.py
             if place.is_dir():
+                if inputs.fed_as != inputs.checkpoint:
+                    load_family(inputs.fed_as).save(str(place))
                 _write_json(place / run_folder.RUN_FILE, _run(inputs, summary))
 
     _write(output, inputs, merged, summary, rank, finish)
@@ -139,7 +142,12 @@ def _output(values: Mapping[str, Any]) -> Path | None:
 
 
 def _read(folders: Sequence[Path], values: Mapping[str, Any]) -> Inputs:
-    checkpoint = resolve(values["base_model"], revision=values["revision"])
+    runs = [run_folder.read_run(folder) for folder in folders]
+    checkpoint = resolve(
+        values["base_model"],
+        revision=values["revision"],
+        model_type=_model_type(runs),
+    )
     if checkpoint.adapter is not None:
         raise ValueError(f"--base_model {values['base_model']} is an adapter; pass its base.")
     base = open_base(values["base_model"], values["revision"])
@@ -151,14 +159,37 @@ def _read(folders: Sequence[Path], values: Mapping[str, Any]) -> Inputs:
         allow_mismatch=values["allow_base_mismatch"],
     )
     check_shapes(adapters, base.shapes())
-    runs = [run_folder.read_run(folder) for folder in folders]
     unknown = [str(folder) for folder, run in zip(folders, runs, strict=True) if not run]
     if unknown:
         found.append(
             f"There is no run.json in {' and '.join(unknown)}, which would say whether 4-bit "
             "weights were trained on; the original ones are assumed."
         )
-    return Inputs(checkpoint=checkpoint, base=base, adapters=adapters, runs=runs, warnings=found)
+    own = [folder for folder, run in zip(folders, runs, strict=True) if any(_fed(run).values())]
+    if own and any(_fed(run) != _fed(runs[0]) for run in runs):
+        found.append(
+            "The adapters were trained with different picture sizes or chat templates; the merge "
+            f"is fed as {own[0]} was."
+        )
+    return Inputs(
+        checkpoint=checkpoint,
+        fed_as=replace(checkpoint, adapter=own[0]) if own else checkpoint,
+        base=base,
+        adapters=adapters,
+        runs=runs,
+        warnings=found,
+    )
+
+
+def _model_type(runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """The family that the runs named in place of the base's own, if any did."""
+    return next(filter(None, (_fed(run)["model_type"] for run in runs)), None)
+
+
+def _fed(run: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run fed its model, where it said otherwise than the base."""
+    names = ("model_type", "chat_template", "image_size", "min_pixels", "max_pixels")
+    return {name: run.get("settings", {}).get(name) for name in names}
 
 
 def _start(inputs: Inputs, settings: Settings, values: Mapping[str, Any]) -> Merge:
@@ -296,7 +327,11 @@ def _run(inputs: Inputs, summary: Mapping[str, Any]) -> dict[str, Any]:
         "base_revision": inputs.checkpoint.revision,
         "base_fingerprint": inputs.checkpoint.fingerprint,
         "merged_from": [row["path"] for row in summary["inputs"]],
-        "settings": {"mode": summary["mode"], "quantization": "none"},
+        "settings": {
+            "mode": summary["mode"],
+            "quantization": "none",
+            "model_type": _model_type(inputs.runs),
+        },
         "versions": summary["versions"],
     }
 

@@ -64,6 +64,7 @@ class Trial:
         datasets: one per task.
         settings: task name -> settings of the run that trained on it: prompt and text budget.
         batch_size: examples answered at once.
+        fed_as: the same with the processor that pictures and texts go through, if another.
         device: as in `models.loading.choose_device`.
     """
 
@@ -73,6 +74,7 @@ class Trial:
     settings: Mapping[str, Mapping[str, Any]]
     batch_size: int
     device: str
+    fed_as: Checkpoint | None = None
 
     def scores(self, candidates: Sequence[Candidate]) -> dict[str, Scores]:
         """Name -> scores; `measure` says more."""
@@ -103,7 +105,7 @@ class Trial:
         return {candidate.name: found[candidate.name] for candidate in candidates}
 
     def _load(self, onto: Onto) -> tuple[Any, dict[str, Any]]:
-        family = load_family(self.checkpoint)
+        family = load_family(self.fed_as or self.checkpoint)
         loaded = load_model(self.checkpoint, quantization="none", device=self.device, family=family)
         if onto == "nf4":
             for name in sorted(self.base.quantized_in_training()):

@@ -334,16 +334,12 @@ def _is_done(step: str, record: Path, made_with: Mapping[str, Any]) -> bool:
 
 def _how_to_go_on(folder: Path) -> list[str]:
     """What makes the training command take up, or replace, what an interrupted one left."""
-    from finetuning.run_folder import last_checkpoint
+    from finetuning.run_folder import how_to_go_on
 
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return []
-    try:
-        last_checkpoint(folder)
-    except ValueError:  # nothing in it could be gone on with
-        return ["--overwrite"]
-    click.echo(f"train: going on with the interrupted training in {folder}")
-    return ["--resume"]
+    words = how_to_go_on(folder)
+    if "--resume" in words:
+        click.echo(f"train: going on with the interrupted training in {folder}")
+    return words
 
 
 def _evaluate(step: str, settings: Settings, model: str | None, name: str) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class Prompter:
     def surely_fits(self, example: Example) -> bool:
         """Whether each accepted answer fits; tokenises the prompt at most, and only that once."""
         longest = max((len(answer.encode()) for answer in example.references), default=0)
-        turns = [*self._opening, ("user", self.prompt(example))]
+        turns = self._opening + [(turn.role, turn.text) for turn in example.turns[:-1]]
+        turns.append(("user", self.prompt(example)))
         if self.is_surely_short([*turns, ("assistant", "x" * longest)]):
             return True
         return self.num_tokens(turns) + longest + 16 <= self.max_length

@@ -83,6 +83,10 @@ def of_model(
         "adapter": str(adapter) if adapter else None,
         "adapter_sha256": file_hash(_weights(adapter)) if adapter else None,
         "quantization": quantization,
+        "dtype": str(predictor.model.dtype).removeprefix("torch."),
+        "family": prompter.family.name,
+        "chat_template": getattr(prompter.family, "template", None),
+        "pictures": _pictures(prompter.family.image_processor),
         "trained_on": list(trained_on),
         "prompt_template": prompter.template,
         "max_length": prompter.max_length,
@@ -90,6 +94,15 @@ def of_model(
         "system_message": prompter.system_message,
         "decoding": _decoding(predictor.decoding),
     }
+
+
+def _pictures(processor: Any) -> dict[str, Any]:
+    """To what size pictures are brought, as far as their processor says."""
+    names = ("size", "max_pixels", "min_patches", "max_patches")
+    found = {name: getattr(processor, name, None) for name in names}
+    size = found["size"]
+    found["size"] = {k: v for k, v in dict(size or {}).items() if v is not None}
+    return {name: value for name, value in found.items() if value}
 
 
 def _decoding(decoding: Decoding) -> dict[str, Any]:

@@ -72,6 +72,25 @@ def last_checkpoint(folder: Path) -> Path:
     return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
+def can_go_on(folder: Path) -> bool:
+    """Whether a complete checkpoint is there to resume from."""
+    try:
+        last_checkpoint(folder)
+    except ValueError:
+        return False
+    return True
+
+
+def how_to_go_on(folder: Path) -> list[str]:
+    """What makes a training command take up, or replace, what one before it left.
+
+    A folder that no run of ours began is left to the command, which refuses it.
+    """
+    if can_go_on(folder):
+        return ["--resume"]
+    return ["--overwrite"] if (folder / RUN_FILE).is_file() else []
+
+
 def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, once the new one is sure to start."""
     for name in (CHECKPOINTS, "evaluation", "tensorboard", "wandb"):

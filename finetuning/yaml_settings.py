@@ -22,9 +22,26 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), _loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def _loader() -> Any:
+    """YAML, where true and false alone are booleans, as since version 1.2: `no` is a word."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    tag = "tag:yaml.org,2002:bool"
+    Loader.yaml_implicit_resolvers = {
+        first: [(name, rule) for name, rule in rules if name != tag]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    booleans = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+    Loader.add_implicit_resolver(tag, booleans, list("tTfF"))
+    return Loader
 
 
 def to_settings(content: Any, kind: type[T], path: Path, what: str) -> T:

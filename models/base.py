@@ -111,6 +111,7 @@ class Family(ABC):
     # replaces its own default, which is what keeps lm_head out.
     unquantized_modules: tuple[str, ...]
     lora_groups: ClassVar[dict[str, str]] = {"attention": ATTENTION, "ffn": FFN}
+    takes_template: ClassVar[bool] = False  # whether --chat_template has a meaning
     image_options: ClassVar[tuple[str, ...]] = ()  # of FamilyOptions, those that it understands
 
     def __init__(
@@ -125,6 +126,11 @@ class Family(ABC):
         self.revision = revision
         self.saved = saved
         self.options = options or FamilyOptions()
+        if self.options.chat_template is not None and not self.takes_template:
+            raise ValueError(
+                f"--chat_template has no meaning for {self.name} models, which have no chat "
+                "format; leave it out."
+            )
         for name in ("image_size", "min_pixels", "max_pixels"):
             if getattr(self.options, name) is not None and name not in self.image_options:
                 takes = " and ".join(f"--{option}" for option in self.image_options)
@@ -178,6 +184,10 @@ class Family(ABC):
         """Write what turns pictures and text into tokens, so that `saved` can name the folder."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
+
+    def is_unused(self, layer: str) -> bool:
+        """Whether nothing of a layer, by its full name, reaches the output: it cannot train."""
+        return False
 
     @property
     def num_layout_tokens(self) -> int:

@@ -25,6 +25,7 @@ class _Piece(NamedTuple):
 class ChatFamily(Family):
     """A family with a chat template; the language model of a checkpoint may be any."""
 
+    takes_template = True
     chat_template: ClassVar[str]  # for checkpoints without one
 
     @cached_property

@@ -70,8 +70,11 @@ def resolve(
                 f"--base_model goes with an adapter, and {model_path} is none (it has no "
                 "adapter_config.json); leave --base_model out."
             )
+        record = None if folder is None else folder / "run.json"  # of a merge
+        run = read_json(record) if record is not None and record.is_file() else {}
+        model_type = model_type or run.get("settings", {}).get("model_type")
         return _resolve_base(model_path, revision, model_type, options)
-    adapter_config = _read_json(folder / "adapter_config.json")
+    adapter_config = read_json(folder / "adapter_config.json")
     trained_on = str(adapter_config.get("base_model_name_or_path") or "")
     if base_model is None and not trained_on:
         raise ValueError(f"Adapter {folder} does not name its base model; pass --base_model.")
@@ -80,15 +83,31 @@ def resolve(
             f"Adapter {folder} was trained on {trained_on}, which is no longer there; pass "
             "--base_model with the folder of that model."
         )
-    run = _read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    record = run_folder_of(folder) / "run.json"
+    run = read_json(record) if record.is_file() else {}
+    # PEFT leaves its own entry empty; another base has other revisions
+    own_revision = run.get("base_revision") if base_model in (None, trained_on) else None
     base = _resolve_base(
         base_model or trained_on,
-        revision or adapter_config.get("revision"),
+        revision or own_revision or adapter_config.get("revision"),
         model_type or run.get("settings", {}).get("model_type"),
         options,
     )
     _check_same_base(folder, run, trained_on, base)
     return replace(base, adapter=folder)
+
+
+def adapter_folder(name: str) -> Path | None:
+    """The folder of the adapter of this name, or None where it is none."""
+    path = Path(name).expanduser()
+    folder = _folder(name) if path.is_dir() else None
+    return folder if folder is not None and (folder / "adapter_config.json").is_file() else None
+
+
+def run_folder_of(adapter: Path) -> Path:
+    """The folder of the run that an adapter is of: of a checkpoint the one above."""
+    place = adapter.absolute()
+    return place.parents[1] if place.parent.name == "checkpoints" else place
 
 
 def _folder(name: str) -> Path | None:
@@ -122,14 +141,14 @@ def read_config(
     folder = _folder(name)
     if folder is None:
         path = _hub_config(name, revision)
-        return _read_json(path), None, path.parent.name
+        return read_json(path), None, path.parent.name
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is an adapter; here a full model is needed: pass its base.")
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"{folder} holds no model: it has neither config.json nor adapter_config.json."
         )
-    return _read_json(folder / "config.json"), folder, None
+    return read_json(folder / "config.json"), folder, None
 
 
 def _resolve_base(
@@ -209,7 +228,8 @@ def _unreachable(where: str) -> ValueError:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file; ValueError where it is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

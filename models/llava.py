@@ -4,6 +4,7 @@ Liu et al. 2023, arXiv:2310.03744; layout of a conversation as at
 https://huggingface.co/docs/transformers/model_doc/llava: `USER: <image>\n… ASSISTANT: …</s>`.
 """
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 from models.chat import ChatFamily
@@ -39,6 +40,16 @@ class Llava(ChatFamily):
         return {"pixel_values": pixels}, [self.image_token_id] * self.num_features(
             *pixels.shape[1:]
         )
+
+    def is_unused(self, layer: str) -> bool:
+        """Whether a layer of the tower lies behind the last one whose features are taken."""
+        taken = self.config.vision_feature_layer
+        total = self.config.vision_config.num_hidden_layers
+        # hidden state 0 is what the first layer gets; negative ones count from the last
+        taken = taken if isinstance(taken, list) else [taken]
+        last = max(number if number >= 0 else total + 1 + number for number in taken)
+        found = re.match(r"model\.vision_tower\..*?layers\.(\d+)\.", layer)
+        return found is not None and int(found[1]) >= last
 
     def num_features(self, height: int, width: int) -> int:
         """Features of a square of so many pixels: its patches, and the class token if it is kept.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from models.base import Family
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, run_folder_of
 from models.quantization import (
     Quantization,
     check_available,
@@ -36,7 +36,7 @@ def load_family(checkpoint: Checkpoint) -> Family:
 
     The processor beside an adapter is preferred: it is the one that the training used.
     """
-    adapter = checkpoint.adapter
+    adapter = None if checkpoint.adapter is None else run_folder_of(checkpoint.adapter)
     names = ("processor_config.json", "preprocessor_config.json")
     has_own = adapter is not None and any((adapter / name).is_file() for name in names)
     family = checkpoint.family(

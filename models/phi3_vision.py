@@ -45,7 +45,13 @@ class Phi3Vision(ChatFamily):
         """Picture -> tiles of 336 pixels, by the checkpoint's own code."""
         from transformers import AutoImageProcessor
 
-        return self._from_pretrained(AutoImageProcessor)
+        try:
+            return self._from_pretrained(AutoImageProcessor)
+        except ImportError as error:
+            raise ValueError(
+                f"The code of {self.location} needs a package that is not installed "
+                f"({' '.join(str(error).split()).rstrip('.')}); install it."
+            ) from error
 
     def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """`pixel_values` (tiles, 3, 336, 336) and `image_sizes` (2,), and the ids they stand at."""

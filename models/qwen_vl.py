@@ -8,7 +8,7 @@ layout of a conversation as at https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.base import Encoded
 from models.chat import ChatFamily
@@ -25,6 +25,9 @@ class QwenVL(ChatFamily):
 
     name = "qwen_vl"
     model_types = ("qwen2_vl", "qwen2_5_vl")
+    foreign_types: ClassVar[dict[str, str]] = {
+        "qwen": "Qwen/Qwen2-VL-2B-Instruct or Qwen/Qwen2.5-VL-3B-Instruct"
+    }
     unquantized_modules = ("model.visual", "lm_head")
     image_options = ("image_size", "min_pixels", "max_pixels")
     chat_template = (

@@ -163,10 +163,7 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
 
 
 def _table_rows(path: Path, source: Source, wanted: str) -> list[Row]:
-    columns = {
-        name: (source.columns[name],) if name in source.columns else known
-        for name, known in _COLUMNS.items()
-    }
+    columns = {name: _candidates(source.columns.get(name), _COLUMNS[name]) for name in _COLUMNS}
     rows = read_rows(path, columns, lenient=source.lenient)
     places = {number: _place(cells["image"], path, number) for number, cells in rows}
     image = _image_finder(path, source, list(dict.fromkeys(places.values())), wanted)
@@ -178,6 +175,13 @@ def _table_rows(path: Path, source: Source, wanted: str) -> list[Row]:
         )
         for number, cells in rows
     ]
+
+
+def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names to look for: the one given, and of a known one its synonyms in other tables."""
+    if named is None:
+        return known
+    return (named, *known) if named in known else (named,)
 
 
 def _place(cell: Any, path: Path, number: int) -> str:

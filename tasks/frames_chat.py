@@ -36,6 +36,8 @@ _FILE_COLUMNS = ("file", "file_name", "filename", "frame", "image")
 _COUNT = "count"
 _VAL_SHARE = 0.1
 _NUMBER = re.compile(r"(?<![\w.,-])-?\d+(?:[.,]\d+)?")
+_THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d)")
+_NO_ONE = re.compile(r"\bno[ -]one\b", re.I)
 _WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
@@ -88,7 +90,7 @@ class FramesChat(Task):
         columns = sorted({name for talk in conversations for name in _columns(talk)} | {_COUNT})
         labels = self._file("labels", source, root)
         known = {"file": _FILE_COLUMNS} | {name: (name,) for name in columns}
-        frames = read_rows(labels, known, lenient=False)
+        frames = read_rows(labels, known, lenient=False, has_options=False)
         _check_frames(frames, labels, root)
         order = list(range(len(frames)))
         Random(0).shuffle(order)
@@ -268,6 +270,8 @@ def read_count(text: str) -> float | None:
 
     "No" and the like are a zero where there is no other number ("No, 3 people" says 3).
     """
+    text = _NO_ONE.sub("nobody", text)
+    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     words = [(m.start(), m[0].lower()) for m in re.finditer(r"[^\W\d_]+", text)]
     found = [(m.start(), float(m[0].replace(",", "."))) for m in _NUMBER.finditer(text)]
     found += [(place, float(_WORDS.index(word))) for place, word in words if word in _WORDS]

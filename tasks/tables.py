@@ -16,7 +16,13 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 Row = tuple[int, dict[str, Any]]  # line number, from 1, and cells under our names
 
 
-def read_rows(path: Path, columns: Mapping[str, Sequence[str]], *, lenient: bool) -> list[Row]:
+def read_rows(
+    path: Path,
+    columns: Mapping[str, Sequence[str]],
+    *,
+    lenient: bool,
+    has_options: bool = True,
+) -> list[Row]:
     """Read the wanted columns of a table; blank lines do not count as rows.
 
     Args:
@@ -24,6 +30,7 @@ def read_rows(path: Path, columns: Mapping[str, Sequence[str]], *, lenient: bool
             columns), `.jsonl` (an object per line) or `.parquet`.
         columns: our name of a column -> its names in known tables, the first that is there counts.
         lenient: of a CSV file, take what stands behind the last column's comma for its text.
+        has_options: whether there are options for that and for columns, which errors then name.
 
     Returns:
         Each row's line, where it begins (of Parquet its number, from 1), and its cells by our
@@ -44,10 +51,22 @@ def read_rows(path: Path, columns: Mapping[str, Sequence[str]], *, lenient: bool
         raise ValueError(
             f"{path} is no table that can be read: it must end in {' or '.join(SUFFIXES)}."
         )
-    found = list(rows)
+    try:
+        found = list(rows)
+    except _Mendable as error:
+        remedy = error.option if has_options else error.file
+        raise ValueError(f"{error}; {remedy}.") from error
     if not found:
         raise ValueError(f"{path} has no rows; each must be one example.")
     return found
+
+
+class _Mendable(ValueError):
+    """A mistake that an option mends, where there is one, or a change of the file."""
+
+    def __init__(self, fault: str, *, option: str, file: str) -> None:
+        super().__init__(fault)
+        self.option, self.file = option, file
 
 
 def text_cell(cell: Any, where: str) -> str:
@@ -87,10 +106,13 @@ def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -
             wrong.append(number)
         yield number, {name: cells[place] for name, place in places.items()}
     if wrong:
-        raise ValueError(
+        quoted = "a text with a comma must stand in quotes"
+        raise _Mendable(
             f"{path} has more cells than its {len(header)} columns in {len(wrong)} line(s): "
-            f"{name_some(wrong)}; a text with a comma must stand in quotes, or pass --csv_lenient "
-            f"to take the rest of such a line for the text of the last column, '{header[-1]}'."
+            f"{name_some(wrong)}",
+            option=f"{quoted}, or pass --csv_lenient to take the rest of such a line for the text "
+            f"of the last column, '{header[-1]}'",
+            file=quoted,
         )
 
 
@@ -167,19 +189,21 @@ def _find(
     for name, candidates in columns.items():
         column = next((column for column in candidates if column in present), None)
         if column is None:
-            raise ValueError(_missing(path, name, candidates, present))
+            raise _missing(path, name, candidates, present)
         if present.count(column) > 1:
             raise ValueError(f"{path} has the column '{column}' twice; name each column once.")
         found[name] = column
     return found
 
 
-def _missing(path: Path, name: str, candidates: Sequence[str], present: Sequence[str]) -> str:
+def _missing(path: Path, name: str, candidates: Sequence[str], present: Sequence[str]) -> _Mendable:
     near = [n for c in candidates for n in get_close_matches(c, present, n=2)]
     hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
-    return (
+    return _Mendable(
         f"{path} has no column '{' or '.join(candidates)}'{hint}, its columns are "
-        f"{', '.join(present) or 'none'}; say which one is meant by --{name}_column."
+        f"{', '.join(present) or 'none'}",
+        option=f"say which one is meant by --{name}_column",
+        file="name it so in the header",
     )
 
 

@@ -18,9 +18,10 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from finetuning import ablate
+from finetuning import ablate, run_folder
 from finetuning.ablation import Run
 from finetuning.cli import palitune
+from finetuning.run_folder import how_to_go_on
 from tests.models.tiny_families import maker
 
 COLOURS = ("red", "blue", "green")
@@ -138,6 +139,43 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(grid: Path, stubbed: list
     assert "pali__r2: finished\n" in again.output
 
 
+def test_a_recorded_failure_is_kept_and_each_attempt_speaks_for_itself(
+    grid: Path, stubbed: list[str]
+) -> None:
+    stubbed.append("pali__r2")
+    assert invoke("--config", grid).exit_code == 1
+    assert invoke("--config", grid, "--only", "r4").exit_code == 0
+    assert "it broke" in summary(grid)["pali__r2"]["error"]
+    log = grid.parent / "results/try/logs/pali__r2.txt"
+    log.write_bytes(b"Error: an older one.\n\xff")  # torn by a kill
+    invoke("--config", grid)
+    assert summary(grid)["pali__r2"]["error"].startswith("Error: it broke.")
+
+
+def test_a_torn_checkpoint_is_no_place_to_go_on_from(grid: Path, stubbed: list[str]) -> None:
+    folder = grid.parent / "results/try/pali__r2"
+    (folder / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    assert "pali__r2  new" in invoke("--config", grid, "--dry_run").output
+    assert how_to_go_on(folder) == ["--overwrite"]
+
+
+def test_a_folder_that_no_run_of_ours_began_is_not_replaced(grid: Path) -> None:
+    folder = grid.parent / "results/try/pali__r2"
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"mine")
+    result = invoke("--config", grid, "--only", "r2")
+    assert result.exit_code == 1
+    assert "is not empty" in summary(grid)["pali__r2"]["error"]
+    assert (folder / "adapter_model.safetensors").read_bytes() == b"mine"
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(grid: Path, stubbed: list[str]) -> None:
+    result = invoke("--config", grid, "--ray", "127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "--ray 127.0.0.1:1 cannot be reached" in result.output
+
+
 def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[str]) -> None:
     assert invoke("--config", grid).exit_code == 0
     grid.write_text(grid.read_text().replace("max_steps: 2", "max_steps: 3"))
@@ -146,9 +184,12 @@ def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[s
     assert "was finished with max_steps 2 and is now to have max_steps 3; give" in result.output
 
 
-def test_an_interrupted_run_waits_for_resume(grid: Path, stubbed: list[str]) -> None:
+def test_an_interrupted_run_waits_for_resume(
+    grid: Path, stubbed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint = grid.parent / "results/try/pali__r2/checkpoints/checkpoint-1"
     checkpoint.mkdir(parents=True)
+    monkeypatch.setattr(run_folder, "_is_complete", lambda path: True)
     result = invoke("--config", grid)
     assert result.exit_code == 2
     assert "pali__r2 in" in result.output and "--resume goes on" in result.output
@@ -246,4 +287,5 @@ def test_a_local_ray_cluster_runs_the_grid(tmp_path: Path, pico1: Path) -> None:
     process = start(grid, "--ray")
     output, _ = process.communicate()
     assert process.returncode == 0, output
+    assert "pali__r2 …" not in output  # which is said where there is no cluster
     assert {row["status"] for row in summary(grid).values()} == {"finished"}

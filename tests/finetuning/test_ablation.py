@@ -84,6 +84,9 @@ def test_the_options_of_a_run_are_those_of_the_file(tmp_path: Path) -> None:
         ({"training__mixed_precision": None}, "--dtype", "bf16"),  # the model's bfloat16
         ({"training__eval_strategy": "steps", "training__eval_steps": 50}, "--eval_steps", "50"),
         ({"training__save_strategy": "steps", "training__save_steps": 70}, "--save_steps", "70"),
+        # as TrainingArguments fills in what is left out
+        ({"training__eval_strategy": "steps", "training__logging_steps": 30}, "--eval_steps", "30"),
+        ({"training__save_strategy": "steps"}, "--save_steps", "500"),
         ({"lora_variants__0__target_modules": ["q_proj", "v_proj"]},
          "--lora_target_modules", "q_proj,v_proj"),
     ],
@@ -144,3 +147,15 @@ def test_what_is_no_yaml_is_refused(tmp_path: Path) -> None:
     file.write_text("a: [1,\nb: 2")
     with pytest.raises(ValueError, match=r"grid\.yaml is not valid YAML"):
         read_ablation(file)
+
+
+@pytest.mark.parametrize("key", ["eval_strategy", "save_strategy", "mixed_precision"])
+def test_no_is_a_word_and_true_a_switch(tmp_path: Path, key: str) -> None:
+    lines = GUIDE.read_text().splitlines()
+    file = tmp_path / "grid.yaml"
+    file.write_text(
+        "\n".join(f"  {key}: no" if line.strip().startswith(f"{key}:") else line for line in lines)
+    )
+    training = read_ablation(file).training
+    assert getattr(training, key) == "no"
+    assert training.gradient_checkpointing is True

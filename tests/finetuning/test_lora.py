@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from finetuning.finetune import adopt_start
 from finetuning.lora import add_lora, linear_layers, target_modules
 from finetuning.recipe import Recipe
+from finetuning.trainer import modules_without_gradient
 from models.checkpoint import resolve
 from models.loading import LoadedModel, empty_model, load_family, load_model
+from tests.models.tiny_families import maker
 
 RECIPE = Recipe(lora_rank=4, lora_alpha=8, quantization="none")
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -120,3 +124,41 @@ def test_training_goes_on_from_an_adapter(pico1: Path, tmp_path: Path) -> None:
     assert len(trained) == len(expected) == 2 * NUM_LAYERS
     for name, parameter in trained.items():
         assert torch.equal(parameter, expected[name.replace(".default", "")])
+
+
+def test_a_run_that_goes_on_records_the_shape_of_the_adapter_it_has(
+    pico1: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(resolve(str(pico1)), quantization="none", device="cpu")
+    first = replace(RECIPE, lora_rank=2, lora_alpha=6, use_rslora=True)
+    add_lora(loaded.model, loaded.family, first).save_pretrained(tmp_path)
+    start = replace(RECIPE, lora_init_from=str(tmp_path))
+    adopted = adopt_start(start, resolve(str(pico1)))
+    assert (adopted.lora_rank, adopted.lora_alpha, adopted.use_rslora) == (2, 6, True)
+    assert adopt_start(RECIPE, resolve(str(pico1))) == RECIPE
+
+
+def test_a_start_that_is_no_adapter_is_refused(pico1: Path) -> None:
+    start = replace(RECIPE, lora_init_from=str(pico1))
+    with pytest.raises(ValueError, match=r"takes the folder of a LoRA adapter, and .* is none"):
+        adopt_start(start, resolve(str(pico1)))
+
+
+@pytest.mark.parametrize("wanted", ["*_proj", "(q_proj"])
+def test_a_regex_that_is_none_is_one_sentence(loaded: LoadedModel, wanted: str) -> None:
+    with pytest.raises(ValueError, match="is no regex"):
+        chosen(loaded, wanted)
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_next"])
+def test_layers_behind_the_features_are_left_out(name: str, tmp_path: Path) -> None:
+    maker(name)(tmp_path)
+    loaded = load_model(resolve(str(tmp_path)), quantization="none", device="cpu")
+    model = add_lora(loaded.model, loaded.family, replace(RECIPE, lora_vision=True))
+    image = Image.new("RGB", (40, 30), "red")
+    encoded = loaded.family.encode(image, [("user", "what?"), ("assistant", "red")])
+    batch = loaded.family.collate([encoded])
+    dead, number = modules_without_gradient(model, batch, "token")
+    assert not dead
+    # of the tower's two layers the first one's output is taken: six projections of it are adapted
+    assert number == 7 * NUM_LAYERS + 6

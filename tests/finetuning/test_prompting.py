@@ -11,6 +11,7 @@ from models.loading import load_family
 from tasks.base import Example, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task
+from tests.models.tiny_families import maker
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,14 @@ def test_the_question_has_three_names_and_a_shells_line_break_is_one(
     made = make_prompter(get_task("vqav2"), prompter.family, f"Question: {{{name}}}\\nAnswer:")
     example = Example(example_id=1, image=None, turns=(Turn("user", "what is it?"),), references=())  # type: ignore[arg-type]
     assert made.prompt(example) == "Question: what is it?\nAnswer:"
+
+
+def test_earlier_turns_count_for_the_budget(tmp_path: Path) -> None:
+    maker("llava")(tmp_path)
+    family = load_family(resolve(str(tmp_path)))
+    made = make_prompter(get_task("frames_chat"), family, max_length=64)
+    turns = (Turn("user", "how? " * 40), Turn("assistant", "so."), Turn("user", "why?"))
+    example = Example(example_id=1, image=None, turns=turns, references=("so.",))  # type: ignore[arg-type]
+    assert not made.surely_fits(example)
+    with pytest.raises(ValueError, match=r"Example 1 has .* text tokens, the budget is 64"):
+        made.messages(example, "so.")

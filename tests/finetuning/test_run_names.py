@@ -1,6 +1,7 @@
 """Models named otherwise than by `--model_path`: a run of a grid, a base with its adapter."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from finetuning.cli import palitune
 from finetuning.commands import evaluate_command
 from models.checkpoint import resolve
+from models.loading import load_family
 from tests.finetuning.test_ablate import write_tables
 from tests.models.tiny_families import maker
 
@@ -108,3 +110,62 @@ def test_an_adapter_where_other_trainers_put_it_is_found(
     (tmp_path / "there" / inner).symlink_to(place / "results" / "grid" / NAME)
     checkpoint = resolve(str(tmp_path / "there"))
     assert checkpoint.adapter == tmp_path / "there" / inner
+
+
+def test_a_checkpoint_is_read_as_its_run_says(place: Path) -> None:
+    run = place / "results" / "grid" / NAME
+    checkpoint = resolve(str(run / "checkpoints" / "checkpoint-1"))
+    family = load_family(checkpoint)
+    assert family.saved == str(run)
+    metrics = evaluate(place, "--model_path", run / "checkpoints" / "checkpoint-1")
+    assert metrics["task"] == "csv_qa"  # no --task was given
+    assert metrics["provenance"]["quantization"] == "nf4"  # that of the training
+    assert metrics["provenance"]["family"] == "llava"
+    assert metrics["provenance"]["chat_template"].endswith("{% endif %}")
+
+
+def test_the_revision_of_the_training_is_that_of_the_evaluation(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "results" / "grid" / NAME, run)
+    record = json.loads((run / "run.json").read_text()) | {"base_revision": "0" * 40}
+    (run / "run.json").write_text(json.dumps(record))
+    asked: list[str | None] = []
+
+    def read_config(name: str, revision: str | None = None) -> Any:
+        asked.append(revision)
+        return {"model_type": "llava"}, None, revision
+
+    monkeypatch.setattr("models.checkpoint.read_config", read_config)
+    assert resolve(str(run)).revision == "0" * 40
+    resolve(str(run), revision="other")
+    resolve(str(run), base_model="another/base")
+    assert asked == ["0" * 40, "other", None]
+
+
+def test_a_table_of_its_own_is_scored_in_a_folder_of_its_own(place: Path) -> None:
+    run = place / "results" / "grid" / NAME
+    result = invoke("eval", "--model_path", run, "--csv", place / "val.csv", "--max_new_tokens", 2)
+    assert result.exit_code == 0, result.output
+    assert (run / "evaluation" / "csv_val" / "metrics.json").is_file()
+    assert not (run / "evaluation" / "test").exists()
+
+
+@pytest.mark.slow
+def test_a_merge_is_fed_as_its_runs_were(place: Path, tmp_path: Path) -> None:
+    maker("qwen2_vl")(tmp_path / "qwen")
+    for seed, name in enumerate("ab"):
+        result = invoke(
+            "train", "csv_qa", "--train_csv", place / "train.csv", "--skip_evaluation",
+            "--model_path", tmp_path / "qwen", "--image_size", 64, "--max_steps", 1,
+            "--output_dir", tmp_path / name, "--seed", seed,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+    result = invoke(
+        "merge", "--base_model", tmp_path / "qwen", "--model_a", tmp_path / "a", "--model_b",
+        tmp_path / "b", "--output", tmp_path / "out", "--mode", "linear",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    saved = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    assert (saved["size"]["height"], saved["size"]["width"]) == (64, 64)

@@ -15,7 +15,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from models.base import PICTURE, Decoding, Encoded, Family, FamilyOptions, Message
+from models.blip2 import Blip2
 from models.chat import ChatFamily
+from models.paligemma import PaliGemma
 from tests.models.tiny_families import TINY
 
 # A content in parts; [x] around the role, the picture first, <eos> behind each answer.
@@ -387,3 +389,9 @@ def test_a_template_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     in_folder(tmp_path, own=None, chat_template="{")
     with pytest.raises(ValueError, match=r"^The chat template of .* cannot be read \(.*\); corr"):
         _ = make_family(tmp_path, None).template
+
+
+@pytest.mark.parametrize("family", [PaliGemma, Blip2])
+def test_a_template_where_there_is_no_chat_is_refused(family: type[Family]) -> None:
+    with pytest.raises(ValueError, match=r"--chat_template has no meaning for .* leave it out"):
+        family("somewhere", options=FamilyOptions(chat_template="{{ messages }}"))

@@ -81,6 +81,9 @@ def test_files_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
         ("There are no people.", 0),
         ("TWENTY", 20),
         ("about 2,5", 2.5),
+        ("1,200 people", 1200),
+        ("There is no one.", 0),
+        ("No-one, or one of them", 1),
         ("many", None),
         ("someone", None),  # "one" inside a word
         ("frame_7b", None),
@@ -142,7 +145,8 @@ def test_a_system_line_and_braces_that_are_text_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("file,place\n00.png,x\n", "has no column 'count'"),
+        ("file,place\n00.png,x\n", "has no column 'count', .*; name it so in the header"),
+        ("file,count,place\n00.png,1,a,b\n", r"with a comma must stand in quotes\.$"),
         ("file,count\n00.png,1\n", "has no column 'place'"),
         ("file,count,place\n99.png,1,x\n", r"1 of the 1 frames of .* are not in .*: 99\.png"),
         ("file,count,place\n00.png,1,x\n00.png,2,x\n", r"has 00\.png more than once"),
