@@ -169,7 +169,8 @@ def evaluate_command() -> click.Command:
         type=click.Path(path_type=Path),
         help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
         "adapter's folder, evaluation/TASK/SPLIT in that of one trained on several tasks, else "
-        "runs/evaluation/MODEL/TASK/SPLIT; of a file FILE_scores beside it].",
+        "runs/evaluation/MODEL/TASK/SPLIT; of a table csv_NAME in SPLIT's place; of a file of "
+        "predictions FILE_scores beside it].",
     )
 
     def evaluate(**values: Any) -> None:

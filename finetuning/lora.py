@@ -54,12 +54,6 @@ def target_modules(model: Any, family: Family, wanted: str, with_vision: bool = 
                 "ffn or all-linear with commas between, or one regex of full names."
             )
         seeing = list(filter(_matcher(word, is_regex, _VISION_GROUPS, ""), outside))
-        logger.info(
-            "LoRA on %d %s layers of the language model%s",
-            len(found),
-            word,
-            f" and {len(seeing)} outside it" if with_vision else "",
-        )
         chosen += found + seeing
     return _one_regex(set(chosen), layers)
 
@@ -118,15 +112,18 @@ def add_lora(model: Any, family: Family, recipe: Recipe) -> Any:
                 f"--lora_init_from {recipe.lora_init_from} does not fit {family.location}: it was "
                 "trained on another model."
             ) from error
+    pattern = target_modules(model, family, recipe.lora_target_modules, recipe.lora_vision)
+    adapted = [name for name in linear_layers(model) if re.fullmatch(pattern, name)]
+    num_inside = sum(name.startswith(f"{family.language_model}.") for name in adapted)
+    others = f" and {len(adapted) - num_inside} outside it" if recipe.lora_vision else ""
+    logger.info("LoRA on %d layers of the language model%s", num_inside, others)
     config = LoraConfig(
         r=recipe.lora_rank,
         lora_alpha=recipe.lora_alpha,
         lora_dropout=recipe.lora_dropout,
         use_dora=recipe.use_dora,
         use_rslora=recipe.use_rslora,
-        target_modules=target_modules(
-            model, family, recipe.lora_target_modules, recipe.lora_vision
-        ),
+        target_modules=pattern,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config)
