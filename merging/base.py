@@ -135,7 +135,7 @@ class Base:
             ValueError: there is none, one is missing, or one is not whole.
         """
         if (self.folder / WEIGHTS).is_file():
-            return (_read_shard(self.folder / WEIGHTS),)
+            return (_read_shard(self.folder / WEIGHTS, self.config.get("model_type")),)
         if self.index is None:
             raise ValueError(_without_weights(self.folder))
         names = sorted(set(self.index["weight_map"].values()))
@@ -146,7 +146,9 @@ class Base:
                     f"{self.folder / INDEX} lists {name}, which is not in that folder; copy or "
                     "download the model again."
                 )
-        return tuple(_read_shard(self.folder / name) for name in names)
+        return tuple(
+            _read_shard(self.folder / name, self.config.get("model_type")) for name in names
+        )
 
     @cached_property
     def index(self) -> dict[str, Any] | None:
@@ -268,7 +270,7 @@ def _damaged(path: Path) -> ValueError:
     return ValueError(f"{path} is truncated or damaged; copy or download it again.")
 
 
-def _read_shard(path: Path) -> Shard:
+def _read_shard(path: Path, model_type: str | None) -> Shard:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -278,7 +280,10 @@ def _read_shard(path: Path) -> Shard:
             header = json.loads(file.read(length))
             metadata = header.pop("__metadata__", None)
             tensors = sorted(
-                (_stored(name, entry, path, 8 + length) for name, entry in header.items()),
+                (
+                    _stored(name, entry, path, 8 + length, model_type)
+                    for name, entry in header.items()
+                ),
                 key=lambda tensor: (tensor.start, tensor.num_bytes),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -288,14 +293,16 @@ def _read_shard(path: Path) -> Shard:
     return Shard(path=path, metadata=metadata, tensors=tuple(tensors))
 
 
-def _stored(name: str, entry: dict[str, Any], path: Path, data: int) -> StoredTensor:
+def _stored(
+    name: str, entry: dict[str, Any], path: Path, data: int, model_type: str | None
+) -> StoredTensor:
     start, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
     dtype = FLOAT_DTYPES.get(entry["dtype"])
     if dtype is not None and math.prod(shape) * dtype.itemsize != end - start:
         raise ValueError(name)
     return StoredTensor(
-        name=canonical(name),
+        name=canonical(name, model_type),
         stored_name=name,
         dtype=entry["dtype"],
         shape=shape,

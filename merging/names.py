@@ -21,13 +21,23 @@ _RENAMES = (  # in this order, each to what the one before has left
     ),
     (re.compile(r"^model\.vision_tower\.vision_model\."), "model.vision_tower."),
 )
+# Qwen-VL's files keep the names of a language model alone, which are right in one.
+_QWEN_RENAMES = (
+    (re.compile(r"^visual\."), "model.visual."),
+    (re.compile(r"^model\.(?=(?:layers|embed_tokens|norm)\.)"), "model.language_model."),
+)
+_RENAMES_OF_TYPE = {"qwen2_vl": _QWEN_RENAMES, "qwen2_5_vl": _QWEN_RENAMES}
 
 
-def canonical(name: str) -> str:
+def canonical(name: str, model_type: str | None = None) -> str:
     """The name that a module, or a parameter, has in a model of the installed transformers.
 
     Names of families that were never renamed pass through unchanged, and so do canonical ones.
+
+    Args:
+        name: as a file or an adapter has it.
+        model_type: the base's `config.model_type`, where it is known.
     """
-    for pattern, replacement in _RENAMES:
+    for pattern, replacement in (*_RENAMES, *_RENAMES_OF_TYPE.get(model_type or "", ())):
         name = pattern.sub(replacement, name)
     return name

@@ -169,3 +169,12 @@ def test_a_merge_is_fed_as_its_runs_were(place: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     saved = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
     assert (saved["size"]["height"], saved["size"]["width"]) == (64, 64)
+    result = invoke(
+        "merge", "--base_model", tmp_path / "qwen", "--model_a", tmp_path / "a", "--output",
+        tmp_path / "full",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    family = load_family(resolve(str(tmp_path / "full")))
+    assert family.name == "qwen_vl"
+    metrics = evaluate(place, "--model_path", tmp_path / "full", "--task", "csv")
+    assert metrics["provenance"]["pictures"]["size"] == {"height": 64, "width": 64}

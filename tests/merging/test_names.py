@@ -53,6 +53,24 @@ def test_a_name_of_another_family_passes_unchanged(name: str) -> None:
     assert canonical(name) == name
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("visual.blocks.0.attn.qkv.weight", "model.visual.blocks.0.attn.qkv.weight"),
+        (
+            "model.layers.0.mlp.down_proj.weight",
+            "model.language_model.layers.0.mlp.down_proj.weight",
+        ),
+        ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
+        ("model.norm.weight", "model.language_model.norm.weight"),
+        ("lm_head.weight", "lm_head.weight"),
+    ],
+)
+def test_the_files_of_qwen_vl_are_named_as_a_language_model_alone(name: str, expected: str) -> None:
+    assert canonical(name, "qwen2_vl") == canonical(expected, "qwen2_5_vl") == expected
+    assert canonical(name, "qwen2") == canonical(name) == name
+
+
 @pytest.mark.parametrize("vision", ["vision_tower.", "vision_tower.vision_model."])
 def test_transformers_loads_a_file_of_old_names_into_the_canonical_ones(
     vision: str, tmp_path: Path
