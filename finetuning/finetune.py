@@ -15,7 +15,7 @@ from finetuning.recipe import GENERATION, Recipe
 from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
 from models.base import Family, FamilyOptions
 from models.checkpoint import Checkpoint, adapter_folder, read_json, resolve
-from models.loading import check_device, empty_model, load_family, load_model
+from models.loading import check_device, load_family, load_model
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Source, Task
 from tasks.evaluation import Report, score, write_predictions, write_report
@@ -152,7 +152,7 @@ def finetune_jointly(job: Job) -> list[Report]:
         )
     check_optim(recipe.optim)
     family = load_family(checkpoint)
-    check_lora(recipe, checkpoint, family)
+    check_lora(recipe, family)
     parts = []
     for (train_data, eval_data), selection_data in zip(data, selections, strict=True):
         prompter = make_prompter(
@@ -293,14 +293,12 @@ def adopt_start(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
     )
 
 
-def check_lora(recipe: Recipe, checkpoint: Checkpoint, family: Family) -> None:
+def check_lora(recipe: Recipe, family: Family) -> None:
     """Raise ValueError where the model does not have the layers that are to be adapted."""
     from finetuning.lora import target_modules
 
     if recipe.lora_init_from is None:
-        target_modules(
-            empty_model(checkpoint), family, recipe.lora_target_modules, recipe.lora_vision
-        )
+        target_modules(family.empty_model, family, recipe.lora_target_modules, recipe.lora_vision)
 
 
 def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:

@@ -146,7 +146,7 @@ def check(settings: Settings, steps: "tuple[Step, ...]") -> None:
         raise ValueError(f"{settings.model_id} is an adapter; name a full model.")
     check_processor(settings.classes.processor_class, checkpoint)
     family = load_family(checkpoint)
-    check_lora(recipe, checkpoint, family)
+    check_lora(recipe, family)
     make_prompter(
         get_task(_TASK),
         family,

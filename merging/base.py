@@ -236,20 +236,16 @@ class Base:
 
     def _skeleton(self) -> Any:
         """The model without weights."""
-        from transformers import AutoConfig, AutoModelForImageTextToText
-
-        family_of(str(self.config.get("model_type")), self.name)
+        kind = family_of(str(self.config.get("model_type")), self.name)
+        family = kind(str(self.local or self.name), self.revision)
         try:
-            config = AutoConfig.from_pretrained(
-                self.local or self.name, revision=self.revision, trust_remote_code=False
-            )
+            _ = family.config
         except ValueError as error:
             raise ValueError(
                 f"{self.name} is a model with code of its own, whose layers are not known without "
                 "running it; adapters of such models cannot be merged here."
             ) from error
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(config)
+        return family.empty_model
 
 
 def open_base(name: str, revision: str | None = None) -> Base:

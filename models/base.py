@@ -150,6 +150,44 @@ class Family(ABC):
             trust_remote_code=self.options.trust_remote_code,
         )
 
+    @property
+    def model_class(self) -> Any:
+        """The class of transformers that loads the model: the family's, or the one named.
+
+        Raises:
+            ValueError: transformers has no such class, or it is of other models, or of models that
+                write no text.
+        """
+        import transformers
+
+        name = self.options.model_class
+        if name is None:
+            return getattr(transformers, self.auto_class)
+        kind: Any = getattr(transformers, name, None)
+        if hasattr(kind, "_model_mapping"):  # an Auto class
+            loaded = kind._model_mapping.get(type(self.config), None)
+        else:
+            loaded = kind if getattr(kind, "config_class", None) is type(self.config) else None
+        if loaded is None or not loaded.can_generate():
+            raise ValueError(
+                f"model_class {name} of transformers {transformers.__version__} is none that loads "
+                f"{self.location} (type {self.config.model_type}) to write text; name "
+                f"{self.auto_class}, or leave it out."
+            )
+        return kind
+
+    @cached_property
+    def empty_model(self) -> Any:
+        """The model's layers without weights, in a second or two: to look for names and shapes."""
+        import torch
+
+        kind = self.model_class
+        with torch.device("meta"):
+            if hasattr(kind, "from_config"):
+                trusts = self.options.trust_remote_code
+                return kind.from_config(self.config, trust_remote_code=trusts)
+            return kind._from_config(self.config)
+
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer alone: texts can be counted before the slow imports of the rest."""

@@ -67,21 +67,10 @@ class Generic(ChatFamily):
             )
 
     @cached_property
-    def _skeleton(self) -> Any:
-        """The model without weights."""
-        import torch
-        import transformers
-
-        with torch.device("meta"):
-            return getattr(transformers, self.auto_class).from_config(
-                self.config, trust_remote_code=self.options.trust_remote_code
-            )
-
-    @cached_property
     def language_model(self) -> str:  # type: ignore[override]
         """The module in which token ids become vectors."""
-        embeddings = self._skeleton.get_input_embeddings()
-        names = {module: name for name, module in self._skeleton.named_modules()}
+        embeddings = self.empty_model.get_input_embeddings()
+        names = {module: name for name, module in self.empty_model.named_modules()}
         return str(names[embeddings].rpartition(".")[0])
 
     @cached_property
@@ -91,7 +80,7 @@ class Generic(ChatFamily):
         return tuple(
             ".".join([*path[:depth], name])
             for depth in range(len(path))
-            for name, _ in self._skeleton.get_submodule(".".join(path[:depth])).named_children()
+            for name, _ in self.empty_model.get_submodule(".".join(path[:depth])).named_children()
             if name != path[depth]
         )
 

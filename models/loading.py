@@ -73,7 +73,7 @@ def load_model(
     family = family or load_family(checkpoint)
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
     with _whole_weights(checkpoint.base):
-        model = model_class(checkpoint).from_pretrained(
+        model = family.model_class.from_pretrained(
             checkpoint.base,
             revision=checkpoint.revision,
             trust_remote_code=checkpoint.options.trust_remote_code,
@@ -89,54 +89,6 @@ def load_model(
         model = _with_adapter(model, checkpoint)
     return LoadedModel(
         model=model.eval(), family=family, checkpoint=checkpoint, quantized=quantized
-    )
-
-
-def empty_model(checkpoint: Checkpoint) -> Any:
-    """The model's layers without weights, in a second or two: to look for names and shapes."""
-    import torch
-
-    kind, config = model_class(checkpoint), _config(checkpoint)
-    with torch.device("meta"):
-        if hasattr(kind, "from_config"):
-            return kind.from_config(config, trust_remote_code=checkpoint.options.trust_remote_code)
-        return kind._from_config(config)
-
-
-def model_class(checkpoint: Checkpoint) -> Any:
-    """The class of transformers that loads a checkpoint: its family's, or the one named.
-
-    Raises:
-        ValueError: transformers has no such class, or it is of other models, or of models that
-            write no text.
-    """
-    import transformers
-
-    name = checkpoint.options.model_class
-    if name is None:
-        return getattr(transformers, checkpoint.family.auto_class)
-    kind: Any = getattr(transformers, name, None)
-    config = _config(checkpoint)
-    if hasattr(kind, "_model_mapping"):  # an Auto class
-        loaded = kind._model_mapping.get(type(config), None)
-    else:
-        loaded = kind if getattr(kind, "config_class", None) is type(config) else None
-    if loaded is None or not loaded.can_generate():
-        raise ValueError(
-            f"model_class {name} of transformers {transformers.__version__} is none that loads "
-            f"{checkpoint.base} (type {checkpoint.model_type}) to write text; name "
-            f"{checkpoint.family.auto_class}, or leave it out."
-        )
-    return kind
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(
-        checkpoint.base,
-        revision=checkpoint.revision,
-        trust_remote_code=checkpoint.options.trust_remote_code,
     )
 
 

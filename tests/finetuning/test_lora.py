@@ -16,7 +16,7 @@ from finetuning.lora import add_lora, linear_layers, target_modules
 from finetuning.recipe import Recipe
 from finetuning.trainer import modules_without_gradient
 from models.checkpoint import resolve
-from models.loading import LoadedModel, empty_model, load_family, load_model
+from models.loading import LoadedModel, load_family, load_model
 from tests.models.tiny_families import maker
 
 RECIPE = Recipe(lora_rank=4, lora_alpha=8, quantization="none")
@@ -86,10 +86,10 @@ def test_a_name_that_is_no_layer_of_the_language_model_is_refused(
 
 
 def test_names_are_found_before_a_weight_is_loaded(pico1: Path) -> None:
-    checkpoint = resolve(str(pico1))
-    empty = empty_model(checkpoint)
+    family = load_family(resolve(str(pico1)))
+    empty = family.empty_model
     assert all(parameter.is_meta for parameter in empty.parameters())
-    assert "q_proj" in target_modules(empty, load_family(checkpoint), "attention")
+    assert "q_proj" in target_modules(empty, family, "attention")
 
 
 @pytest.mark.parametrize(("option", "scale"), [("use_rslora", 8 / 4**0.5), (None, 8 / 4)])

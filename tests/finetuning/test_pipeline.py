@@ -27,7 +27,7 @@ from finetuning.pipeline_data import write_dataset
 from finetuning.prompting import make_prompter
 from models.base import FamilyOptions
 from models.checkpoint import resolve
-from models.loading import load_family, load_model, model_class
+from models.loading import load_family, load_model
 from tasks.base import Example, Source, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task
@@ -217,9 +217,9 @@ def test_the_named_class_loads_the_model(pico1: Path, monkeypatch: pytest.Monkey
 
     name = "PaliGemmaForConditionalGeneration"
     wanted = getattr(transformers, name)
-    assert model_class(checkpoint(pico1)) is transformers.AutoModelForImageTextToText
+    assert load_family(checkpoint(pico1)).model_class is transformers.AutoModelForImageTextToText
     monkeypatch.setattr(transformers, "AutoModelForImageTextToText", None)
-    assert model_class(checkpoint(pico1, name)) is wanted
+    assert load_family(checkpoint(pico1, name)).model_class is wanted
     loaded = load_model(checkpoint(pico1, name), quantization="none", device="cpu")
     assert type(loaded.model) is wanted
 
@@ -237,7 +237,7 @@ def test_the_named_class_loads_the_model(pico1: Path, monkeypatch: pytest.Monkey
 )
 def test_a_class_that_cannot_load_the_model_to_write_is_refused(pico1: Path, name: str) -> None:
     with one_sentence(f"model_class {name}", "(type paligemma)", "AutoModelForImageTextToText"):
-        model_class(checkpoint(pico1, name))
+        _ = load_family(checkpoint(pico1, name)).model_class
 
 
 def test_the_processor_must_be_the_checkpoint_s_own_or_auto(pico1: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from models.base import Decoding, FamilyOptions, Message
 from models.blip2 import Blip2
 from models.checkpoint import resolve
-from models.loading import empty_model, load_family
+from models.loading import load_family
 from models.registry import family_named
 from tests.models.tiny_families.blip2 import make
 
@@ -92,7 +92,7 @@ def test_a_generated_answer_is_without_its_space_and_line_break(family: Any) -> 
 
 
 def test_all_that_sees_and_the_output_layer_stay_unquantised(folder: Path, family: Any) -> None:
-    model = empty_model(resolve(str(folder)))
+    model = load_family(resolve(str(folder))).empty_model
     parts = [name for name, _ in model.named_children() if name != "language_model"]
     assert parts == list(family.unquantized_modules[:-1])
     assert model.get_submodule(family.unquantized_modules[-1]) is model.get_output_embeddings()
