@@ -70,9 +70,7 @@ def resolve(
                 f"--base_model goes with an adapter, and {model_path} is none (it has no "
                 "adapter_config.json); leave --base_model out."
             )
-        record = None if folder is None else folder / "run.json"  # of a merge
-        run = read_json(record) if record is not None and record.is_file() else {}
-        model_type = model_type or run.get("settings", {}).get("model_type")
+        model_type = model_type or _said_type({} if folder is None else _record(folder))
         return _resolve_base(model_path, revision, model_type, options)
     adapter_config = read_json(folder / "adapter_config.json")
     trained_on = str(adapter_config.get("base_model_name_or_path") or "")
@@ -83,18 +81,29 @@ def resolve(
             f"Adapter {folder} was trained on {trained_on}, which is no longer there; pass "
             "--base_model with the folder of that model."
         )
-    record = run_folder_of(folder) / "run.json"
-    run = read_json(record) if record.is_file() else {}
+    run = _record(run_folder_of(folder))
     # PEFT leaves its own entry empty; another base has other revisions
     own_revision = run.get("base_revision") if base_model in (None, trained_on) else None
     base = _resolve_base(
         base_model or trained_on,
         revision or own_revision or adapter_config.get("revision"),
-        model_type or run.get("settings", {}).get("model_type"),
+        model_type or _said_type(run),
         options,
     )
     _check_same_base(folder, run, trained_on, base)
     return replace(base, adapter=folder)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """The run.json of a training or a merge, empty where there is none."""
+    file = folder / "run.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _said_type(run: Mapping[str, Any]) -> str | None:
+    """The family that a run was told to take."""
+    settings: Mapping[str, Any] = run.get("settings", {})
+    return settings.get("model_type")
 
 
 def adapter_folder(name: str) -> Path | None:
