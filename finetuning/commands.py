@@ -242,11 +242,7 @@ def _metric_options() -> list[click.Parameter]:
             is_flag=True,
             help="Add exact match, sacreBLEU, ROUGE and the COCO family, and token statistics.",
         ),
-        Option(
-            ["--clip_model"],
-            group=group,
-            help="Add CLIP-S and RefCLIP-S by this CLIP, a folder or Hub id; reads the images.",
-        ),
+        *options.recipe_options(Recipe(), ("clip_model",)),
         count_option(
             "--num_viz_samples", group, "Draw so many answers, as pictures.", default=0, minimum=0
         ),

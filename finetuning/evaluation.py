@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from finetuning import options, run_folder
-from finetuning.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics
+from finetuning.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from finetuning.gallery import write_gallery
 from finetuning.prompting import check_template, check_texts, make_prompter
 from finetuning.provenance import of_file, of_model, trained_on, with_provenance
@@ -59,7 +59,7 @@ def evaluate(task: Task, values: Mapping[str, Any]) -> None:
     if values["submission"] and values["max_eval_samples"]:
         raise ValueError("--submission takes the whole split; leave out --max_eval_samples.")
     source = options.make_source(task, values)
-    clip = _load_clip(values)
+    clip = open_clip(values["clip_model"], values["device"])
     answers = (_read if values["predictions"] else _predict)(task, source, values)
     report = score(with_provenance(answers.report, values["seed"], answers.origin))
     if report.scores and values["lenient"]:
@@ -118,14 +118,6 @@ def _find_run(name: str, runs_dir: Path) -> Path:
             "--model_path."
         )
     return matches[0]
-
-
-def _load_clip(values: Mapping[str, Any]) -> Any:
-    if values["clip_model"] is None:
-        return None
-    from models.clip import load_clip
-
-    return load_clip(values["clip_model"], values["device"])
 
 
 def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:

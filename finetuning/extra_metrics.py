@@ -40,6 +40,15 @@ def add_text_metrics(report: Report) -> Report:
     )
 
 
+def open_clip(model_path: str | None, device: str) -> Any:
+    """The `models.clip.ClipScorer` of `--clip_model`, None without one."""
+    if model_path is None:
+        return None
+    from models.clip import load_clip
+
+    return load_clip(model_path, device)
+
+
 def add_clip_metrics(report: Report, scorer: Any) -> Report:
     """Add CLIP-S and, where there are references, RefCLIP-S.
 

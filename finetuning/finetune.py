@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetuning import joint, run_folder
+from finetuning.extra_metrics import add_clip_metrics, open_clip
 from finetuning.gallery import write_gallery
 from finetuning.prompting import Prompter, check_template, check_texts, make_prompter
 from finetuning.provenance import describe_data, of_model, trained_on, with_provenance
@@ -31,7 +32,7 @@ _MAY_CHANGE = {
     *("eval_split", "eval_steps", "eval_epochs", "eval_batch_size", "max_eval_samples"),
     *("early_stopping_patience", "report_to", "wandb_project"),
     *GENERATION,
-    *("skip_evaluation", "num_viz_samples"),
+    *("skip_evaluation", "num_viz_samples", "clip_model"),
 }
 
 
@@ -151,6 +152,8 @@ def finetune_jointly(job: Job) -> list[Report]:
             f"CUDA_VISIBLE_DEVICES={job.device[5:]}."
         )
     check_optim(recipe.optim)
+    # kept off the GPU until training is over
+    clip = None if recipe.skip_evaluation else open_clip(recipe.clip_model, "cpu")
     family = load_family(checkpoint)
     check_lora(recipe, family)
     parts = []
@@ -175,7 +178,7 @@ def finetune_jointly(job: Job) -> list[Report]:
         device=job.device,
         family=family,
     )
-    return _train(job, run, loaded, parts)
+    return _train(job, run, loaded, parts, clip)
 
 
 def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
@@ -335,7 +338,9 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
             )
 
 
-def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part]) -> list[Report]:
+def _train(
+    job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part], clip: Any
+) -> list[Report]:
     from finetuning.collation import EncodedExamples, JointExamples
     from finetuning.progress import Progress
     from finetuning.scoring import answer_with, make_predictor
@@ -391,8 +396,10 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
     if not is_first:
         return []
     trainer.model.save_pretrained(job.output_dir)
+    if clip is not None:
+        clip.model.to(trainer.model.device)
     reports = [
-        _score_run(predictor(trainer.model, part), part.eval_data, run, job.output_dir)
+        _score_run(predictor(trainer.model, part), part.eval_data, run, job.output_dir, clip)
         for part in parts
         if part.eval_data is not None and not recipe.skip_evaluation
     ]
@@ -405,7 +412,9 @@ def _train(job: Job, run: Mapping[str, Any], loaded: Any, parts: Sequence[Part])
     return reports
 
 
-def _score_run(predictor: Any, dataset: Dataset, run: Mapping[str, Any], folder: Path) -> Report:
+def _score_run(
+    predictor: Any, dataset: Dataset, run: Mapping[str, Any], folder: Path, clip: Any
+) -> Report:
     """Score what was trained; the report goes into the run's folder."""
     from finetuning.scoring import answer_with
 
@@ -422,6 +431,8 @@ def _score_run(predictor: Any, dataset: Dataset, run: Mapping[str, Any], folder:
         trained_on=trained_on(run),
     )
     report = score(with_provenance(report, run["seed"], origin))
+    if clip is not None:
+        report = add_clip_metrics(report, clip)
     write_report(report, output_dir)
     write_gallery(report, output_dir, run["settings"]["num_viz_samples"])
     return report

@@ -136,6 +136,12 @@ class Recipe:
     )
     report_to: ReportTo = setting("none", "Progress", "Where curves are drawn.")
     wandb_project: str = setting("palitune", "Progress", "Weights & Biases project.")
+    # --- metrics
+    clip_model: str | None = setting(
+        None,
+        "Metrics",
+        "Add CLIP-S and RefCLIP-S by this CLIP, a folder or Hub id; reads the images.",
+    )
 
     def __post_init__(self) -> None:
         for entry in fields(self):

@@ -161,7 +161,7 @@ def check_dataset(dataset: Dataset) -> None:
 
 def _file_names(folder: str) -> set[str]:
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(folder or ".") as entries:  # of a bare name there is none
             return {entry.name for entry in entries if entry.is_file()}
     except FileNotFoundError:
         return set()

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from PIL import Image
 
 from finetuning.finetune import Job, load_data, load_selection
 from finetuning.recipe import Recipe
+from models.clip import load_clip
 from tasks.base import Source
+from tasks.images import FileImage
 from tasks.metrics import captioning
 from tasks.registry import get_task
 from tests.finetuning.test_scripts import hashes, read_json, read_lines, run
+from tests.models.test_clip import make_clip
 
 QUERIES = ("dining room", "kitchen")
 
@@ -76,10 +80,45 @@ def test_skip_evaluation_trains_and_scores_nothing(trained: Path) -> None:
     assert not (trained / "run/evaluation").exists()
 
 
-def test_skip_training_scores_the_run_and_leaves_what_the_guide_promises(trained: Path) -> None:
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip(tmp_path_factory.mktemp("clip"))
+
+
+def expect_clip_scores(folder: Path, clip: Path) -> None:
+    """Check a folder's CLIP-S and RefCLIP-S against its cleaned predictions, one by one."""
+    import torch
+
+    scorer = load_clip(str(clip), device="cpu")
+
+    def text(words: str) -> torch.Tensor:
+        return scorer.embed_texts([words])
+
+    clip_s, ref_clip_s = [], []
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            said = text(row["prediction"])
+            seen = scorer.embed_images([FileImage(row["image"])])
+            closest = max(
+                torch.cosine_similarity(said, text(reference)).item()
+                for reference in json.loads(row["references"])
+            )
+            clip_s.append(2.5 * max(0.0, torch.cosine_similarity(said, seen).item()))
+            both = (clip_s[-1], max(0.0, closest))
+            ref_clip_s.append(2 * both[0] * both[1] / sum(both) if all(both) else 0.0)
+    metrics = read_json(folder / "metrics.json")
+    assert metrics["clip_metrics"]["CLIP-S"] == pytest.approx(fmean(clip_s), abs=1e-5)
+    assert metrics["clip_metrics"]["RefCLIP-S"] == pytest.approx(fmean(ref_clip_s), abs=1e-5)
+    assert fmean(clip_s) > 0
+    assert metrics["clip_model"] == str(clip)
+
+
+def test_skip_training_scores_the_run_and_leaves_what_the_guide_promises(
+    trained: Path, clip: Path
+) -> None:
     before = hashes(trained / "run", leave_out="evaluation")
     arguments = (*tables(trained / "data"), "--output_dir", trained / "run", *GUIDE)
-    result = run("quic360", *arguments, "--skip_training")
+    result = run("quic360", *arguments, "--skip_training", "--clip_model", clip)
     assert "quic360, split 'test', 4 examples" in result.output
     assert hashes(trained / "run", leave_out="evaluation") == before
     folder = trained / "run/evaluation/test"
@@ -101,6 +140,7 @@ def test_skip_training_scores_the_run_and_leaves_what_the_guide_promises(trained
     assert written[0]["image"] == str(trained / "data/test_0.jpg")
     drawn = sorted(path.name for path in (folder / "visualizations").iterdir())
     assert drawn == [f"sample_00{number}.png" for number in range(3)]
+    expect_clip_scores(folder, clip)
 
 
 def test_eval_scores_a_table_named_by_csv(trained: Path, tmp_path: Path) -> None:
@@ -132,13 +172,15 @@ def test_a_file_of_predictions_is_scored_on_a_table_without_pictures(
 
 
 def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
-    trained: Path, pico1: Path, tmp_path: Path
+    trained: Path, pico1: Path, clip: Path, tmp_path: Path
 ) -> None:
     result = run(
         *("csv_qa", *tables(trained / "data"), "--model_path", pico1, "--max_new_tokens", 4),
         *("--output_dir", tmp_path / "run", "--max_steps", 1, "--lora_rank", 4),
+        *("--clip_model", clip),
     )
     assert "csv_qa, split 'test', 6 examples" in result.output
+    expect_clip_scores(tmp_path / "run/evaluation/test", clip)
     assert not (tmp_path / "run/evaluation/val").exists()
     assert not (tmp_path / "run/evaluation/test/visualizations").exists()
 
@@ -198,6 +240,10 @@ MISTAKES = {
         "eval --task vqav2 --csv t.csv --model_path tiny",
         ("vqav2 has official files", "csv_qa and quic360"),
     ),
+    "no CLIP": (
+        "quic360 --data_root . --clip_model tiny --train_csv good.csv",
+        ("tiny is not a CLIP model", "paligemma"),
+    ),
     "draw less than none": ("quic360 --num_viz_samples -1", ("num_viz_samples",)),
 }
 
@@ -208,6 +254,8 @@ def test_a_mistake_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("image,query,caption\na.jpg,?,x\na.jpg,?,one, two\n")
+    (tmp_path / "good.csv").write_text("url,query,annotation\na.png,?,x\n")
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.png")
     arguments, parts = MISTAKES[name]
     command, *options = arguments.split()
     model = () if command == "eval" else ("--model_path", "tiny")

@@ -159,6 +159,15 @@ def test_missing_images_are_found_without_decoding(
     assert opened == []
 
 
+def test_images_of_the_current_folder_are_not_missing(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 4)).save("a.png")
+    Path("test.csv").write_text("image,query,response\na.png,?,x\n")
+    assert missing_images(load("csv_qa", "test", Path())) == []
+
+
 def test_the_check_before_training_names_five_missing_images_and_the_count(
     tmp_path: Path, load: Load
 ) -> None:
