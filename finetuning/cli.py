@@ -1,19 +1,11 @@
 """`palitune`: every command under one name; the scripts are the same commands."""
 
+from importlib import import_module
+
 import click
 
-from finetuning import (
-    coco_captioning,
-    csv_qa,
-    digits,
-    docvqa,
-    frames_chat,
-    gqa,
-    image_qa,
-    quic360,
-    vqav2,
-)
-from finetuning.ablate import ablate_command
+from experiments.ablate import ablate_command
+from experiments.pipeline import pipeline_command
 from finetuning.commands import evaluate_command, finetune_command
 from finetuning.compare import compare_command
 from finetuning.demo import demo_command
@@ -21,7 +13,6 @@ from finetuning.doctor import doctor_command
 from finetuning.joint import get_tasks
 from finetuning.merge import merge_command
 from finetuning.options import Mistake
-from finetuning.pipeline import pipeline_command
 from finetuning.preview import preview_command
 from finetuning.recipe import Recipe
 from tasks.registry import get_task, task_names
@@ -76,18 +67,8 @@ def train(task: str | None) -> None:
     """
 
 
-for _script in (
-    coco_captioning,
-    csv_qa,
-    digits,
-    docvqa,
-    frames_chat,
-    gqa,
-    image_qa,
-    quic360,
-    vqav2,
-):
-    train.add_command(_script.main)
+for _task in task_names():
+    train.add_command(import_module(f"finetuning.{_task}").main)
 
 palitune.add_command(ablate_command())
 palitune.add_command(evaluate_command())

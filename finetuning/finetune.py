@@ -120,23 +120,9 @@ def finetune_jointly(job: Job) -> list[Report]:
         ValueError: something about the input is wrong; all that can be known without the model
             is found before it is loaded.
     """
-    recipe = job.recipe
     run_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
-    check_available(recipe.quantization)
-    check_template(recipe.prompt_template)
-    check_tracker(recipe.report_to)
-    checkpoint = resolve(
-        job.model_path,
-        revision=job.revision,
-        model_type=job.model_type,
-        options=job.family_options,
-    )
-    if checkpoint.adapter is not None:
-        raise ValueError(
-            f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
-        )
-    recipe = adopt_start(recipe, checkpoint)
-    job = replace(job, recipe=recipe)
+    job, checkpoint = check_model(job)
+    recipe = job.recipe
     data = [load_data(single) for single in job.single_jobs]
     selections = [
         load_selection(single, eval_data)
@@ -145,27 +131,12 @@ def finetune_jointly(job: Job) -> list[Report]:
     run = describe(job, checkpoint, data)
     if job.resume:
         check_same_run(job.output_dir, run)
-    check_device(job.device)
-    if job.device.startswith("cuda:") and job.device != "cuda:0" and "LOCAL_RANK" not in os.environ:
-        raise ValueError(
-            f"Training takes the first visible GPU: in place of --device {job.device} set "
-            f"CUDA_VISIBLE_DEVICES={job.device[5:]}."
-        )
-    check_optim(recipe.optim)
     # kept off the GPU until training is over
     clip = None if recipe.skip_evaluation else open_clip(recipe.clip_model, "cpu")
-    family = load_family(checkpoint)
-    check_lora(recipe, family)
+    family = open_family(job, checkpoint)
     parts = []
     for (train_data, eval_data), selection_data in zip(data, selections, strict=True):
-        prompter = make_prompter(
-            train_data.task,
-            family,
-            recipe.prompt_template,
-            recipe.max_length,
-            recipe.truncate,
-            recipe.system_message,
-        )
+        prompter = recipe_prompter(train_data.task, family, recipe)
         check_texts(train_data, prompter, with_answers=True)
         for dataset in filter(None, (selection_data, eval_data)):
             check_texts(dataset, prompter, with_answers=False)
@@ -179,6 +150,62 @@ def finetune_jointly(job: Job) -> list[Report]:
         family=family,
     )
     return _train(job, run, loaded, parts, clip)
+
+
+def check_model(job: Job) -> tuple[Job, Checkpoint]:
+    """Check the settings and the base, as far as that needs neither data nor weights.
+
+    Returns:
+        The job, its recipe completed by the adapter that training goes on from; and the base.
+
+    Raises:
+        ValueError: something about them is wrong.
+    """
+    recipe = job.recipe
+    check_available(recipe.quantization)
+    check_template(recipe.prompt_template)
+    check_tracker(recipe.report_to)
+    checkpoint = resolve(
+        job.model_path,
+        revision=job.revision,
+        model_type=job.model_type,
+        options=job.family_options,
+    )
+    if checkpoint.adapter is not None:
+        raise ValueError(
+            f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
+        )
+    return replace(job, recipe=adopt_start(recipe, checkpoint)), checkpoint
+
+
+def open_family(job: Job, checkpoint: Checkpoint) -> Family:
+    """What feeds the base, if device, optimiser and the layers to adapt are there.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    check_device(job.device)
+    if job.device.startswith("cuda:") and job.device != "cuda:0" and "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            f"Training takes the first visible GPU: in place of --device {job.device} set "
+            f"CUDA_VISIBLE_DEVICES={job.device[5:]}."
+        )
+    _check_optim(job.recipe.optim)
+    family = load_family(checkpoint)
+    _check_lora(job.recipe, family)
+    return family
+
+
+def recipe_prompter(task: Task, family: Family, recipe: Recipe) -> Prompter:
+    """What asks a task's examples in a training by this recipe."""
+    return make_prompter(
+        task,
+        family,
+        recipe.prompt_template,
+        recipe.max_length,
+        recipe.truncate,
+        recipe.system_message,
+    )
 
 
 def load_data(job: Job) -> tuple[Dataset, Dataset | None]:
@@ -232,7 +259,7 @@ def load_selection(job: Job, eval_data: Dataset | None) -> Dataset | None:
     return selection_data
 
 
-def check_optim(optim: str) -> None:
+def _check_optim(optim: str) -> None:
     """Raise ValueError, with the names that there are, where transformers has no such optimiser."""
     from transformers.training_args import OptimizerNames
 
@@ -296,7 +323,7 @@ def adopt_start(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
     )
 
 
-def check_lora(recipe: Recipe, family: Family) -> None:
+def _check_lora(recipe: Recipe, family: Family) -> None:
     """Raise ValueError where the model does not have the layers that are to be adapted."""
     from finetuning.lora import target_modules
 

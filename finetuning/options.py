@@ -22,7 +22,7 @@ from tasks.registry import get_task, task_names
 
 _OURS = tuple(
     str(Path(__file__).resolve().parents[1] / package) + os.sep
-    for package in ("finetuning", "merging", "models", "tasks", "synthetic")
+    for package in ("experiments", "finetuning", "merging", "models", "tasks", "synthetic")
 )
 _WORKER_ERROR = re.compile(
     r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M

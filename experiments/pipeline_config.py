@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from finetuning.ablation import Training, training_options
-from finetuning.yaml_settings import read_yaml, to_settings
+from experiments.training_options import Training, training_options
+from experiments.yaml_settings import read_yaml, to_settings
 from models.quantization import Quantization
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from finetuning.pipeline_config import Columns
+from experiments.pipeline_config import Columns
 from merging.staging import appearing_whole
 from tasks.files import write_text
 

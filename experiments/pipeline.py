@@ -6,7 +6,6 @@ written: with the record it is done, with another one it is refused.
 
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -15,11 +14,12 @@ from typing import Any
 
 import click
 
-from finetuning.ablate import die_with_parent
+from experiments.pipeline_config import Settings, check_processor, read_settings
+from experiments.processes import carry_out
+from experiments.yaml_settings import command_words
 from finetuning.options import Command, Option, count_option
-from finetuning.pipeline_config import Settings, check_processor, read_settings
-from finetuning.yaml_settings import command_words
 from merging.staging import appearing_whole
+from tasks.base import Source
 from tasks.files import write_text
 from tasks.registry import get_task
 
@@ -123,42 +123,31 @@ def check(settings: Settings, steps: "tuple[Step, ...]") -> None:
     if settings.model_id is None:
         raise ValueError("No model is named: pass --model_id, or set MODEL_ID.")
     from finetuning.commands import evaluate_command
-    from finetuning.finetune import check_lora, check_optim
+    from finetuning.finetune import Job, check_model, open_family, recipe_prompter
     from finetuning.image_qa import main as train_command
-    from finetuning.prompting import make_prompter
     from finetuning.recipe import Recipe
-    from finetuning.tracking import check_tracker
     from models.base import FamilyOptions
-    from models.checkpoint import resolve
-    from models.loading import load_family
-    from models.quantization import check_available
 
-    words = list(command_words(settings.training))
-    given = train_command.make_context(_TASK, words).params
-    recipe = Recipe(**{entry.name: given[entry.name] for entry in fields(Recipe)})
+    given = train_command.make_context(_TASK, list(command_words(settings.training))).params
     evaluate_command().make_context("eval", list(command_words(settings.evaluation)))
-    check_available(recipe.quantization)
-    check_tracker(recipe.report_to)
-    check_optim(recipe.optim)
-    options = FamilyOptions(model_class=settings.classes.model_class)
-    checkpoint = resolve(settings.model_id, options=options)
-    if checkpoint.adapter is not None:
-        raise ValueError(f"{settings.model_id} is an adapter; name a full model.")
-    check_processor(settings.classes.processor_class, checkpoint)
-    family = load_family(checkpoint)
-    check_lora(recipe, family)
-    make_prompter(
-        get_task(_TASK),
-        family,
-        recipe.prompt_template,
-        recipe.max_length,
-        system_message=recipe.system_message,
+    task = get_task(_TASK)
+    job = Job(
+        task=task,
+        model_path=settings.model_id,
+        family_options=FamilyOptions(model_class=settings.classes.model_class),
+        source=Source(),
+        recipe=Recipe(**{entry.name: given[entry.name] for entry in fields(Recipe)}),
+        output_dir=_results(settings),
+        settings={},
     )
+    job, checkpoint = check_model(job)
+    check_processor(settings.classes.processor_class, checkpoint)
+    recipe_prompter(task, open_family(job, checkpoint), job.recipe)
 
 
 def download_dataset(settings: Settings) -> None:
     """Save the data set's parts to dataset/raw."""
-    from finetuning.pipeline_data import RECORD, write_dataset
+    from experiments.pipeline_data import RECORD, write_dataset
 
     folder = _raw(settings)
     made_with = {
@@ -214,7 +203,7 @@ def train(settings: Settings) -> None:
 
 def eval_finetuned(settings: Settings) -> None:
     """Score the deployment model, and show what training and merging changed."""
-    from finetuning.pipeline_report import comparison
+    from experiments.pipeline_report import comparison
 
     results = _results(settings)
     for step, file, expected in (
@@ -298,7 +287,7 @@ def _data(settings: Settings) -> dict[str, str]:
     Raises:
         ValueError: there is none yet.
     """
-    from finetuning.pipeline_data import RECORD
+    from experiments.pipeline_data import RECORD
     from finetuning.provenance import file_hash
 
     record = _raw(settings) / RECORD
@@ -357,9 +346,7 @@ def _run(step: str, words: list[str]) -> None:
         RuntimeError: it failed; its own message was shown by then.
     """
     click.echo(f"{step}: palitune {shlex.join(words)}")
-    code = subprocess.run(
-        [sys.executable, "-m", "finetuning.cli", *words], preexec_fn=die_with_parent, check=False
-    ).returncode
+    code = carry_out([sys.executable, "-m", "finetuning.cli", *words])
     if code:
         raise RuntimeError(
             f"{step} stopped with exit code {code}, for the reason that stands above; once that is "

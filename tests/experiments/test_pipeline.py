@@ -16,14 +16,14 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from finetuning import pipeline
-from finetuning.cli import palitune
-from finetuning.pipeline_config import (
+from experiments import pipeline
+from experiments.pipeline_config import (
     Columns,
     check_processor,
     read_settings,
 )
-from finetuning.pipeline_data import write_dataset
+from experiments.pipeline_data import write_dataset
+from finetuning.cli import palitune
 from finetuning.prompting import make_prompter
 from models.base import FamilyOptions
 from models.checkpoint import resolve
@@ -411,7 +411,7 @@ def test_a_data_set_that_is_nowhere_is_named(tmp_path: Path) -> None:
 def test_an_interrupted_download_is_not_taken_for_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetuning import pipeline_data
+    from experiments import pipeline_data
 
     source = save_parts(tmp_path / "source", train=range(4))
 

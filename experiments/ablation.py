@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from finetuning.yaml_settings import command_words, read_yaml, to_settings
+from experiments.training_options import Training, training_options
+from experiments.yaml_settings import command_words, read_yaml, to_settings
 from models.registry import family_named
 
 _IMAGE_SIZE = 224
@@ -61,38 +62,6 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     use_dora: bool = False
     use_rslora: bool = False
     quantization: Literal["nf4", "int8", "none"] = "nf4"
-
-
-class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How every run trains and answers; None is the task's or the library's default."""
-
-    num_train_epochs: float | None = None
-    max_steps: int | None = None
-    per_device_train_batch_size: int | None = None
-    per_device_eval_batch_size: int | None = None
-    gradient_accumulation_steps: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    warmup_ratio: float | None = None
-    logging_steps: int | None = None
-    eval_strategy: Literal["no", "steps", "epoch"] = "no"
-    eval_steps: int | None = None
-    save_strategy: Literal["no", "steps", "epoch"] = "epoch"
-    save_steps: int | None = None
-    save_total_limit: int | None = None
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    gradient_checkpointing: bool | None = None
-    max_grad_norm: float | None = None
-    max_train_samples: int | None = None
-    max_eval_samples: int | None = None
-    max_length: int | None = None
-    seed: int | None = None
-    generation_max_new_tokens: int | None = None
-    generation_min_new_tokens: int | None = None
-    generation_num_beams: int | None = None
-    generation_do_sample: bool = False
-    generation_temperature: float | None = None
-    generation_top_p: float | None = None
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -230,43 +199,3 @@ def _variant_options(variant: Variant) -> dict[str, Any]:
         "use_rslora": variant.use_rslora,
         "quantization": variant.quantization,
     }
-
-
-def training_options(training: Training, torch_dtype: str = "auto") -> dict[str, Any]:
-    """The options of a training command that say the same; None where it says nothing.
-
-    Args:
-        training: as the file has it.
-        torch_dtype: the model's, where no mixed precision is asked for.
-    """
-    dtypes = {"no": "fp32", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-    precision = training.mixed_precision or torch_dtype
-    checkpointing = training.gradient_checkpointing
-    options = {
-        "num_epochs": training.num_train_epochs,
-        "batch_size": training.per_device_train_batch_size,
-        "eval_batch_size": training.per_device_eval_batch_size,
-        "eval_epochs": training.eval_strategy == "epoch",
-        # by the rule of TrainingArguments, whose names these are
-        "eval_steps": (training.eval_steps or training.logging_steps or 500)
-        if training.eval_strategy == "steps"
-        else None,
-        "save_steps": (training.save_steps or 500) if training.save_strategy == "steps" else None,
-        "dtype": dtypes.get(precision, precision),
-        "gradient_checkpointing": checkpointing or None,
-        "no_gradient_checkpointing": checkpointing is False,
-    }
-    same = (
-        *("max_steps", "gradient_accumulation_steps", "learning_rate", "weight_decay"),
-        *("warmup_ratio", "logging_steps", "save_total_limit", "max_grad_norm", "max_length"),
-        *("max_train_samples", "max_eval_samples", "seed"),
-    )
-    return (
-        options | {name: getattr(training, name) for name in same} | _generation_options(training)
-    )
-
-
-def _generation_options(training: Training) -> dict[str, Any]:
-    prefix = "generation_"
-    names = [field.name for field in msgspec.structs.fields(Training)]
-    return {n.removeprefix(prefix): getattr(training, n) for n in names if n.startswith(prefix)}

@@ -1,15 +1,11 @@
 """The command that carries out a grid: each run in a process of its own, then one comparison."""
 
 import csv
-import ctypes
 import io
 import json
 import os
 import shlex
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -19,7 +15,8 @@ from typing import Any
 import click
 import msgspec
 
-from finetuning.ablation import Ablation, Run, read_ablation, runs
+from experiments import processes
+from experiments.ablation import Ablation, Run, read_ablation, runs
 from finetuning.options import Command, Option
 from finetuning.provenance import versions
 from finetuning.run_folder import can_go_on, how_to_go_on
@@ -123,19 +120,18 @@ def _list(grid: Sequence[Run]) -> str:
 
 
 def _check(grid: Sequence[Run]) -> None:
-    """Find wrong values, tables and models before the first run starts.
+    """Find wrong values, tables, models and layers before the first run starts.
 
     Raises:
         ValueError: names the run and what is wrong with it.
     """
     from finetuning.cli import palitune
     from finetuning.commands import make_job
-    from finetuning.finetune import load_data
-    from models.checkpoint import resolve
+    from finetuning.finetune import check_model, load_data, open_family
 
     train = palitune.commands["train"]
     assert isinstance(train, click.Group)
-    seen = set()
+    read = set()
     for run in grid:
         if run.task not in train.commands:
             raise ValueError(
@@ -144,14 +140,14 @@ def _check(grid: Sequence[Run]) -> None:
         try:
             command = train.commands[run.task]
             job = make_job([run.task], command.make_context(run.task, list(run.options)).params)
-            if job.model_path not in seen:
-                resolve(job.model_path, revision=job.revision, model_type=job.model_type)
-            if run.task not in seen:
+            job, checkpoint = check_model(job)
+            if run.task not in read:
                 load_data(job)
+            open_family(job, checkpoint)
         except (ValueError, click.ClickException) as error:
             message = error.format_message() if isinstance(error, click.ClickException) else error
             raise ValueError(f"{run.name}: {message}") from error
-        seen |= {job.model_path, run.task}
+        read.add(run.task)
 
 
 def state(run: Run) -> str:
@@ -237,19 +233,11 @@ def carry_out(run: Run) -> str | None:
         log_start = file.tell()
         file.write(f"$ {shlex.join(command)}\n")
         file.flush()
-        code = subprocess.run(
-            command, stdout=file, stderr=file, preexec_fn=die_with_parent, check=False
-        ).returncode
+        code = processes.carry_out(command, file)
     if code:
         return f"{_last_words(log.read_bytes()[log_start:])} (exit code {code}, {log})"
     _write_metrics(run, time.monotonic() - start)
     return None
-
-
-def die_with_parent() -> None:
-    """A killed grid must not leave a run behind that writes where the next one goes on."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
 def _last_words(log: bytes) -> str:
@@ -280,7 +268,7 @@ def _write_summary(
     ablation: Ablation, grid: Sequence[Run], errors: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
     """The state of every run, as JSON, as a table and as a picture; returns the runs' rows."""
-    from finetuning.comparison_picture import draw_comparison
+    from experiments.comparison_picture import draw_comparison
 
     rows = [_row(run, errors.get(run.name)) for run in grid]
     summary = {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from finetuning.ablation import read_ablation, runs
+from experiments.ablation import read_ablation, runs
 from tests.conftest import REPOSITORY
 
 GUIDE = REPOSITORY / "configs" / "vlm_ablation.yaml"

@@ -18,8 +18,9 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from finetuning import ablate, run_folder
-from finetuning.ablation import Run
+from experiments import ablate
+from experiments.ablation import Run
+from finetuning import run_folder
 from finetuning.cli import palitune
 from finetuning.run_folder import how_to_go_on
 from tests.models.tiny_families import maker
@@ -212,6 +213,7 @@ def test_only_what_is_named_is_run(
         ("max_steps: 2", "max_steps: 0", "pali__r2: max_steps must be at least 1, got 0"),
         ("train.csv", "trian.csv", "pali__r2: The table .*trian.csv does not exist"),
         ("hf_model_id: /", "hf_model_id: /nowhere/", "pali__r2: No model at '/nowhere"),
+        ("target_modules: attention", "target_modules: q_porj", "pali__r2: .*q_porj"),
     ],
 )
 def test_a_wrong_value_is_found_before_the_first_run(
@@ -221,6 +223,16 @@ def test_a_wrong_value_is_found_before_the_first_run(
     result = invoke("--config", grid)
     assert result.exit_code == 2
     assert re.search(message, result.output), result.output
+    assert not (grid.parent / "results").exists()
+
+
+def test_a_model_that_stands_twice_is_checked_twice(grid: Path, stubbed: list[str]) -> None:
+    content = yaml.safe_load(grid.read_text())
+    again = content["models"][0] | {"name": "again", "model_type": "lava"}
+    grid.write_text(yaml.safe_dump(content | {"models": [*content["models"], again]}))
+    result = invoke("--config", grid)
+    assert result.exit_code == 2
+    assert "again__r2" in result.output and "lava" in result.output
     assert not (grid.parent / "results").exists()
 
 

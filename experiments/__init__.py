@@ -1,0 +1,1 @@
+"""Many runs from one file: the ablation grid and the four-step pipeline."""

@@ -1,0 +1,26 @@
+"""A command of ours in a process of its own, which ends with the one that started it."""
+
+import ctypes
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import IO
+
+
+def carry_out(command: Sequence[str], output: IO[str] | None = None) -> int:
+    """The exit code of a command.
+
+    Args:
+        command: program and arguments.
+        output: file for what it prints; shown where None.
+    """
+    return subprocess.run(
+        command, stdout=output, stderr=output, preexec_fn=_die_with_parent, check=False
+    ).returncode
+
+
+def _die_with_parent() -> None:
+    """A killed grid must not leave a run behind that writes where the next one goes on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
