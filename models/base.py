@@ -142,13 +142,19 @@ class Family(ABC):
     @cached_property
     def config(self) -> Any:
         """The model's config, as transformers reads it."""
-        from transformers import AutoConfig
+        from transformers import AutoConfig, __version__
 
-        return AutoConfig.from_pretrained(
-            self.location,
-            revision=self.revision,
-            trust_remote_code=self.options.trust_remote_code,
-        )
+        try:
+            return AutoConfig.from_pretrained(
+                self.location,
+                revision=self.revision,
+                trust_remote_code=self.options.trust_remote_code,
+            )
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"transformers {__version__} cannot read config.json of {self.location}, whose "
+                "model_type it does not know; update transformers, or take another model."
+            ) from error
 
     @property
     def model_class(self) -> Any:

@@ -179,7 +179,7 @@ def _resolve_base(
         adapter=None,
         model_type=model_type,
         fingerprint=None if folder is None else _fingerprint(folder),
-        family=family_named(family_name) if family_name else family_for(config, name),
+        family=family_named(family_name, model_type) if family_name else family_for(config, name),
         options=options,
     )
 

@@ -50,19 +50,12 @@ class Generic(ChatFamily):
 
     def _check_kind(self) -> None:
         """Raise ValueError where transformers has no such model."""
-        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, __version__
+        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-        try:
-            config = self.config
-        except (KeyError, ValueError) as error:
+        is_remote = self.auto_class in getattr(self.config, "auto_map", {})
+        if not is_remote and type(self.config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             raise ValueError(
-                f"transformers {__version__} cannot read config.json of {self.location}, whose "
-                "model_type it does not know; update transformers, or take another model."
-            ) from error
-        is_remote = self.auto_class in getattr(config, "auto_map", {})
-        if not is_remote and type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-            raise ValueError(
-                f"{self.location} is a model of type '{config.model_type}', which transformers "
+                f"{self.location} is a model of type '{self.config.model_type}', which transformers "
                 f"does not load by {self.auto_class}; take one that reads pictures and writes text."
             )
 

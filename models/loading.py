@@ -35,22 +35,49 @@ def load_family(checkpoint: Checkpoint) -> Family:
     """The family with the checkpoint's processor; loads no weight.
 
     The processor beside an adapter is preferred: it is the one that the training used.
+
+    Raises:
+        ValueError: an option has no meaning for it, or a family that was named does not fit.
     """
+    if checkpoint.model_type in checkpoint.family.model_types:
+        family = _make_family(checkpoint)
+    else:
+        family = _try_family(checkpoint)
+    if family.image_options:  # how many tokens a picture is depends on its shape and on options
+        logger.info("a picture of 640 x 480 is %d tokens", _num_tokens(family))
+    return family
+
+
+def _make_family(checkpoint: Checkpoint) -> Family:
     adapter = None if checkpoint.adapter is None else run_folder_of(checkpoint.adapter)
     names = ("processor_config.json", "preprocessor_config.json")
     has_own = adapter is not None and any((adapter / name).is_file() for name in names)
-    family = checkpoint.family(
+    return checkpoint.family(
         checkpoint.base,
         checkpoint.revision,
         saved=str(adapter) if has_own else None,
         options=checkpoint.options,
     )
-    if any(getattr(checkpoint.options, name) is not None for name in family.image_options):
-        from PIL import Image
 
-        num_tokens = len(family.look(Image.new("RGB", (640, 480)))[1])
-        logger.info("a picture of 640 x 480 is %d tokens", num_tokens)
+
+def _try_family(checkpoint: Checkpoint) -> Family:
+    """A family that the config.json does not name, if what it needs of the checkpoint is there."""
+    try:
+        family = _make_family(checkpoint)
+        _ = family.config, _num_tokens(family), family.num_layout_tokens, family.end_ids
+        family.empty_model.get_submodule(family.language_model)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{checkpoint.base}, a model of type '{checkpoint.model_type}', cannot be fed as "
+            f"{checkpoint.family.name} ({error}); name another family by --model_type, or none."
+        ) from error
     return family
+
+
+def _num_tokens(family: Family) -> int:
+    from PIL import Image
+
+    return len(family.look(Image.new("RGB", (640, 480)))[1])
 
 
 def load_model(

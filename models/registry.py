@@ -91,16 +91,29 @@ def family_for(config: Mapping[str, Any], model_path: str) -> type[Family]:
     return family
 
 
-def family_named(name: str) -> type[Family]:
+def family_named(name: str, model_type: str | None = None) -> type[Family]:
     """The family of a value of `--model_type`: its name, an alias or a `config.model_type`.
 
+    Args:
+        name: the value.
+        model_type: that of the checkpoint which is to be fed so; one that has a family of its own
+            can be fed as generic and as nothing else.
+
     Raises:
-        ValueError: there is none; names those that there are.
+        ValueError: there is none, or it is another than the checkpoint's.
     """
     wanted = name.lower().replace("-", "_")
     for family in FAMILIES:
         names = (family.name, *family.aliases, *family.model_types)
         if wanted in (known.replace("-", "_") for known in names):
-            return family
-    known = ", ".join(family.name for family in FAMILIES)
-    raise ValueError(f"--model_type must be one of {known}, got {name}.")
+            break
+    else:
+        known = ", ".join(family.name for family in FAMILIES)
+        raise ValueError(f"--model_type must be one of {known}, got {name}.")
+    for own in FAMILIES:
+        if model_type in own.model_types and own is not family and not issubclass(family, Generic):
+            raise ValueError(
+                f"--model_type {name} does not fit a checkpoint whose config.json says "
+                f"{model_type}: leave it out, or name {own.name} or generic."
+            )
+    return family

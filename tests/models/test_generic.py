@@ -79,11 +79,27 @@ def test_a_model_that_sees_but_does_not_write_is_refused(tmp_path: Path) -> None
         load_family(resolve(str(tmp_path)))
 
 
-def test_a_kind_newer_than_transformers_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", [None, "llava"])
+def test_a_kind_newer_than_transformers_is_refused(tmp_path: Path, family: str | None) -> None:
     config = {"model_type": "vision_of_tomorrow", "vision_config": {}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"cannot read config\.json.*update transformers"):
-        load_family(resolve(str(tmp_path)))
+        load_family(resolve(str(tmp_path), model_type=family))
+
+
+@pytest.mark.parametrize("name", ["paligemma", "llava", "llava_next", "qwen_vl", "blip2"])
+def test_a_family_that_does_not_fit_a_new_kind_is_refused(
+    folders: dict[str, Path], name: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'idefics3', cannot be fed as {name} .*--model_type"):
+        load_family(resolve(str(folders["idefics3"]), model_type=name))
+
+
+def test_a_kind_with_a_family_is_fed_by_that_or_as_generic(pico: Path) -> None:
+    assert resolve(str(pico), model_type="generic").family is Generic
+    assert resolve(str(pico), model_type="paligemma").family.name == "paligemma"
+    with pytest.raises(ValueError, match="llava does not fit .*paligemma: leave it out, or name"):
+        resolve(str(pico), model_type="llava")
 
 
 @pytest.mark.parametrize("size", SIZES)
