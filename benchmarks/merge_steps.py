@@ -205,8 +205,9 @@ def write_error(data: Path, mode: str, written: Path, file: Path) -> None:
     """
     from merging.adapters import read_adapter
     from merging.core import decompose
+    from merging.menu import default_options
     from merging.merge import start_merge
-    from merging.methods import CORE, default_options
+    from merging.methods import CORE
 
     adapters = [read_adapter(data / name) for name in "ab"]
     updates = read_adapter(written).updates
@@ -268,8 +269,8 @@ def copy_base(data: Path, file: Path) -> None:
 def do_arithmetic(data: Path, file: Path) -> None:
     """Work out TIES of all modules and throw it away; leaves the seconds that this took."""
     from merging.adapters import read_adapter
+    from merging.menu import default_options
     from merging.merge import start_merge
-    from merging.methods import default_options
     from merging.threads import one_thread
 
     adapters = [read_adapter(data / name) for name in "ab"]

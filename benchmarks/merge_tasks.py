@@ -22,8 +22,8 @@ from finetuning.merge_trial import Candidate, Retention, Scores, retention
 from finetuning.options import sample_source
 from merging.adapters import Adapter, read_adapter
 from merging.full_model import Onto
+from merging.menu import default_options
 from merging.merge import start_merge
-from merging.methods import default_options
 from tasks.registry import get_task
 
 MERGES: dict[str, dict[str, Any]] = {

@@ -137,8 +137,8 @@ def merge_two(
     """
     from finetuning.merge_trial import Candidate, retention
     from merging.adapters import read_adapter
+    from merging.menu import default_options
     from merging.merge import start_merge
-    from merging.methods import default_options
 
     trial = sample_trial(MERGED, num_examples)
     adapters = [read_adapter(output_dir / name) for name in MERGED]

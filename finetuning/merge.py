@@ -6,12 +6,8 @@ from typing import Any
 import click
 
 from finetuning.options import Command, Option, count_option
+from merging.menu import DEFAULTS
 from tasks.registry import task_names
-
-MODES = (
-    *("auto", "linear", "balanced", "slerp", "ties", "dare_linear", "dare_ties"),
-    *("magnitude_prune", "core_ties", "tsv"),
-)
 
 
 def merge_command() -> click.Command:
@@ -60,7 +56,7 @@ def _method_options() -> list[click.Parameter]:
         Option(
             ["--mode"],
             group=group,
-            type=click.Choice(MODES),
+            type=click.Choice(list(DEFAULTS)),
             default="auto",
             show_default=True,
             help="auto: chosen by scores with --evaluate, else the average, as linear.",

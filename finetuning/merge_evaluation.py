@@ -13,8 +13,8 @@ from finetuning.provenance import trained_on
 from merging.adapters import Adapter
 from merging.base import Base
 from merging.full_model import Onto
+from merging.menu import default_options
 from merging.merge import Merge, start_merge, with_mode
-from merging.methods import default_options
 from models.checkpoint import Checkpoint
 from tasks.base import Dataset, Task
 from tasks.images import check_dataset

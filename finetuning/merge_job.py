@@ -41,8 +41,9 @@ from merging.adapters import (
 from merging.base import open_base
 from merging.export import Figures, Progress, diagnose, export_adapter, export_model
 from merging.full_model import ExportReport, Onto
+from merging.menu import default_options
 from merging.merge import Merge, Rank, start_merge
-from merging.methods import DENSE, default_options
+from merging.methods import DENSE
 from merging.staging import appearing_whole, check_output
 from models.checkpoint import resolve
 from models.loading import load_family

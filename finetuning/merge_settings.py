@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from merging.menu import DEFAULTS, default_options
 from merging.merge import TRIMMING, Rank
-from merging.methods import DEFAULTS, default_options
 from tasks.base import Task
 from tasks.registry import get_task
 

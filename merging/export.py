@@ -12,8 +12,8 @@ from merging.adapter_writer import verify_adapter, write_adapter
 from merging.adapters import Adapter
 from merging.base import Base
 from merging.full_model import ExportReport, Onto, SaveDtype, export_full
+from merging.menu import ELECTING
 from merging.merge import Merge, Rank
-from merging.methods import ELECTING
 from merging.threads import one_thread
 
 Progress = Callable[[str], None]  # told of each module as it is done

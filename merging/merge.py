@@ -13,14 +13,13 @@ from merging.adapters import Adapter
 from merging.core import cosines, decompose, gram, overlaps
 from merging.factorise import concatenate, energy, from_core, from_dense
 from merging.low_rank import LowRank
+from merging.menu import Options, renormalize
 from merging.methods import (
     COEFFICIENTS,
     CORE,
     DENSE,
-    Options,
     mask_seed,
     num_kept,
-    renormalize,
     sign_conflict,
 )
 from merging.threads import one_thread, side_by_side

@@ -55,8 +55,9 @@ class Generic(ChatFamily):
         is_remote = self.auto_class in getattr(self.config, "auto_map", {})
         if not is_remote and type(self.config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             raise ValueError(
-                f"{self.location} is a model of type '{self.config.model_type}', which transformers "
-                f"does not load by {self.auto_class}; take one that reads pictures and writes text."
+                f"{self.location} is a model of type '{self.config.model_type}', which "
+                f"transformers does not load by {self.auto_class}; take one that reads pictures "
+                "and writes text."
             )
 
     @cached_property

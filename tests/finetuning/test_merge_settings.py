@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from finetuning.merge import MODES
 from finetuning.merge_settings import (
     AUTO_GRID,
     candidate_name,
@@ -12,7 +11,6 @@ from finetuning.merge_settings import (
     parse_rank,
     parse_tasks,
 )
-from merging.methods import DEFAULTS
 
 
 def asked(**given: Any) -> dict[str, Any]:
@@ -32,10 +30,6 @@ def swept(grid: str, **given: Any) -> list[dict[str, Any]]:
     candidates, is_measured = parse_candidates(asked(sweep=grid, evaluate="digits", **given), 2)
     assert is_measured
     return candidates
-
-
-def test_the_option_offers_the_menu_of_modes() -> None:
-    assert list(MODES) == list(DEFAULTS)
 
 
 def test_a_grid_leaves_out_settings_that_a_mode_does_not_have() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from merging import report
 from merging.adapters import Adapter, read_adapter
+from merging.menu import DEFAULTS, default_options
 from merging.merge import Merge, start_merge
-from merging.methods import DEFAULTS, default_options
 from tests.merging.make_adapters import write_files
 
 Q, K = (f"model.language_model.layers.0.self_attn.{name}_proj" for name in "qk")

@@ -13,16 +13,13 @@ import merging.methods
 from merging.core import decompose, gram
 from merging.factorise import concatenate
 from merging.low_rank import LowRank
+from merging.menu import DEFAULTS, Options, default_options, renormalize
 from merging.methods import (
     COEFFICIENTS,
     CORE,
-    DEFAULTS,
     DENSE,
-    Options,
-    default_options,
     mask_seed,
     num_kept,
-    renormalize,
     sign_conflict,
     trim_,
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.models.tiny_families import TINY, draw_weights
+from tests.models.tiny_families import SIZES, TINY, decoder, save_model
 
 # The layout of google/gemma-3-4b-it, shorter: roles are user and model, the picture is a part.
 TEMPLATE = (
@@ -41,33 +41,21 @@ def make(folder: Path) -> None:
     )
     turns = [AddedToken(text, special=True) for text in ("<start_of_turn>", "<end_of_turn>")]
     tokenizer.add_tokens([*turns, "\n\n", "\n\n\n"])
-    sizes = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
     config = Gemma3Config(
-        text_config={
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "num_key_value_heads": 1,
-            "head_dim": 32,
-            "query_pre_attn_scalar": 32,
-            "sliding_window": 16,
-            "layer_types": ["sliding_attention", "full_attention"],
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            **sizes,
-        },
-        vision_config={"image_size": 32, "patch_size": 8, "vision_use_head": False, **sizes},
+        text_config=decoder(
+            tokenizer,
+            "gemma3_text",
+            head_dim=32,
+            query_pre_attn_scalar=32,
+            sliding_window=16,
+            layer_types=["sliding_attention", "full_attention"],
+        ),
+        vision_config={"image_size": 32, "patch_size": 8, "vision_use_head": False, **SIZES},
         mm_tokens_per_image=4,
         image_token_index=tokenizer.image_token_id,
         boi_token_index=tokenizer.boi_token_id,
         eoi_token_index=tokenizer.eoi_token_id,
     )
-    model = Gemma3ForConditionalGeneration(config)
-    draw_weights(model)
-    model.save_pretrained(folder)
     image_processor = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
-    Gemma3Processor(image_processor, tokenizer, image_seq_length=4).save_pretrained(folder)
+    processor = Gemma3Processor(image_processor, tokenizer, image_seq_length=4)
+    save_model(folder, Gemma3ForConditionalGeneration(config), processor)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.models.tiny_families import TINY, draw_weights
+from tests.models.tiny_families import SIZES, TINY, decoder, save_model
 
 # The layout of HuggingFaceM4/Idefics3-8B-Llama3.
 TEMPLATE = (
@@ -36,31 +36,15 @@ def make(folder: Path) -> None:
         additional_special_tokens=[*SPECIAL, *PLACES],
         chat_template=TEMPLATE,
     )
-    sizes = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
     config = Idefics3Config(
-        text_config={
-            "model_type": "llama",
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "num_key_value_heads": 1,
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            **sizes,
-        },
-        vision_config={"image_size": TILE, "patch_size": 8, **sizes},
+        text_config=decoder(tokenizer, "llama"),
+        vision_config={"image_size": TILE, "patch_size": 8, **SIZES},
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = Idefics3ForConditionalGeneration(config)
-    draw_weights(model)
-    model.save_pretrained(folder)
     image_processor = Idefics3ImageProcessorPil(
         size={"longest_edge": 3 * TILE}, max_image_size={"longest_edge": TILE}
     )
-    Idefics3Processor(image_processor, tokenizer, image_seq_len=4).save_pretrained(folder)
+    processor = Idefics3Processor(image_processor, tokenizer, image_seq_len=4)
+    save_model(folder, Idefics3ForConditionalGeneration(config), processor)

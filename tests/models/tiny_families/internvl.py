@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.models.tiny_families import TINY, draw_weights
+from tests.models.tiny_families import SIZES, TINY, decoder, save_model
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
@@ -32,38 +32,26 @@ def make(folder: Path) -> None:
         extra_special_tokens=list(SPECIAL),
         model_specific_special_tokens=ROLES,
     )
-    sizes = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
     config = InternVLConfig(
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "num_key_value_heads": 1,
-            "bos_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-            "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
-            **sizes,
-        },
+        text_config=decoder(
+            tokenizer,
+            "qwen2",
+            bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+            pad_token_id=None,
+        ),
         vision_config={
             "model_type": "internvl_vision",
             "image_size": [32, 32],
             "patch_size": [8, 8],
-            **sizes,
+            **SIZES,
         },
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
     )
-    model = InternVLForConditionalGeneration(config)
-    draw_weights(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     image_processor = GotOcr2ImageProcessorPil(
         size={"height": 32, "width": 32},
         max_patches=6,
         image_mean=[0.485, 0.456, 0.406],
         image_std=[0.229, 0.224, 0.225],
     )
-    image_processor.save_pretrained(folder)
+    save_model(folder, InternVLForConditionalGeneration(config), tokenizer, image_processor)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.models.tiny_families import TINY, draw_weights
+from tests.models.tiny_families import TINY, clip_tower, decoder, save_model
 
 # Renders as Gemma's: no system turn, the roles are user and model.
 CHAT_TEMPLATE = (
@@ -26,39 +26,14 @@ def make(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     tokenizer.add_tokens(["<start_of_turn>", "<end_of_turn>"], special_tokens=True)
     tokenizer.chat_template = CHAT_TEMPLATE
-    sizes = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
     config = LlavaConfig(
-        text_config={
-            "model_type": "gemma",
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "num_key_value_heads": 1,
-            "head_dim": 32,
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            **sizes,
-        },
-        vision_config={
-            "model_type": "clip_vision_model",
-            "image_size": 64,
-            "patch_size": 16,
-            "projection_dim": 64,
-            **sizes,
-        },
+        text_config=decoder(tokenizer, "gemma", head_dim=32),
+        vision_config=clip_tower(64, 16),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_select_strategy="full",  # with the class token
         tie_word_embeddings=True,
     )
-    model = LlavaForConditionalGeneration(config)
-    draw_weights(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     image_processor = CLIPImageProcessorPil(
         size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}
     )
-    image_processor.save_pretrained(folder)
+    save_model(folder, LlavaForConditionalGeneration(config), tokenizer, image_processor)

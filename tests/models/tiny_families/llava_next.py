@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.models.tiny_families import TINY, draw_weights
+from tests.models.tiny_families import TINY, clip_tower, decoder, save_model
 
 # Renders as chat_template.json of llava-hf/llava-v1.6-mistral-7b-hf.
 CHAT_TEMPLATE = (
@@ -41,42 +41,18 @@ def make(folder: Path) -> None:
         pad_token="<pad>",
         extra_special_tokens={"image_token": "<image>"},
     )
-    sizes = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
     grids = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
     config = LlavaNextConfig(
-        text_config={
-            "model_type": "mistral",
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "num_key_value_heads": 1,
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            **sizes,
-        },
-        vision_config={
-            "model_type": "clip_vision_model",
-            "image_size": 32,
-            "patch_size": 8,
-            "projection_dim": 64,
-            **sizes,
-        },
+        text_config=decoder(tokenizer, "mistral"),
+        vision_config=clip_tower(32, 8),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=16,
         image_grid_pinpoints=grids,
     )
-    model = LlavaNextForConditionalGeneration(config)
-    draw_weights(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
     image_processor = LlavaNextImageProcessorPil(
         size={"shortest_edge": 32},
         crop_size={"height": 32, "width": 32},
         image_grid_pinpoints=grids,
     )
-    image_processor.save_pretrained(folder)
+    save_model(folder, LlavaNextForConditionalGeneration(config), tokenizer, image_processor)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.models.tiny_families import TINY, draw_weights
+from tests.models.tiny_families import SIZES, TINY, decoder, save_model
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
 # Renders as chat_template.json of llava-hf/llava-onevision-qwen2-7b-ov-hf: an answer is asked for
@@ -36,39 +36,27 @@ def make(folder: Path) -> None:
         additional_special_tokens=list(SPECIAL),
     )
     tokenizer.chat_template = CHAT_TEMPLATE
-    sizes = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
     grids = [[32 * rows, 32 * columns] for rows in range(1, 7) for columns in range(1, 7)]
     config = LlavaOnevisionConfig(
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "num_key_value_heads": 1,
-            "bos_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
-            "eos_token_id": tokenizer.eos_token_id,
-            **sizes,
-        },
+        text_config=decoder(
+            tokenizer,
+            "qwen2",
+            bos_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+            pad_token_id=None,
+        ),
         vision_config={
             "model_type": "siglip_vision_model",
             "image_size": 32,
             "patch_size": 8,
             "vision_use_head": False,
-            **sizes,
+            **SIZES,
         },
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=grids,
         tie_word_embeddings=True,
     )
-    model = LlavaOnevisionForConditionalGeneration(config)
-    draw_weights(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     image_processor = LlavaOnevisionImageProcessorPil(
         size={"height": 32, "width": 32}, image_grid_pinpoints=grids
     )
-    image_processor.save_pretrained(folder)
+    save_model(folder, LlavaOnevisionForConditionalGeneration(config), tokenizer, image_processor)

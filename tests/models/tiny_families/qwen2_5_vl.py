@@ -18,4 +18,4 @@ def make(folder: Path) -> None:
         "window_size": 32,
         "fullatt_block_indexes": [1],
     }
-    save(folder, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, vision)
+    save(folder, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, vision, pad_token_id=None)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tests.models.tiny_families import TINY, draw_weights
+from tests.models.tiny_families import TINY, decoder, save_model
 
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
@@ -16,11 +16,13 @@ def make(folder: Path) -> None:
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     vision = {"depth": 2, "embed_dim": 64, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2}
-    save(folder, Qwen2VLConfig, Qwen2VLForConditionalGeneration, vision)
+    save(folder, Qwen2VLConfig, Qwen2VLForConditionalGeneration, vision, pad_token_id=None)
 
 
-def save(folder: Path, config_class: Any, model_class: Any, vision: dict[str, Any]) -> None:
-    """Save a model of either generation with tokenizer and image processor."""
+def save(
+    folder: Path, config_class: Any, model_class: Any, vision: dict[str, Any], **text: Any
+) -> None:
+    """Save a model of any generation with tokenizer and image processor."""
     from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil
 
     tokenizer = PreTrainedTokenizerFast(
@@ -31,17 +33,13 @@ def save(folder: Path, config_class: Any, model_class: Any, vision: dict[str, An
     )
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     config = config_class(
-        text_config={
-            "vocab_size": -(-len(tokenizer) // 64) * 64,
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6]},
-            "bos_token_id": ids["<|endoftext|>"],
-            "eos_token_id": ids["<|im_end|>"],
-        },
+        text_config=decoder(
+            tokenizer,
+            f"{config_class.model_type}_text",
+            rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6]},
+            bos_token_id=ids["<|endoftext|>"],
+            **text,
+        ),
         vision_config={"patch_size": 8, **vision},
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
@@ -49,11 +47,7 @@ def save(folder: Path, config_class: Any, model_class: Any, vision: dict[str, An
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=True,
     )
-    model = model_class(config)
-    draw_weights(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     image_processor = Qwen2VLImageProcessorPil(
         patch_size=8, size={"shortest_edge": 4 * 256, "longest_edge": 24 * 256}
     )
-    image_processor.save_pretrained(folder)
+    save_model(folder, model_class(config), tokenizer, image_processor)
