@@ -138,6 +138,10 @@ class Family(ABC):
                     f"--{name} has no meaning for {self.name} models, whose picture size is "
                     f"{f'set by {takes}' if takes else 'fixed by the checkpoint'}; leave it out."
                 )
+        self._check()
+
+    def _check(self) -> None:  # noqa: B027 - most have nothing to refuse
+        """Raise ValueError where the checkpoint is one of the kind that cannot be used."""
 
     @cached_property
     def config(self) -> Any:

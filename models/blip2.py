@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import PICTURE, Decoding, Encoded, Family, FamilyOptions, Message
+from models.base import PICTURE, Decoding, Encoded, Family, Message
 
 if TYPE_CHECKING:
     import torch
@@ -28,25 +28,17 @@ class Blip2(Family):
         "language_model.lm_head",
     )
 
-    def __init__(
-        self,
-        location: str,
-        revision: str | None = None,
-        *,
-        saved: str | None = None,
-        options: FamilyOptions | None = None,
-    ) -> None:
-        super().__init__(location, revision, saved=saved, options=options)
+    def _check(self) -> None:
         if not self.config.use_decoder_only_language_model:
             raise ValueError(
-                f"{location} is BLIP-2 with an encoder-decoder "
+                f"{self.location} is BLIP-2 with an encoder-decoder "
                 f"({self.config.text_config.model_type}), and only those with a decoder can be "
                 "used; take Salesforce/blip2-opt-2.7b or Salesforce/blip2-opt-6.7b."
             )
         if self.config.image_token_id is None:
             raise ValueError(
-                f"{location} has no image_token_index in config.json: its files are older than "
-                "transformers 4.46; take a newer revision."
+                f"{self.location} has no image_token_index in config.json: its files are older "
+                "than transformers 4.46; take a newer revision."
             )
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:

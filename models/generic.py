@@ -9,7 +9,7 @@ from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from models.base import Encoded, FamilyOptions, Message
+from models.base import Encoded, Message
 from models.chat import ChatFamily
 
 if TYPE_CHECKING:
@@ -27,29 +27,7 @@ class Generic(ChatFamily):
     model_types = ()
     chat_template = ""
 
-    def __init__(
-        self,
-        location: str,
-        revision: str | None = None,
-        *,
-        saved: str | None = None,
-        options: FamilyOptions | None = None,
-    ) -> None:
-        super().__init__(location, revision, saved=saved, options=options)
-        self._check_kind()
-        if self.config.is_encoder_decoder or self.config.get_text_config().is_encoder_decoder:
-            raise ValueError(
-                f"{location} ({self.config.model_type}) has an encoder-decoder language model, and "
-                "only decoders can be used; take another model."
-            )
-        if not self.template:
-            raise ValueError(
-                f"{location} ({self.config.model_type}) has no chat template, and none is known "
-                "for its type; give one by --chat_template."
-            )
-
-    def _check_kind(self) -> None:
-        """Raise ValueError where transformers has no such model."""
+    def _check(self) -> None:
         from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
         is_remote = self.auto_class in getattr(self.config, "auto_map", {})
@@ -58,6 +36,16 @@ class Generic(ChatFamily):
                 f"{self.location} is a model of type '{self.config.model_type}', which "
                 f"transformers does not load by {self.auto_class}; take one that reads pictures "
                 "and writes text."
+            )
+        if self.config.is_encoder_decoder or self.config.get_text_config().is_encoder_decoder:
+            raise ValueError(
+                f"{self.location} ({self.config.model_type}) has an encoder-decoder language "
+                "model, and only decoders can be used; take another model."
+            )
+        if not self.template:
+            raise ValueError(
+                f"{self.location} ({self.config.model_type}) has no chat template, and none is "
+                "known for its type; give one by --chat_template."
             )
 
     @cached_property

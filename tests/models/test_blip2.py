@@ -4,16 +4,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from models.base import Decoding, FamilyOptions, Message
 from models.blip2 import Blip2
 from models.checkpoint import resolve
 from models.loading import load_family
 from models.registry import family_named
+from tests.models.examples import picture
 from tests.models.tiny_families.blip2 import make
 
 # the question of the model's documentation
@@ -31,11 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def family(folder: Path) -> Any:
     return load_family(resolve(str(folder)))
-
-
-def picture(width: int = 80, height: int = 50) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def texts(family: Any, *messages: Message) -> tuple[str, str]:
@@ -62,8 +56,8 @@ def test_ids_and_pixels_are_those_of_the_real_processor(family: Any, size: tuple
     from transformers import Blip2Processor
 
     processor = Blip2Processor(family.image_processor, family.tokenizer, num_query_tokens=4)
-    real = processor(images=picture(*size), text=QUESTION, return_tensors="pt")
-    batch = family.collate([family.encode(picture(*size), [("user", QUESTION)])])
+    real = processor(images=picture(size), text=QUESTION, return_tensors="pt")
+    batch = family.collate([family.encode(picture(size), [("user", QUESTION)])])
     assert torch.equal(batch["input_ids"], real["input_ids"])
     assert torch.equal(batch["pixel_values"], real["pixel_values"])
 

@@ -7,15 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from models.base import Decoding, FamilyOptions, Message
 from models.checkpoint import resolve
 from models.generic import Generic, RemoteGeneric
 from models.loading import load_family, load_model
+from tests.models.examples import picture
 from tests.models.tiny_families import TINY
 
 KINDS = ("gemma3", "idefics3", "qwen3_vl")
@@ -35,11 +34,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def families(folders: dict[str, Path]) -> dict[str, Any]:
     return {kind: load_family(resolve(str(folder))) for kind, folder in folders.items()}
-
-
-def picture(width: int = 80, height: int = 50) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def learned(family: Any, messages: list[Message]) -> str:
@@ -116,10 +110,10 @@ def test_a_question_is_the_real_processor_s(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
     real = processor(
-        images=[picture(*size)], text=[text], add_special_tokens=False, return_tensors="pt"
+        images=[picture(size)], text=[text], add_special_tokens=False, return_tensors="pt"
     )
     family = families[kind]
-    batch = family.collate([family.encode(picture(*size), QUESTION)])
+    batch = family.collate([family.encode(picture(size), QUESTION)])
     assert set(batch) - {"labels"} == set(real)
     for name, tensor in real.items():
         assert torch.equal(batch[name], tensor), name
@@ -131,7 +125,7 @@ def test_pictures_of_differing_tiles_are_joined_as_the_real_processor_joins_them
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(folders["idefics3"], backend="pil")
-    pictures = [picture(*size) for size in SIZES]
+    pictures = [picture(size) for size in SIZES]
     real = processor(images=[[image] for image in pictures], return_tensors="pt")
     family = families["idefics3"]
     examples = [family.encode(image, QUESTION) for image in pictures]
@@ -146,7 +140,7 @@ def test_a_picture_of_idefics_is_its_tiles_by_place_and_then_the_whole(
 ) -> None:
     """80 x 50 is brought to 96 on its longer side, 96 x 60, then to whole tiles of 32: 96 x 64."""
     family = families["idefics3"]
-    encoded = family.encode(picture(80, 50), QUESTION)
+    encoded = family.encode(picture((80, 50)), QUESTION)
     four = "<image>" * 4
     tile = "<fake_token_around_image><row_{}_col_{}>" + four
     rows = ["".join(tile.format(row, column) for column in (1, 2, 3)) for row in (1, 2)]
@@ -184,7 +178,7 @@ def test_a_picture_of_qwen3_has_a_token_for_two_by_two_patches(
     families: dict[str, Any], size: tuple[int, int], num_tokens: int
 ) -> None:
     family = families["qwen3_vl"]
-    encoded = family.encode(picture(*size), QUESTION)
+    encoded = family.encode(picture(size), QUESTION)
     assert encoded.num_image_tokens == num_tokens
     assert encoded.pixels["pixel_values"].shape == (4 * num_tokens, 3 * 2 * 8 * 8)  # two frames
     batch = family.collate([encoded])

@@ -14,6 +14,7 @@ from models.base import Encoded, FamilyOptions, Message
 from models.checkpoint import resolve
 from models.internvl import InternVL
 from models.loading import LoadedModel, load_family, load_model
+from tests.models.examples import picture
 from tests.models.tiny_families import maker
 
 SIZES = [(80, 50), (32, 32), (64, 64), (96, 32), (20, 200), (1, 1), (31, 65)]
@@ -29,11 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def loaded(folder: str) -> LoadedModel:
     return load_model(resolve(folder), quantization="none", device="cpu")
-
-
-def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def with_options(folder: str, **options: Any) -> InternVL:

@@ -4,16 +4,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from models.base import Encoded, FamilyOptions, Message
 from models.checkpoint import resolve
 from models.llava import Llava
 from models.loading import load_family, load_model
 from models.registry import family_named
+from tests.models.examples import picture, text_of
 from tests.models.tiny_families import maker
 
 # Renders as chat_template.json of llava-hf/llava-1.5-7b-hf, which writes no end of an answer.
@@ -47,18 +46,6 @@ def gemma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llava_gemma")
     maker("llava_gemma")(folder)
     return folder
-
-
-def picture(size: tuple[int, int] = (80, 50)) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def text_of(family: Any, example: Encoded) -> str:
-    """The tokens as text, those of the picture as one `<image>`."""
-    start, end = example.image_span
-    before, behind = example.input_ids[:start], example.input_ids[end:]
-    return f"{family.tokenizer.decode(before)}<image>{family.tokenizer.decode(behind)}"
 
 
 def learned(family: Any, example: Encoded) -> str:

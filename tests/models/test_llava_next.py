@@ -1,17 +1,15 @@
 """LLaVA-NeXT: tokens of grids worked by hand, the model's features, batches, the budget."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from models.base import Decoding, Encoded, FamilyOptions, Message
+from models.base import Decoding, FamilyOptions, Message
 from models.checkpoint import resolve
 from models.llava_next import LlavaNext
 from models.loading import LoadedModel, load_family, load_model
+from tests.models.examples import picture, text_of
 from tests.models.tiny_families import maker
 
 SIZES = [(80, 50), (32, 32), (64, 64), (50, 33), (7, 100), (200, 9), (96, 31), (1, 900), (300, 299)]
@@ -28,18 +26,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> LoadedModel:
     return load_model(resolve(str(folder)), quantization="none", device="cpu")
-
-
-def picture(size: tuple[int, int]) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def text_of(family: Any, example: Encoded) -> str:
-    """The tokens as text, those of the picture as one `<image>`."""
-    start, end = example.image_span
-    before, behind = example.input_ids[:start], example.input_ids[end:]
-    return f"{family.tokenizer.decode(before)}<image>{family.tokenizer.decode(behind)}"
 
 
 @pytest.mark.parametrize(

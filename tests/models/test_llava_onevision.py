@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from models.base import Encoded, FamilyOptions, Message
+from models.base import FamilyOptions, Message
 from models.checkpoint import resolve
 from models.llava_onevision import LlavaOnevision
 from models.loading import LoadedModel, load_family, load_model
+from tests.models.examples import picture, text_of
 from tests.models.tiny_families import maker
 
 SIZES = [(80, 50), (32, 32), (192, 192), (50, 33), (7, 100), (190, 97), (64, 160), (1, 1)]
@@ -32,18 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> LoadedModel:
     return load_model(resolve(str(folder)), quantization="none", device="cpu")
-
-
-def picture(size: tuple[int, int] = (80, 50)) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def text_of(family: Any, example: Encoded) -> str:
-    """The tokens as text, those of the picture as one `<image>`."""
-    start, end = example.image_span
-    before, behind = example.input_ids[:start], example.input_ids[end:]
-    return f"{family.tokenizer.decode(before)}<image>{family.tokenizer.decode(behind)}"
 
 
 @pytest.mark.parametrize(

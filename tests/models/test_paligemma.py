@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from models.base import Decoding, Encoded
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from models.paligemma import PaliGemma
+from tests.models.examples import picture
 
 ANSWER = "a red circle and a blue square"
 TOLERANCE = 2e-5  # fp32 sums in another order
@@ -28,14 +27,9 @@ def loaded(pico: Path) -> LoadedModel:
     return load_model(resolve(str(pico)), quantization="none", device="cpu")
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (80, 50)) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
 def encoded(family: Any, question: str, answer: str | None = None, seed: int = 0) -> Encoded:
     messages = [("user", question)] + ([("assistant", answer)] if answer is not None else [])
-    return family.encode(picture(seed), messages)
+    return family.encode(picture(seed=seed), messages)
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -184,7 +178,7 @@ def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> 
         ]
     )
     theirs = loaded.family.processor(
-        images=[picture(0), picture(1)],
+        images=[picture(seed=0), picture(seed=1)],
         text=["<image>" + question for question in questions],
         suffix=answers,
         padding=True,

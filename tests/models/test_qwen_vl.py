@@ -14,6 +14,7 @@ from models.base import Encoded, FamilyOptions, Message
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_family, load_model
 from models.qwen_vl import QwenVL
+from tests.models.examples import picture
 from tests.models.tiny_families import maker
 
 SIZES = [(80, 50), (33, 97), (202, 17), (1, 1), (64, 64), (301, 299)]
@@ -31,11 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("qwen")
     maker("qwen2_vl")(folder)
     return str(folder)
-
-
-def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 def with_options(folder: str, **options: Any) -> QwenVL:
