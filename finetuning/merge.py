@@ -32,7 +32,13 @@ def _adapter_options() -> list[click.Parameter]:
     return [
         Option(["--base_model"], group=group, required=True, help="Folder, Hub id, or `tiny`."),
         Option(["--revision"], group=group, help="Revision of its Hub repository."),
-        Option(["--model_a"], group=group, required=True, type=folder, help="First adapter."),
+        Option(
+            ["--model_a"],
+            group=group,
+            required=True,
+            type=folder,
+            help="First adapter: a folder or a Hub id.",
+        ),
         Option(["--model_b"], group=group, type=folder, help="Second; none: a plain export."),
         Option(
             ["--adapter"],

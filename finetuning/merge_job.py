@@ -45,7 +45,7 @@ from merging.menu import default_options
 from merging.merge import Merge, Rank, start_merge
 from merging.methods import DENSE
 from merging.staging import appearing_whole, check_output
-from models.checkpoint import resolve
+from models.checkpoint import adapter_folder, resolve
 from models.loading import load_family
 from tasks.files import write_text
 
@@ -63,7 +63,8 @@ def merge(values: Mapping[str, Any]) -> None:
         ValueError: something about the input is wrong; nothing is left at the output.
     """
     started = time.monotonic()
-    folders = [values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]]
+    named = [values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]]
+    folders = [adapter_folder(str(folder)) or folder for folder in named]
     output = _output(values)
     rank = parse_rank(values["rank"])
     tasks = parse_tasks(values["evaluate"])

@@ -53,7 +53,8 @@ def resolve(
     Args:
         model_path: folder, Hub id or `tiny`; a full model or an adapter.
         base_model: an adapter's base, where it has moved.
-        revision: of the Hub repository.
+        revision: of the Hub repository: that of `model_path`, or of the base where `model_path` is
+            an adapter here or the base is named.
         model_type: family to feed it by, in place of the one of its `config.model_type`; of an
             adapter, that of its training where None.
         options: passed on to the family.
@@ -63,15 +64,18 @@ def resolve(
             the Hub cannot be reached.
     """
     options = options or FamilyOptions()
-    folder = _folder(model_path)
-    if folder is None or not (folder / "adapter_config.json").is_file():
+    folder = adapter_folder(model_path, revision if base_model is None else None)
+    if folder is None:
         if base_model is not None:
             raise ValueError(
                 f"--base_model goes with an adapter, and {model_path} is none (it has no "
                 "adapter_config.json); leave --base_model out."
             )
-        model_type = model_type or _said_type({} if folder is None else _record(folder))
+        place = _folder(model_path)
+        model_type = model_type or _said_type({} if place is None else _record(place))
         return _resolve_base(model_path, revision, model_type, options)
+    if _folder(model_path) is None and base_model is None:
+        revision = None  # it was the adapter's
     adapter_config = read_json(folder / "adapter_config.json")
     trained_on = str(adapter_config.get("base_model_name_or_path") or "")
     if base_model is None and not trained_on:
@@ -106,11 +110,20 @@ def _said_type(run: Mapping[str, Any]) -> str | None:
     return settings.get("model_type")
 
 
-def adapter_folder(name: str) -> Path | None:
-    """The folder of the adapter of this name, or None where it is none."""
-    path = Path(name).expanduser()
-    folder = _folder(name) if path.is_dir() else None
-    return folder if folder is not None and (folder / "adapter_config.json").is_file() else None
+def adapter_folder(name: str, revision: str | None = None) -> Path | None:
+    """The folder of an adapter, one on the Hub brought here; None where the name is of none.
+
+    Args:
+        name: folder or Hub id.
+        revision: of the Hub repository.
+
+    Raises:
+        ValueError: there is no such folder, or the Hub cannot be reached.
+    """
+    folder = _folder(name)
+    if folder is None:
+        return _hub_adapter(name, revision)
+    return folder if (folder / "adapter_config.json").is_file() else None
 
 
 def run_folder_of(adapter: Path) -> Path:
@@ -185,6 +198,33 @@ def _resolve_base(
 
 
 def _hub_config(name: str, revision: str | None) -> Path:
+    path = _hub_file(name, revision, "config.json")
+    if path is None:
+        raise _unreadable(f"{name}@{revision}" if revision else name)
+    return path
+
+
+def _hub_adapter(name: str, revision: str | None) -> Path | None:
+    """The folder of a Hub repository's adapter, None where it holds none."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        config = _hub_file(name, revision, "adapter_config.json")
+    except ValueError:
+        return None  # who asks for its model is told why
+    if config is None:
+        return None
+    commit = config.parent.name
+    files = ["*.json", "*.jinja", "*.model", "adapter_model.*"]
+    return Path(snapshot_download(name, revision=commit, allow_patterns=files, etag_timeout=3))
+
+
+def _hub_file(name: str, revision: str | None, file: str) -> Path | None:
+    """A file of a Hub repository, brought here; None where it has no such file.
+
+    Raises:
+        ValueError: no such repository, it is not open to the user, or the Hub cannot be reached.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -197,19 +237,24 @@ def _hub_config(name: str, revision: str | None) -> Path:
     where = f"{name}@{revision}" if revision else name
     _check_reachable(where)
     try:
-        path = hf_hub_download(name, "config.json", revision=revision, etag_timeout=3)
+        return Path(hf_hub_download(name, file, revision=revision, etag_timeout=3))
     except GatedRepoError as error:
         raise ValueError(
             f"{where} is gated: accept its licence on its Hub page, then run `hf auth login`."
         ) from error
     except LocalEntryNotFoundError as error:
         raise _unreachable(where) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        raise ValueError(
-            f"No folder '{name}' here, and no readable model {where} on the Hugging Face Hub; "
-            "check the spelling, or run `hf auth login` for a private one."
-        ) from error
-    return Path(path)
+    except EntryNotFoundError:
+        return None
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise _unreadable(where) from error
+
+
+def _unreadable(where: str) -> ValueError:
+    return ValueError(
+        f"No folder '{where}' here, and no readable model {where} on the Hugging Face Hub; "
+        "check the spelling, or run `hf auth login` for a private one."
+    )
 
 
 def _check_reachable(where: str) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from click.testing import CliRunner, Result
 
@@ -12,7 +13,7 @@ from finetuning.cli import palitune
 from finetuning.commands import evaluate_command
 from models.checkpoint import resolve
 from models.loading import load_family
-from tests.finetuning.test_ablate import write_tables
+from tests.experiments.test_ablate import write_tables
 from tests.models.tiny_families import maker
 
 NAME = "qwen_vl_chat__lora_r16"
@@ -122,6 +123,27 @@ def test_a_checkpoint_is_read_as_its_run_says(place: Path) -> None:
     assert metrics["provenance"]["quantization"] == "nf4"  # that of the training
     assert metrics["provenance"]["family"] == "llava"
     assert metrics["provenance"]["chat_template"].endswith("{% endif %}")
+
+
+def test_an_adapter_on_the_hub_is_fetched_and_scored(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, commit = place / "results" / "grid" / NAME, "1" * 40
+    copy = tmp_path / "models--somebody--adapter"  # as it lies in the cache, once fetched
+    shutil.copytree(run, copy / "snapshots" / commit, ignore=shutil.ignore_patterns("checkpoints"))
+    (copy / "refs").mkdir()
+    (copy / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    checkpoint = resolve("somebody/adapter", revision=commit)
+    assert checkpoint.adapter == copy / "snapshots" / commit
+    assert (checkpoint.base, checkpoint.revision) == (str(place / "llava"), None)
+    metrics = evaluate(place, "--model_id", place / "llava", "--lora_path", "somebody/adapter")
+    assert metrics["value"] == evaluate(place, "--model_path", run)["value"]
+    assert metrics["provenance"]["adapter"] == str(copy / "snapshots" / commit)
+    arguments = ("--base_model", place / "llava", "--model_a", "somebody/adapter")
+    assert invoke("merge", *arguments, "--model_b", run, "--dry_run").exit_code == 0
+    with pytest.raises(ValueError, match="Model somebody/other is no folder here"):
+        resolve("somebody/other")
 
 
 def test_the_revision_of_the_training_is_that_of_the_evaluation(
