@@ -19,11 +19,23 @@ from experiments import processes
 from experiments.ablation import Ablation, Run, read_ablation, runs
 from finetuning.options import Command, Option
 from finetuning.provenance import versions
-from finetuning.run_folder import can_go_on, how_to_go_on
+from finetuning.run_folder import (
+    can_go_on,
+    check_writable,
+    evaluation_folder,
+    how_to_go_on,
+    read_run,
+)
+from models.checkpoint import read_json
 from tasks.files import write_chunks, write_text
 
 SUMMARY = "ablation_summary.json"
 METRICS = "generation_metrics.json"  # the last file of a run: with it the run is finished
+# what may be otherwise in a finished run: speed, memory, how often something is written
+_WITHOUT_INFLUENCE = {
+    *("num_workers", "eval_batch_size", "gradient_checkpointing", "no_gradient_checkpointing"),
+    *("logging_steps", "save_steps", "save_total_limit"),
+}
 
 
 def ablate_command() -> click.Command:
@@ -65,8 +77,9 @@ def _ablate(
     ablation = read_ablation(config)
     grid = runs(ablation)
     chosen = _chosen(grid, only)
-    _check(chosen)
-    states = {run.name: state(run) for run in grid}
+    check_writable(ablation.folder)
+    data = _check(chosen)
+    states = {run.name: state(run, data[run.task]) for run in chosen}
     if dry_run:
         for run in chosen:
             click.echo(f"{run.name}  {states[run.name]}")
@@ -99,7 +112,7 @@ def _errors_before(summary: Path) -> dict[str, str | None]:
     """Run -> why it failed, as an earlier call with other runs recorded it."""
     if not summary.is_file():
         return {}
-    rows = json.loads(summary.read_text(encoding="utf-8"))["runs"]
+    rows = read_json(summary)["runs"]
     return {row["run"]: row["error"] for row in rows}
 
 
@@ -119,56 +132,79 @@ def _list(grid: Sequence[Run]) -> str:
     return ", ".join(run.name for run in grid)
 
 
-def _check(grid: Sequence[Run]) -> None:
+def _check(grid: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """Find wrong values, tables, models and layers before the first run starts.
+
+    Returns:
+        Task -> its data, as run.json describes them.
 
     Raises:
         ValueError: names the run and what is wrong with it.
     """
     from finetuning.cli import palitune
     from finetuning.commands import make_job
-    from finetuning.finetune import check_model, load_data, open_family
+    from finetuning.finetune import (
+        check_model,
+        describe_all,
+        load_data,
+        load_selection,
+        open_family,
+    )
 
     train = palitune.commands["train"]
     assert isinstance(train, click.Group)
-    read = set()
+    data: dict[str, dict[str, Any]] = {}
     for run in grid:
-        if run.task not in train.commands:
-            raise ValueError(
-                f"tasks has '{run.task}', and tasks are {', '.join(sorted(train.commands))}."
-            )
         try:
             command = train.commands[run.task]
             job = make_job([run.task], command.make_context(run.task, list(run.options)).params)
             job, checkpoint = check_model(job)
-            if run.task not in read:
-                load_data(job)
+            if run.task not in data:
+                datasets = load_data(job)
+                load_selection(job, datasets[1])
+                data[run.task] = describe_all([datasets])
             open_family(job, checkpoint)
         except (ValueError, click.ClickException) as error:
             message = error.format_message() if isinstance(error, click.ClickException) else error
             raise ValueError(f"{run.name}: {message}") from error
-        read.add(run.task)
+    return data
 
 
-def state(run: Run) -> str:
+def state(run: Run, data: Mapping[str, Any]) -> str:
     """`finished`, `interrupted` (a checkpoint to go on from) or `new`.
 
+    Args:
+        run: the cell.
+        data: what it is to be trained and scored on, as run.json describes it.
+
     Raises:
-        ValueError: it was finished with other settings; names the first that differs.
+        ValueError: it was finished with other settings or data; names what differs.
     """
     file = run.folder / METRICS
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))["options"]
-        was, now = (" ".join(options).split(" --") for options in (before, run.options))
+        before = read_json(file)
+        was, now = (_settings(options) for options in (before["options"], run.options))
+        remedy = "give the grid another experiment_name, or remove that folder."
         if was != now:
             old = ", ".join(setting for setting in was if setting not in now) or "the default"
             new = ", ".join(setting for setting in now if setting not in was) or "the default"
             raise ValueError(
-                f"{run.folder} was finished with {old} and is now to have {new}; give the grid "
-                "another experiment_name, or remove that folder."
+                f"{run.folder} was finished with {old} and is now to have {new}; {remedy}"
+            )
+        changed = [name for name in data if before["data"][name] != data[name]]
+        if changed:
+            raise ValueError(
+                f"{run.folder} was finished with other {' and '.join(changed)} than its files hold "
+                f"now; {remedy}"
             )
         return "finished"
     return "interrupted" if can_go_on(run.folder) else "new"
+
+
+def _settings(options: Sequence[str]) -> list[str]:
+    """The options that have a say in what comes out."""
+    settings = " ".join(options).removeprefix("--").split(" --")
+    return [setting for setting in settings if setting.split(" ")[0] not in _WITHOUT_INFLUENCE]
 
 
 def _carry_out(grid: Sequence[Run], ray: str | None) -> Iterator[tuple[Run, str | None]]:
@@ -247,9 +283,12 @@ def _last_words(log: bytes) -> str:
 
 
 def _write_metrics(run: Run, seconds: float) -> None:
-    file = next(iter(sorted((run.folder / "evaluation").glob("*/metrics.json"))), None)
-    metrics = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
-    predictions = file and (file.parent / "predictions.jsonl").relative_to(run.folder).as_posix()
+    record = read_run(run.folder)
+    metrics, predictions = {}, None
+    if (scored := record["eval_data"]) is not None:
+        folder = evaluation_folder(run.folder, record, run.task, scored["split"])
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        predictions = (folder / "predictions.jsonl").relative_to(run.folder).as_posix()
     kept = ("split", "num_examples", "metric", "value", "metrics", "uncertainty")
     record = {
         "run": run.name,
@@ -260,6 +299,7 @@ def _write_metrics(run: Run, seconds: float) -> None:
         "predictions": predictions,
         "seconds": seconds,
         "options": list(run.options),
+        "data": {name: record[name] for name in ("train_data", "eval_data")},
     }
     write_text(run.folder / METRICS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
@@ -300,7 +340,7 @@ def _row(run: Run, error: str | None) -> dict[str, Any]:
     }
     file = run.folder / METRICS
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         row |= {key: found[key] for key in row.keys() & found.keys()}
         row |= {
             "status": "finished",
@@ -335,6 +375,6 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
             continue
         low, high = row["interval_95"] or (row["value"], row["value"])
         lines.append(
-            f"{row['run']:<{width}}  {row['metric']} {row['value']:.2f}  [{low:.2f}, {high:.2f}]"
+            f"{row['run']:<{width}}  {row['metric']} {row['value']:.4g}  [{low:.4g}, {high:.4g}]"
         )
     return "\n".join(lines)

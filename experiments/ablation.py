@@ -13,7 +13,9 @@ import msgspec
 
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import command_words, read_yaml, to_settings
+from models.checkpoint import resolve
 from models.registry import family_named
+from tasks.registry import get_task
 
 _IMAGE_SIZE = 224
 _FILE_NAME = re.compile(r"[\w.+-]+")  # experiment, model and variant names become folders
@@ -140,11 +142,23 @@ def read_ablation(path: Path) -> Ablation:
             raise ValueError(f"{path}: {kind} is empty; a grid needs one or more.")
     if not ablation.tasks and ablation.data.train_csv is None:
         raise ValueError(f"{path}: data.train_csv is missing; give it, or tasks in its place.")
+    try:
+        readers = [get_task(task.name).reads_tables for task in ablation.tasks]
+    except ValueError as error:
+        raise ValueError(f"{path}: tasks: {error}") from error
+    if readers and not any(readers) and any(_data_options(ablation.data).values()):
+        raise ValueError(
+            f"{path}: data names tables, and none of the tasks reads such; leave out data or tasks."
+        )
     return ablation
 
 
 def runs(ablation: Ablation) -> list[Run]:
-    """Every run of the grid, in the order of the file."""
+    """Every run of the grid, in the order of the file.
+
+    Raises:
+        ValueError: a model is not there.
+    """
     found = []
     tasks: list[TaskEntry | None] = [*ablation.tasks] or [None]
     for task in tasks:
@@ -157,14 +171,15 @@ def runs(ablation: Ablation) -> list[Run]:
 def _run(
     ablation: Ablation, model: ModelEntry, variant: Variant, task: TaskEntry | None, many: bool
 ) -> Run:
-    task_name = "csv_qa" if task is None else task.name
+    task_name = "csv_qa" if task is None else get_task(task.name).name
     name = f"{model.name}__{variant.name}" + (f"__{task_name}" if many else "")
     folder = ablation.folder / name
     options = {
         "output_dir": folder,
         "model_path": model.hf_model_id,
-        **_model_options(model),
-        **(_data_options(ablation.data) if task is None else {"data_root": task.data_root}),
+        **_model_options(model, name),
+        "data_root": None if task is None else task.data_root,
+        **(_data_options(ablation.data) if get_task(task_name).reads_tables else {}),
         "num_workers": ablation.data.num_workers or None,
         **_variant_options(variant),
         **training_options(ablation.training, model.torch_dtype),
@@ -178,13 +193,21 @@ def _data_options(data: Data) -> dict[str, Any]:
     return {name: getattr(data, name) for name in names}
 
 
-def _model_options(model: ModelEntry) -> dict[str, Any]:
+def _model_options(model: ModelEntry, run: str) -> dict[str, Any]:
     names = ("revision", "model_type", "image_size", "min_pixels", "max_pixels")
     options = {name: getattr(model, name) for name in names}
-    sizes = [options[name] for name in names[2:]]
-    if model.model_type and "image_size" in family_named(model.model_type).image_options:
-        # with pictures of their own size the runs of a grid would not be alike
-        options["image_size"] = _IMAGE_SIZE if sizes == [None] * 3 else model.image_size
+    if all(options[name] is None for name in names[2:]):
+        try:
+            family = (
+                family_named(model.model_type)
+                if model.model_type
+                else resolve(model.hf_model_id, revision=model.revision).family
+            )
+        except ValueError as error:
+            raise ValueError(f"{run}: {error}") from error
+        if "image_size" in family.image_options:
+            # with pictures of their own size the runs of a grid would not be alike
+            options["image_size"] = _IMAGE_SIZE
     return options
 
 

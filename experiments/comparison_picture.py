@@ -43,7 +43,7 @@ def draw_comparison(rows: Sequence[Mapping[str, Any]]) -> Image.Image:
             draw.line((low, middle, high, middle), "black", 2)
             for x in (low, high):
                 draw.line((x, middle - 5, x, middle + 5), "black", 2)
-            draw.text((max(end, high) + 8, top + 8), f"{row['value']:.2f}", "black", font)
+            draw.text((max(end, high) + 8, top + 8), f"{row['value']:.4g}", "black", font)
             top += _ROW
     return image
 

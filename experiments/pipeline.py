@@ -273,11 +273,10 @@ def _deployment_made_with(settings: Settings) -> dict[str, Any]:
 
 def _described(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as a record keeps them, the folder apart, which may move."""
-    left_out = ("data_root", None, False)
     return {
         name: value
         for name, value in options.items()
-        if name not in left_out and value not in left_out
+        if name != "data_root" and value is not None and value is not False  # zeros are settings
     }
 
 

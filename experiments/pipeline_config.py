@@ -5,6 +5,7 @@ The YAML files keep the names of the libraries that they configure: `transformer
 (https://huggingface.co/docs/peft/package_reference/lora). What cannot be carried out is refused.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import msgspec
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import read_yaml, to_settings
 from models.quantization import Quantization
+from tasks.files import read_bytes
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -202,7 +204,15 @@ def _read_env(path: Path | None) -> None:
     if path is not None and not path.is_file():
         raise ValueError(f"--env_file {path} does not exist; give a file, or leave it out.")
     if file.is_file():
-        load_dotenv(file, override=False, interpolate=False)
+        content = read_bytes(file)
+        try:
+            text = io.StringIO(content.decode(), newline=None)
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ValueError(
+                f"{file}, line {line} is not UTF-8; save the file as UTF-8."
+            ) from error
+        load_dotenv(stream=text, override=False, interpolate=False)
 
 
 def _named_file(values: Mapping[str, Any], name: str) -> Path | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from experiments.pipeline_config import Columns
 from merging.staging import appearing_whole
 from tasks.files import write_text
+from tasks.tables import text_cell
 
 RECORD = "dataset.json"
 _NAMES = {
@@ -19,6 +20,7 @@ _NAMES = {
     "test": ("test", "testing"),
 }
 _SHARE = 0.1
+_BATCH = 32  # rows with their pictures that are held at a time
 
 
 def write_dataset(
@@ -38,11 +40,11 @@ def write_dataset(
 
     Returns:
         What the record beside the parts says: sizes, which of them were drawn, which parts of the
-        data set were left out, columns.
+        data set were left out, a digest of each part's content, columns.
 
     Raises:
         ValueError: the data set cannot be read, has no train part, too few pictures to draw from,
-            or not these columns.
+            not these columns, or a row without a picture.
     """
     import datasets
 
@@ -50,6 +52,7 @@ def write_dataset(
     parts = _known_parts(found, name)
     for part, table in parts.items():
         _check_columns(table, columns, f"{name} ({part})")
+        parts[part] = _with_texts(table, columns, f"{name} ({part})")
     drawn = [part for part in ("test", "validation") if part not in parts]
     if drawn:
         parts |= _draw(parts["train"], columns.image, drawn, seed, name)
@@ -58,6 +61,10 @@ def write_dataset(
         "sizes": {part: len(table) for part, table in parts.items()},
         "drawn_from_train": drawn,
         "left_out": [part for part in found if not _canonical(part)],
+        "sha256": {
+            part: _content_hash(table, columns.image, f"{name} ({part})")
+            for part, table in parts.items()
+        },
         "columns": {column: repr(kind) for column, kind in parts["train"].features.items()},
     }
     made_with = {"dataset": name, "dataset_config": config, "seed": seed}
@@ -124,9 +131,44 @@ def _check_columns(table: Any, columns: Columns, where: str) -> None:
         )
 
 
+def _with_texts(table: Any, columns: Columns, where: str) -> Any:
+    """The table with numbers that are asked or answered written out, as in tables of other kinds.
+
+    Raises:
+        ValueError: one of these columns holds neither texts nor numbers, or a cell is empty.
+    """
+    import datasets
+
+    for column, lists in ((columns.question, False), (columns.answer, True)):
+        kind = table.features[column]
+        entry = getattr(kind, "feature", kind) if lists else kind
+        dtype = entry.dtype if isinstance(entry, datasets.Value) else ""
+        if "string" in dtype:
+            continue
+        if not dtype.startswith(("int", "uint", "float", "bool")):
+            raise ValueError(
+                f"{where}: column '{column}' holds {kind}, not texts or numbers; write them out, "
+                "or name another one under dataset_columns."
+            )
+        texts = [
+            _written_out(cell, f"{where}, row {index}, column '{column}'")
+            for index, cell in enumerate(table.with_format(None)[column])
+        ]
+        text = datasets.Value("string")
+        feature = text if entry is kind else datasets.List(text)
+        table = table.remove_columns(column).add_column(column, texts, feature=feature)
+    return table
+
+
+def _written_out(cell: Any, where: str) -> str | list[str]:
+    if isinstance(cell, list):
+        return [text_cell(entry, where) for entry in cell]
+    return text_cell(cell, where)
+
+
 def _draw(train: Any, image: str, wanted: Sequence[str], seed: int, name: str) -> dict[str, Any]:
     """The wanted parts and what is left of train."""
-    pictures = _rows_by_picture(train, image)
+    pictures = _rows_by_picture(train, image, f"{name} (train)")
     if len(pictures) <= len(wanted):
         raise ValueError(
             f"{name} has {len(pictures)} picture(s) to train on, too few to draw "
@@ -144,13 +186,42 @@ def _draw(train: Any, image: str, wanted: Sequence[str], seed: int, name: str) -
     return {part: train.select(sorted(chosen)) for part, chosen in rows.items()}
 
 
-def _rows_by_picture(table: Any, image: str) -> list[list[int]]:
+def _rows_by_picture(table: Any, image: str, where: str) -> list[list[int]]:
     """The numbers of the rows that show the same picture, by its bytes."""
-    import datasets
-
     groups: dict[bytes, list[int]] = defaultdict(list)
-    cells = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    for index, cell in enumerate(cells):
-        content = cell[image]["bytes"] or cell[image]["path"].encode()
-        groups[hashlib.sha256(content).digest()].append(index)
+    for index, (picture, _) in enumerate(_rows(table.select_columns([image]), image, where)):
+        groups[picture].append(index)
     return list(groups.values())
+
+
+def _content_hash(table: Any, image: str, where: str) -> str:
+    """Of the pictures and the other cells of all rows, in order."""
+    digest = hashlib.sha256()
+    for picture, cells in _rows(table, image, where):
+        digest.update(picture + ascii(cells).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _rows(table: Any, image: str, where: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """A digest of each row's picture, as it is stored, and the other cells.
+
+    Raises:
+        ValueError: a row has no picture, or its file cannot be read.
+    """
+    batches = table.with_format("arrow").iter(_BATCH)
+    for index, cells in enumerate(cells for batch in batches for cells in batch.to_pylist()):
+        cell = cells.pop(image) or {}
+        content, path = cell.get("bytes"), cell.get("path") or ""
+        if not content and not path:
+            raise ValueError(
+                f"{where}, row {index} has no picture in column '{image}'; give it one, or leave "
+                "the row out."
+            )
+        try:
+            content = content or Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"{where}, row {index}: the picture {path} cannot be read: {error.strerror}; put "
+                "it there, or leave the row out."
+            ) from error
+        yield hashlib.sha256(content).digest(), cells

@@ -26,13 +26,14 @@ def comparison(base: Mapping[str, Any], tuned: Mapping[str, Any], names: Sequenc
         lines.append(f"| {name} | {_figure(before)} | {_figure(after)} | {_figure(change, '+')} |")
     lines += [
         "",
-        f"The adapter by itself has {tuned['metric']} {tuned['adapter']['value']:.2f}; merged into "
-        f"the deployment model, which is what is compared here, {tuned['value']:.2f} (gap "
-        f"{tuned['deployment_gap']:+.2f}).",
+        f"The adapter by itself has {tuned['metric']} {_figure(tuned['adapter']['value'])}; merged "
+        f"into the deployment model, which is what is compared here, {_figure(tuned['value'])} "
+        f"(gap {_figure(tuned['deployment_gap'], '+')}).",
         "",
     ]
     return "\n".join(lines)
 
 
 def _figure(value: float | None, sign: str = "") -> str:
-    return "not available" if value is None else f"{value:{sign}.2f}"
+    """To four digits, as an evaluation shows it: some figures go up to 1, others to 100."""
+    return "not available" if value is None else f"{value:{sign}.4g}"

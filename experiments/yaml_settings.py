@@ -32,7 +32,16 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        pass
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """A mapping; of a key that stands twice the library would take the last in silence."""
+            seen: list[Any] = []
+            for key, _ in node.value:
+                seen.append(self.construct_object(key, deep=True))
+                if seen[-1] in seen[:-1]:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"the key {seen[-1]} stands twice", problem_mark=key.start_mark
+                    )
+            return super().construct_mapping(node, deep)
 
     tag = "tag:yaml.org,2002:bool"
     Loader.yaml_implicit_resolvers = {
@@ -57,6 +66,8 @@ def to_settings(content: Any, kind: type[T], path: Path, what: str) -> T:
         ValueError: a key that is unknown (names the nearest known one), or a value of another
             kind; says where.
     """
+    if content is None:
+        raise ValueError(f"{path} is empty; it must hold {what}.")
     try:
         # not strict: YAML 1.1 reads 2e-4, without a dot, as text
         return msgspec.convert(content, kind, strict=False)

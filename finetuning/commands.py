@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from finetuning import options
 from finetuning.joint import make_sources
@@ -135,10 +136,17 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
 
     if values["skip_evaluation"]:
         raise ValueError("--skip_training and --skip_evaluation leave nothing to do; pass one.")
+    if not (values["output_dir"] / "adapter_config.json").is_file():
+        raise ValueError(
+            f"--skip_training scores the run in --output_dir, and {values['output_dir']} holds "
+            "none; train first, or name its folder."
+        )
     command = evaluate_command()
     given = ["--task", task.name, "--model_path", str(values["output_dir"])]
     # what the run itself says, its precision and prompt, counts where nothing else is given
     own = {"model_path", "revision", "output_dir", "quantization", "hub_split", "hub_config"}
+    source = click.get_current_context().get_parameter_source
+    own |= {name for name in GENERATION if source(name) is ParameterSource.DEFAULT}
     with command.make_context("eval", given) as context:
         shared = {name: values[name] for name in context.params.keys() & values.keys() - own}
         evaluate(
@@ -301,7 +309,7 @@ def _generation_options() -> list[click.Parameter]:
         count_option(
             "--batch_size", group, "Examples at once; no influence on the answers.", default=8
         ),
-        *options.recipe_options(Recipe(), GENERATION),
+        *options.recipe_options(None, GENERATION),
         Option(
             ["--prompt_template"],
             group=group,

@@ -67,14 +67,16 @@ def _doctor(**values: Any) -> None:
     from models.loading import choose_device, load_family, load_model
 
     device = choose_device(values["device"])
-    for name, text in environment(device).items():
-        click.echo(f"{name:<12}  {text}")
+    if values["task"]:
+        get_task(values["task"])
     checkpoint = resolve(
         values["model_path"],
         revision=values["revision"],
         model_type=values["model_type"],
         options=options.make_family_options(values),
     )
+    for name, text in environment(device).items():
+        click.echo(f"{name:<12}  {text}")
     family = load_family(checkpoint)
     conversations = _examples(family, values) if values["task"] else drawn_conversations()
     # An adapter's base is probed, by the adapter's processor. In fp32 a fault is no rounding.

@@ -17,6 +17,7 @@ from finetuning.gallery import write_gallery
 from finetuning.prompting import check_template, check_texts, make_prompter
 from finetuning.provenance import of_file, of_model, trained_on, with_provenance
 from finetuning.recipe import GENERATION, Recipe
+from models.checkpoint import adapter_folder, resolve, run_folder_of
 from tasks.base import Dataset, Source, Task
 from tasks.evaluation import Report, score, write_predictions, write_report
 from tasks.images import check_dataset
@@ -91,11 +92,11 @@ def what_is_meant(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
     elif lora:
         if model is None or values["base_model"]:
             raise ValueError("--lora_path goes with --model_path, its base, and no --base_model.")
+        if adapter_folder(lora) is None:
+            raise ValueError(f"--lora_path {lora} is no adapter: it has no adapter_config.json.")
         values |= {"model_path": lora, "base_model": model}
     task = values["task"]
     if task is None and values["model_path"] and Path(values["model_path"]).is_dir():
-        from models.checkpoint import run_folder_of
-
         task = run_folder.read_run(run_folder_of(Path(values["model_path"]))).get("task")
     if task is None and values["csv"]:
         task = "csv_qa"
@@ -122,12 +123,12 @@ def _find_run(name: str, runs_dir: Path) -> Path:
 
 def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     """Let a model answer the split; its predictions are written before they are scored."""
-    from models.checkpoint import resolve, run_folder_of
     from models.loading import check_device, load_family, load_model
     from models.quantization import check_available
 
     check_template(values["prompt_template"])
-    Recipe(**{name: values[name] for name in GENERATION})  # checks their ranges
+    given = {name: values[name] for name in GENERATION if values[name] is not None}
+    Recipe(**given)  # checks their ranges
     checkpoint = resolve(
         values["model_path"],
         values["base_model"],
@@ -174,7 +175,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
         task,
         prompter,
         batch_size=values["batch_size"],
-        generation=values,
+        generation=same_task | given,
         num_workers=values["num_workers"],
     )
     report = answer_with(predictor, task, dataset)

@@ -149,7 +149,8 @@ def finetune_jointly(job: Job) -> list[Report]:
         device=job.device,
         family=family,
     )
-    return _train(job, run, loaded, parts, clip)
+    with run_folder.working_in(job.output_dir):
+        return _train(job, run, loaded, parts, clip)
 
 
 def check_model(job: Job) -> tuple[Job, Checkpoint]:
@@ -173,7 +174,8 @@ def check_model(job: Job) -> tuple[Job, Checkpoint]:
     )
     if checkpoint.adapter is not None:
         raise ValueError(
-            f"{job.model_path} is an adapter; training starts from its base, {checkpoint.base}."
+            f"{job.model_path} is an adapter; pass --model_path {checkpoint.base}, its base, and "
+            f"--lora_init_from {job.model_path} to go on from it."
         )
     return replace(job, recipe=adopt_start(recipe, checkpoint)), checkpoint
 
@@ -249,11 +251,14 @@ def load_selection(job: Job, eval_data: Dataset | None) -> Dataset | None:
     task, recipe = job.task, job.recipe
     if not recipe.is_scored_on_the_way or task.selection_split is None:
         return eval_data
-    splits = (task.selection_split, *task.eval_splits)
     source = replace(job.source, hub_split=None, hub_config=None)
-    selection_data, note = resolve_split(task, None, source, splits)
-    if note:
-        logger.warning("%s: %s", task.name, note)
+    try:
+        selection_data, _ = resolve_split(task, task.selection_split, source, ())
+    except MissingSplit as error:
+        raise MissingSplit(
+            f"{error} The best checkpoint is chosen on it, never on what is scored at the end; "
+            "give it, or leave out --eval_steps and --eval_epochs."
+        ) from error
     selection_data = selection_data.subset(recipe.max_eval_samples, recipe.seed)
     check_dataset(selection_data)
     return selection_data
@@ -272,6 +277,20 @@ def describe(
     job: Job, checkpoint: Checkpoint, data: Sequence[tuple[Dataset, Dataset | None]]
 ) -> dict[str, Any]:
     """What run.json records, versions apart; `run_folder.by_task` reads the data of each task."""
+    return {
+        "task": ",".join(train_data.task.name for train_data, _ in data),
+        "base_model": job.model_path,
+        "base_revision": checkpoint.revision,
+        "base_fingerprint": checkpoint.fingerprint,
+        "seed": job.recipe.seed,
+        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+        **describe_all(data),
+        "settings": {**job.settings, **asdict(job.recipe)},
+    }
+
+
+def describe_all(data: Sequence[tuple[Dataset, Dataset | None]]) -> dict[str, Any]:
+    """The `train_data` and `eval_data` of a run.json, of several tasks each by the task's name."""
     names = [train_data.task.name for train_data, _ in data]
     train_data, eval_data = (
         [None if dataset is None else describe_data(dataset.split, dataset) for dataset in datasets]
@@ -279,15 +298,8 @@ def describe(
     )
     is_joint = len(names) > 1
     return {
-        "task": ",".join(names),
-        "base_model": job.model_path,
-        "base_revision": checkpoint.revision,
-        "base_fingerprint": checkpoint.fingerprint,
-        "seed": job.recipe.seed,
-        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
         "train_data": dict(zip(names, train_data, strict=True)) if is_joint else train_data[0],
         "eval_data": dict(zip(names, eval_data, strict=True)) if is_joint else eval_data[0],
-        "settings": {**job.settings, **asdict(job.recipe)},
     }
 
 
@@ -306,12 +318,18 @@ def adopt_start(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
             f"--lora_init_from takes the folder of a LoRA adapter, and {recipe.lora_init_from} is "
             "none."
         )
-    resolve(  # of the same base?
-        str(folder),
-        base_model=checkpoint.base,
-        revision=checkpoint.revision,
-        options=checkpoint.options,
-    )
+    try:
+        resolve(
+            str(folder),
+            base_model=checkpoint.base,
+            revision=checkpoint.revision,
+            options=checkpoint.options,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"--lora_init_from {folder} was trained on another base than {checkpoint.base}; name "
+            "an adapter of this one."
+        ) from error
     return replace(
         recipe,
         lora_init_from=str(folder),

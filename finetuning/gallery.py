@@ -47,13 +47,13 @@ def write_gallery(report: Report, folder: Path, num_samples: int) -> None:
         folder: where the report lies.
         num_samples: how many; 0 for none.
     """
+    place = folder / FOLDER
+    for old in place.glob("sample_*.png"):  # of an earlier scoring
+        old.unlink()
     if not num_samples:
         return
     check_writable(folder)
-    place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
-    for old in place.glob("sample_*.png"):  # of an earlier scoring with more of them
-        old.unlink()
     examples = report.examples[:num_samples]
     texts = [
         text

@@ -124,7 +124,11 @@ class Trial:
                 known.get("system_message"),
             )
             predictors[dataset.task.name] = make_predictor(
-                loaded.model, dataset.task, prompter, batch_size=self.batch_size
+                loaded.model,
+                dataset.task,
+                prompter,
+                batch_size=self.batch_size,
+                generation=known,
             )
         return loaded.model, predictors
 

@@ -104,6 +104,8 @@ class _Echo(logging.Handler):
 
 def _show_log() -> None:
     handler = _Echo()
+    if not logging.root.handlers:  # libraries that find none give the root one, for our lines too
+        logging.root.addHandler(logging.NullHandler())
     for name in ("finetuning", "merging", "models", "tasks"):
         logger = logging.getLogger(name)
         if not logger.handlers:
@@ -168,8 +170,12 @@ def family_options() -> list[click.Parameter]:
 def make_family_options(values: Mapping[str, Any]) -> FamilyOptions:
     """What the options say of a model."""
     path = values["chat_template"]
+    try:
+        template = None if path is None else Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--chat_template {path} is not UTF-8; save it as that.") from error
     return FamilyOptions(
-        chat_template=None if path is None else Path(path).read_text(encoding="utf-8"),
+        chat_template=template,
         image_size=values["image_size"],
         min_pixels=values["min_pixels"],
         max_pixels=values["max_pixels"],
@@ -203,26 +209,36 @@ def count_option(
     )
 
 
-def recipe_options(recipe: Recipe, names: Container[str] = ALL) -> list[click.Parameter]:
-    """One option per field of the recipe, its value as default; of those named alone."""
+def recipe_options(recipe: Recipe | None, names: Container[str] = ALL) -> list[click.Parameter]:
+    """One option per field of the recipe, its value as default; of those named alone.
+
+    Without a recipe the defaults are those of a run that was trained with others like them.
+    """
     options: list[click.Parameter] = []
-    for entry in (entry for entry in fields(recipe) if entry.name in names):
+    for entry in (entry for entry in fields(Recipe) if entry.name in names):
         kind = _click_type(entry.type)
+        default = None if recipe is None else getattr(recipe, entry.name)
         name = f"--{entry.name}"
-        is_flag = kind is click.BOOL and entry.default is not None
+        is_flag = kind is click.BOOL and default is not None
         also = [f"--{entry.metadata['also']}"] if "also" in entry.metadata else []
         options.append(
             Option(
                 [name if kind is not click.BOOL or is_flag else f"{name}/--no_{entry.name}", *also],
                 type=None if kind is click.BOOL else kind,
                 is_flag=True if is_flag else None,
-                default=getattr(recipe, entry.name),
-                show_default=getattr(recipe, entry.name) is not None and not is_flag,
-                help=entry.metadata["help"],
+                default=default,
+                show_default=default is not None and not is_flag,
+                help=entry.metadata["help"] if recipe else _run_help(entry),
                 group=entry.metadata["group"],
             )
         )
     return options
+
+
+def _run_help(entry: Any) -> str:
+    text = entry.metadata["help"].partition(" [default")[0].rstrip(".")
+    own = "the task's" if entry.default is None else entry.default
+    return f"{text} [default: the run's, else {own}]."
 
 
 def _click_type(annotation: Any) -> Any:

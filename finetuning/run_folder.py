@@ -1,19 +1,25 @@
 """A run's output folder: who may write into it, what it says of itself, where it can go on."""
 
+import fcntl
 import json
+import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from finetuning.provenance import trained_on, versions
+from finetuning.recipe import GENERATION
 from tasks.files import write_text
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 RUN_FILE = "run.json"
-_ASKING = ("prompt_template", "max_length", "truncate", "system_message")
+_ASKING = ("prompt_template", "max_length", "truncate", "system_message", *GENERATION)
 # without one of these the library resumes all the same, from a fresh optimiser or other noise
 _CHECKPOINT_FILES = (
     "adapter_model.safetensors",
@@ -34,6 +40,9 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ValueError("--resume goes on and --overwrite starts anew; pass one of them.")
     check_writable(folder)
     in_use = folder.is_dir() and any(folder.iterdir())
+    if in_use:
+        with working_in(folder):  # is another one at it?
+            pass
     if resume:
         last_checkpoint(folder)
     elif in_use and not overwrite:
@@ -41,6 +50,36 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"--output_dir {folder} is not empty; go on with the run in it by --resume, replace "
             "it by --overwrite, or give another folder."
         )
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Keep a second training out of a folder; the lock goes with the process that holds it.
+
+    Of several processes of one training the first alone holds it.
+
+    Raises:
+        ValueError: another one works in it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ValueError(
+            f"--output_dir {folder} is being written by another training; wait for it, or give "
+            "another folder."
+        ) from error
+    except OSError as error:  # a file system without locks
+        logger.warning("%s cannot be locked: %s", folder, error.strerror)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(folder: Path) -> None:
@@ -126,7 +165,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
 
 
 def asked_as(run: Mapping[str, Any], task_name: str) -> dict[str, Any]:
-    """How a run put the questions of a task: template and text budget, where it says so.
+    """How a run put the questions of a task and had them answered, where it says so.
 
     A merge keeps those of each run that went into it. Empty of a task that was not trained on.
     """

@@ -315,5 +315,5 @@ def _check_same_base(
     if recorded and base.fingerprint and recorded != base.fingerprint:
         raise ValueError(
             f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights; "
-            "pass --base_model with the model that it was trained on."
+            "name the model that it was trained on as its base."
         )

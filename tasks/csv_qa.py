@@ -5,7 +5,8 @@ knows every script: ROUGE-L (https://aclanthology.org/W04-1013) over Unicode wor
 figures are those of `tasks/metrics/text.py`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from tasks.checks import name_some
 from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
 from tasks.images import FileImage
 from tasks.tables import SUFFIXES, read_rows, text_cell
+from tasks.tables import Row as TableRow
 
 _COLUMNS = {
     "image": ("image", "url", "image_path"),
@@ -69,7 +71,11 @@ class CsvQa(Task):
         if split not in source.files and is_copy(source):
             return Dataset(self, split, self.grouped(_hub_rows(source, split, wanted)))
         path = self._table(split, source, wanted)
-        return Dataset(self, split, self.grouped(_table_rows(path, source, wanted)))
+        others = []
+        for other in sorted({*self.splits} - {split}):
+            with suppress(MissingSplit):
+                others.append(self._table(other, source, wanted))
+        return Dataset(self, split, self.grouped(_table_rows(path, others, source, wanted)))
 
     def grouped(self, rows: Iterable[Row]) -> list[Row]:
         """The rows as examples: each one by itself."""
@@ -162,11 +168,10 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
         yield Row(index, image(index), *_texts(row.instruction, row.response, where))
 
 
-def _table_rows(path: Path, source: Source, wanted: str) -> list[Row]:
-    columns = {name: _candidates(source.columns.get(name), _COLUMNS[name]) for name in _COLUMNS}
-    rows = read_rows(path, columns, lenient=source.lenient)
+def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
+    rows = _read(path, source, _COLUMNS)
     places = {number: _place(cells["image"], path, number) for number, cells in rows}
-    image = _image_finder(path, source, list(dict.fromkeys(places.values())), wanted)
+    image = _image_finder(path, others, source, _local_names(places, path), wanted)
     return [
         Row(
             number,
@@ -175,6 +180,11 @@ def _table_rows(path: Path, source: Source, wanted: str) -> list[Row]:
         )
         for number, cells in rows
     ]
+
+
+def _read(path: Path, source: Source, names: Iterable[str]) -> list[TableRow]:
+    columns = {name: _candidates(source.columns.get(name), _COLUMNS[name]) for name in names}
+    return read_rows(path, columns, lenient=source.lenient)
 
 
 def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -203,42 +213,72 @@ def _texts(instruction: Any, response: Any, where: str) -> tuple[str, tuple[str,
 
 
 def _image_finder(
-    path: Path, source: Source, places: Sequence[str], wanted: str
+    path: Path, others: Sequence[Path], source: Source, names: Mapping[str, str], wanted: str
 ) -> Callable[[str], FileImage]:
     """What gives the picture of a cell, a path or a URL, all of which are looked for at once.
+
+    A URL's picture lies under the URL's last part, which two URLs may share. In one table that is
+    refused; in the tables of two splits only where both would open the same file, so that tables
+    in folders of their own may each have a `1.jpg` beside them.
+
+    Args:
+        path: the table.
+        others: the tables of the other splits.
+        source: where pictures may lie.
+        names: each cell -> the path to look for.
+        wanted: what an error calls the data.
 
     Raises:
         ValueError: pictures are missing, counted and some of them named; or two URLs would be one
             file.
     """
-    names = {place: _local_name(place) for place in places}
     _check_distinct(names, path)
-    roots = list(dict.fromkeys([source.data_root or path.parent, path.parent]))
-    folders = [folder for root in roots for folder in (root, root / "images")]
-    # a path may also be as a script would open it, from the current folder
-    found = {place: _first_file([*folders, Path()], name) for place, name in names.items()}
+    folders = _folders(path, source)
+    found = {place: _first_file(folders, name) for place, name in names.items()}
     missing = [names[place] for place, file in found.items() if file is None]
     if missing and source.with_images:
-        looked = ", ".join(map(str, folders))
+        looked = ", ".join(map(str, folders[:-1]))
         raise ValueError(
-            f"{wanted}: {len(missing)} of the {len(places)} pictures that {path} names are "
+            f"{wanted}: {len(missing)} of the {len(names)} pictures that {path} names are "
             f"missing: {name_some(missing)}; put them into one of {looked}, a URL's under the last "
             "part of the URL."
         )
+    if source.with_images:
+        _check_others({p: file for p, file in found.items() if file}, path, others, source)
     images = {
         place: FileImage(str(file or folders[0] / names[place])) for place, file in found.items()
     }
     return images.__getitem__
 
 
-def _local_name(place: str) -> str:
-    """The path under which a picture lies: of a URL its last part, else what the cell says."""
-    if not place.startswith(("http://", "https://")):
-        return place
-    return unquote(urlsplit(place).path).rpartition("/")[2] or place
+def _folders(path: Path, source: Source) -> list[Path]:
+    roots = dict.fromkeys([source.data_root or path.parent, path.parent])
+    # a path may also be as a script would open it, from the current folder
+    return [folder for root in roots for folder in (root, root / "images")] + [Path()]
 
 
-def _check_distinct(names: dict[str, str], path: Path) -> None:
+def _local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
+    """Each cell -> the path under which its picture lies: of a URL its last part, else the cell."""
+    return {
+        place: _last_part(place, f"{path}, line {number}") if _is_url(place) else place
+        for number, place in places.items()
+    }
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _last_part(url: str, where: str) -> str:
+    try:
+        return unquote(urlsplit(url).path).rpartition("/")[2] or url
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: '{url}' is no URL ({error}); correct it, or write the path of the picture."
+        ) from error
+
+
+def _check_distinct(names: Mapping[str, str], path: Path) -> None:
     """Refuse two URLs that end alike: one file would stand for two pictures."""
     first: dict[str, str] = {}
     for place, name in names.items():
@@ -247,6 +287,32 @@ def _check_distinct(names: dict[str, str], path: Path) -> None:
                 f"{path} names the pictures {first[name]} and {place}, which would be one file, "
                 f"{name}; save them under names of their own and write these into the table."
             )
+
+
+def _check_others(
+    found: Mapping[str, Path], path: Path, others: Sequence[Path], source: Source
+) -> None:
+    """Refuse a URL of another split whose picture would be the file of another URL of this one."""
+    urls = {file.name: place for place, file in found.items() if _is_url(place)}
+    for other in others if urls else ():
+        try:
+            rows = _read(other, source, ["image"])
+            places = {number: _place(cells["image"], other, number) for number, cells in rows}
+            names = _local_names(places, other)
+        except ValueError:
+            continue  # what is wrong with it is said when its own split is read
+        folders = _folders(other, source)
+        for place, name in names.items():
+            url = urls.get(name, place)
+            if url == place or not _is_url(place):
+                continue
+            file = _first_file(folders, name)
+            if file and file.samefile(found[url]):
+                raise ValueError(
+                    f"{path} names the picture {url} and {other} {place}, which would be one file, "
+                    f"{file}; keep each table with its pictures in a folder of its own, or save "
+                    "these two under names of their own and write these into the tables."
+                )
 
 
 def _first_file(folders: Sequence[Path], name: str) -> Path | None:

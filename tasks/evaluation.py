@@ -227,7 +227,7 @@ def write_report(report: Report, folder: Path) -> None:
 
 
 def write_predictions(report: Report, folder: Path) -> None:
-    """Write predictions.jsonl alone, as before a long scoring.
+    """Write predictions.jsonl alone, as before a long scoring; scores of others are removed.
 
     Raises:
         ValueError: the folder cannot be written to.
@@ -236,6 +236,8 @@ def write_predictions(report: Report, folder: Path) -> None:
     with _writing_to(folder):
         rows = (encoder.encode(row) + b"\n" for row in report.prediction_rows())
         write_chunks(folder / "predictions.jsonl", rows)
+        for name in ("metrics.json", "predictions.csv"):
+            (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Conversations about the frames of a camera, filled from a table of labels: people counted.
 
 Three things make the data: a folder of frames; a CSV table with a row for each (`file`, `count`
-and any further columns); and `messages.txt`, conversations of `user:` and `assistant:` lines with
-a blank line between two, in which `{column}` stands for the frame's cell:
+and any further columns); and `messages.txt`, conversations of `user:` and `assistant:` lines, one
+`system:` line before them if wanted, with a blank line between two, in which `{column}` stands for
+the frame's cell and `{{` and `}}` for braces:
 
     user: How many people are there?
     assistant: There are {count} people.
@@ -11,12 +12,13 @@ Each conversation is held about each frame, and its last assistant turn is what 
 scored: by the number in it, as counting is what such cameras are for, and as text.
 """
 
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from string import Formatter
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -32,6 +34,7 @@ Role = Literal["user", "assistant", "system"]
 Conversation = tuple[tuple[Role, str], ...]
 
 _ROLE = re.compile(r"(user|assistant|system)\s*:\s*(.*)", re.I)
+_BRACES = re.compile(r"\{\{|\}\}|\{([^\W\d]\w*)\}")  # all that messages may use of str.format
 _FILE_COLUMNS = ("file", "file_name", "filename", "frame", "image")
 _COUNT = "count"
 _VAL_SHARE = 0.1
@@ -173,7 +176,7 @@ def read_conversations(path: Path) -> list[Conversation]:
 
     Raises:
         ValueError: none is there, or one does not begin with a role, or end with the assistant,
-            or has braces that name no column; says in which line.
+            or has braces around anything but a name; says in which line.
     """
     found: list[Conversation] = []
     turns: list[tuple[Role, str]] = []
@@ -183,6 +186,12 @@ def read_conversations(path: Path) -> list[Conversation]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8; save the file as UTF-8.") from error
     for number, line in enumerate([*lines, ""], start=1):
+        if re.search("[{}]", _BRACES.sub("", line)):
+            raise ValueError(
+                f"{path}, line {number}: braces hold a column's name, one word as in {{count}}, "
+                f"and nothing else, got '{line.strip()}'; write {{{{ and }}}} for braces that are "
+                "text."
+            )
         if not line.strip():
             if turns:
                 found.append(_checked(turns, path, start))
@@ -202,35 +211,29 @@ def read_conversations(path: Path) -> list[Conversation]:
 
 
 def _checked(turns: Sequence[tuple[Role, str]], path: Path, line: int) -> Conversation:
-    roles = [role for role, _ in turns if role != "system"]
-    if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
+    roles = [role for role, _ in turns]
+    talk = roles[1:] if roles[0] == "system" else roles
+    if talk != ["user", "assistant"] * (len(talk) // 2) or not talk:
         raise ValueError(
             f"{path}, line {line}: user and assistant must take turns, the user first and the "
-            f"assistant last; here they are {', '.join(roles) or 'missing'}."
+            f"assistant last, with at most one system turn before them; here they are "
+            f"{', '.join(roles)}."
         )
-    for _, text in turns:
-        try:
-            names = [name for _, name, *_ in Formatter().parse(text) if name is not None]
-        except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}; write {{{{ for a brace.") from error
-        if not all(name.isidentifier() for name in names):
-            raise ValueError(
-                f"{path}, line {line}: braces hold a column's name, got {{{names[0]}}} in '{text}'."
-            )
     return tuple(turns)
 
 
 def _columns(conversation: Conversation) -> set[str]:
     """The columns that a conversation needs."""
-    parsed = (Formatter().parse(text) for _, text in conversation)
-    return {name for parts in parsed for _, name, *_ in parts if name}
+    return {name for _, text in conversation for name in _BRACES.findall(text) if name}
 
 
 def _check_frames(
     frames: Sequence[tuple[int, Mapping[str, Any]]], labels: Path, folder: Path
 ) -> None:
     names = [str(cells["file"]).strip() for _, cells in frames]
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    paths = [os.path.normpath(folder / name) for name in names]  # ./0.png is 0.png
+    rows = Counter(paths)
+    twice = list(dict.fromkeys(n for n, path in zip(names, paths, strict=True) if rows[path] > 1))
     if twice:
         raise ValueError(f"{labels} has {name_some(twice)} more than once; give a frame one row.")
     missing = [name for name in names if not (folder / name).is_file()]

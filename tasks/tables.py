@@ -213,8 +213,9 @@ def _shown(cell: Any) -> str:
 
 def _line(cells: Sequence[Any]) -> bytes:
     buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue().encode()
+    # some versions of Python quote only the line breaks that the line end has: take both
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 def _plain(cell: Any) -> Any:

@@ -31,9 +31,8 @@ class TextScores:
 
     Attributes:
         figures: by name; None where not available.
-            exact_match: share of predictions, 0 to 1, that equal any of their references once
-                outer white space is stripped from both. Case, punctuation and inner white space
-                count (unlike the accuracy of DocVQA, which ignores case).
+            exact_match: share of predictions, 0 to 1, that equal any of their references. Case and
+                punctuation count (unlike in the accuracy of DocVQA, which ignores case).
             sacrebleu: sacreBLEU's corpus BLEU-4 with its defaults (13a tokenizer, exponential
                 smoothing, case kept), 0 to 100. It is 0 where no prediction has four tokens.
             rougeL: F-measure (beta 1) of the longest common subsequence, 0 to 1, by Google's
@@ -64,7 +63,9 @@ def text_scores(
 ) -> TextScores:
     """Score one text per example against the example's references.
 
-    Score a whole split at once: BLEU, METEOR and CIDEr are figures of a set, not means.
+    Score a whole split at once: BLEU, METEOR and CIDEr are figures of a set, not means. On
+    both sides outer white space is stripped and a run of it, line breaks included, is one space: as
+    cleaning leaves predictions so, no reference of several lines would match otherwise.
 
     Args:
         predictions: one text per example.
@@ -76,8 +77,10 @@ def text_scores(
         ValueError: there are no predictions, not as many as examples, or no references of one.
     """
     _check(predictions, references)
+    predictions = [_one_line(text) for text in predictions]
+    references = [[_one_line(text) for text in texts] for texts in references]
     matches = [
-        float(prediction.strip() in {text.strip() for text in texts})
+        float(prediction in texts)
         for prediction, texts in zip(predictions, references, strict=True)
     ]
     rouge = _rouge_l(predictions, references)
@@ -170,6 +173,10 @@ def token_statistics(texts: Sequence[str]) -> dict[str, float | None]:
         "vocabulary_size": len(vocabulary),
         "type_token_ratio": len(vocabulary) / sum(lengths) if vocabulary else None,
     }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:

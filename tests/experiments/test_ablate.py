@@ -22,9 +22,13 @@ from experiments import ablate
 from experiments.ablation import Run
 from finetuning import run_folder
 from finetuning.cli import palitune
+from finetuning.provenance import describe_data
 from finetuning.run_folder import how_to_go_on
+from tasks.base import Source
+from tasks.registry import get_task
 from tests.models.tiny_families import maker
 
+CSV_QA = get_task("csv_qa")
 COLOURS = ("red", "blue", "green")
 
 
@@ -66,13 +70,17 @@ def grid(tmp_path: Path, pico1: Path) -> Path:
     return write_grid(tmp_path, [("pali", str(pico1))])
 
 
+def option(run: Run, name: str) -> str:
+    return run.options[run.options.index(f"--{name}") + 1]
+
+
 @pytest.fixture
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs that write the figure 40 + rank, or fail where the name is in the list returned."""
     broken: list[str] = []
 
     def command(run: Run) -> list[str]:
-        rank = run.options[run.options.index("--lora_rank") + 1]
+        rank = option(run, "lora_rank")
         metrics = {
             "split": "test",
             "num_examples": 4,
@@ -81,13 +89,24 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             "metrics": {"rouge_l": 40.0 + int(rank), "CIDEr": None},
             "uncertainty": {"interval_95": [39.0, 45.0]},
         }
-        folder = run.folder / "evaluation" / "test"
+        files = {split: Path(option(run, f"{split}_csv")) for split in ("train", "val", "test")}
+        record = {
+            "task": "csv_qa",
+            "settings": {},
+            **{
+                f"{use}_data": describe_data(split, CSV_QA.load(split, Source(files=files)))
+                for use, split in (("train", "train"), ("eval", "test"))
+            },
+        }
         lines = [
             "import pathlib, sys",
             f"sys.exit('Error: it broke.') if {run.name in broken} else None",
-            f"folder = pathlib.Path({str(folder)!r})",
-            "folder.mkdir(parents=True)",
-            f"(folder / 'metrics.json').write_text({json.dumps(metrics)!r})",
+            f"folder = pathlib.Path({str(run.folder)!r})",
+            "(folder / 'evaluation' / 'csv_other').mkdir(parents=True, exist_ok=True)",
+            "(folder / 'evaluation' / 'test').mkdir(exist_ok=True)",
+            f"(folder / 'run.json').write_text({json.dumps(record)!r})",
+            f"(folder / 'evaluation/test/metrics.json').write_text({json.dumps(metrics)!r})",
+            "(folder / 'evaluation/csv_other/metrics.json').write_text('{\"value\": 1.0}')",
         ]
         return [sys.executable, "-c", "\n".join(lines)]
 
@@ -108,7 +127,7 @@ def test_every_score_stands_in_json_table_and_picture(grid: Path, stubbed: list[
     result = invoke("--config", grid)
     assert result.exit_code == 0, result.output
     # the best first
-    assert "pali__r4  rouge_l 44.00  [39.00, 45.00]\npali__r2  rouge_l 42.00" in result.output
+    assert "pali__r4  rouge_l 44  [39, 45]\npali__r2  rouge_l 42" in result.output
     rows = summary(grid)
     assert [row["status"] for row in rows.values()] == ["finished", "finished"]
     assert rows["pali__r4"]["value"] == 44.0
@@ -183,6 +202,31 @@ def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[s
     result = invoke("--config", grid)
     assert result.exit_code == 2
     assert "was finished with max_steps 2 and is now to have max_steps 3; give" in result.output
+
+
+def test_a_finished_run_of_other_data_is_refused(grid: Path, stubbed: list[str]) -> None:
+    assert invoke("--config", grid).exit_code == 0
+    table = grid.parent / "test.csv"
+    table.write_text(table.read_text().replace("what colour is it?", "which colour?"))
+    result = invoke("--config", grid)
+    assert result.exit_code == 2
+    assert "pali__r2 was finished with other eval_data than its files hold now" in result.output
+
+
+def test_a_torn_record_is_named(grid: Path, stubbed: list[str]) -> None:
+    assert invoke("--config", grid).exit_code == 0
+    (grid.parent / "results/try/pali__r2" / ablate.METRICS).write_text('{"run": "pa')
+    result = invoke("--config", grid)
+    assert result.exit_code == 2
+    assert "generation_metrics.json is not valid JSON" in result.output
+
+
+def test_what_changes_no_figure_may_change_after_a_run(grid: Path, stubbed: list[str]) -> None:
+    assert invoke("--config", grid).exit_code == 0
+    content = yaml.safe_load(grid.read_text())
+    content["training"] |= {"per_device_eval_batch_size": 1, "gradient_checkpointing": True}
+    grid.write_text(yaml.safe_dump(content))
+    assert "pali__r2: finished before" in invoke("--config", grid).output
 
 
 def test_an_interrupted_run_waits_for_resume(

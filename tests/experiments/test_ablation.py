@@ -8,6 +8,7 @@ import yaml
 
 from experiments.ablation import read_ablation, runs
 from tests.conftest import REPOSITORY
+from tests.models.tiny_families import maker
 
 GUIDE = REPOSITORY / "configs" / "vlm_ablation.yaml"
 
@@ -110,12 +111,28 @@ def test_switches_are_given_where_they_are_on(tmp_path: Path) -> None:
 
 def test_tasks_are_a_third_axis(tmp_path: Path) -> None:
     tasks = [{"name": "vqav2", "data_root": "sample"}, {"name": "digits"}]
-    grid = runs(read_ablation(write(tmp_path, tasks=tasks)))
+    grid = runs(read_ablation(write(tmp_path, tasks=tasks, data={})))
     assert len(grid) == 3 * 2 * 2
     assert grid[0].name == "qwen_vl_chat__lora_r8__vqav2"
     assert grid[0].command[1:3] == ["-m", "finetuning.vqav2"]
     assert "sample" in grid[0].options
     assert not {"--train_csv", "--image_column"} & set(grid[0].options)
+
+
+def test_tables_go_to_the_tasks_that_read_tables(tmp_path: Path) -> None:
+    tasks = [{"name": "quic"}, {"name": "digits"}]  # an alias
+    grid = runs(read_ablation(write(tmp_path, tasks=tasks)))
+    readers = {run.task for run in grid if "--train_csv" in run.options}
+    assert ({run.task for run in grid}, readers) == ({"quic360", "digits"}, {"quic360"})
+
+
+def test_a_model_without_model_type_is_looked_at(tmp_path: Path) -> None:
+    maker("qwen2_vl")(tmp_path / "qwen")
+    maker("llava")(tmp_path / "llava")
+    models = [{"name": name, "hf_model_id": str(tmp_path / name)} for name in ("qwen", "llava")]
+    of_qwen, of_llava = (options(tmp_path, index, models=models) for index in (0, 2))
+    assert of_qwen["--image_size"] == "224"
+    assert "--image_size" not in of_llava
 
 
 @pytest.mark.parametrize(
@@ -133,6 +150,8 @@ def test_tasks_are_a_third_axis(tmp_path: Path) -> None:
         ({"lora_variants__0__name": "r__8"}, "lora_variants has the name 'r__8'"),
         ({"experiment_name": "../up"}, "experiment_name has the name '../up'"),
         ({"data__train_csv": None}, r"data\.train_csv is missing"),
+        ({"tasks": [{"name": "digits"}]}, "data names tables, and none of the tasks reads such"),
+        ({"tasks": [{"name": "digit"}]}, r"grid\.yaml: tasks: .*Did you mean digits\?"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(
@@ -140,6 +159,25 @@ def test_a_mistake_is_named_with_its_place(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         read_ablation(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"grid\.yaml is empty; it must hold a grid"),
+        (
+            "experiment_name: a\nexperiment_name: b\n",
+            "the key experiment_name stands twice.*line 2",
+        ),
+        ("data: {train_csv: a, train_csv: b}\n", "the key train_csv stands twice"),
+    ],
+)
+def test_a_file_that_says_nothing_or_two_things_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_ablation(tmp_path / "grid.yaml")
 
 
 def test_what_is_no_yaml_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from experiments.pipeline_config import (
     read_settings,
 )
 from experiments.pipeline_data import write_dataset
+from experiments.pipeline_report import comparison
 from finetuning.cli import palitune
 from finetuning.prompting import make_prompter
 from models.base import FamilyOptions
@@ -199,6 +200,14 @@ def test_another_env_file_may_be_named_and_must_be_there(tmp_path: Path) -> None
         read_settings(values(env_file=Path("none")))
 
 
+def test_an_env_file_that_is_not_utf_8_is_named_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("MODEL_ID=m\nDATASET=Grö".encode("latin-1") + b"\xdfe\n")
+    with one_sentence(".env, line 2 is not UTF-8"):
+        read_settings(values())
+    (tmp_path / ".env").write_text("MODEL_ID=m\nDATASET=Größe\n", encoding="utf-8")
+    assert read_settings(values()).dataset == "Größe"
+
+
 def test_a_file_named_by_a_variable_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLM_MODEL_CONFIG", "none.yaml")
     with one_sentence("VLM_MODEL_CONFIG names none.yaml"):
@@ -309,6 +318,17 @@ def save_parts(folder: Path, **parts: Sequence[int]) -> str:
     return str(folder)
 
 
+def save_folder(folder: Path, names: Mapping[str, bytes]) -> str:
+    """Pictures as files, each with a question of its own."""
+    folder.mkdir()
+    lines = []
+    for name, content in names.items():
+        (folder / name).write_bytes(content)
+        lines.append(json.dumps({"file_name": name, "ask": f"{name}?", "say": "a"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return str(folder)
+
+
 def pictures(folder: Path) -> dict[str, set[bytes]]:
     """Part -> the pictures in it, by their pixels."""
     import datasets
@@ -368,20 +388,134 @@ def test_pictures_are_kept_though_their_folder_goes(
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     source = tmp_path / "source"
-    source.mkdir()
-    lines = []
-    for number in range(5):
-        (source / f"{number}.png").write_bytes(png(number))
-        lines.append(json.dumps({"file_name": f"{number}.png", "ask": "?", "say": f"{number}"}))
-    (source / "metadata.jsonl").write_text("\n".join(lines))
+    save_folder(source, {f"{number}.png": png(number) for number in range(5)})
     columns = Columns(image="image", question="ask", answer="say")
     write_dataset(tmp_path / "raw", str(source), None, columns, 0)
     shutil.rmtree(source)
     shutil.rmtree(tmp_path / "cache")
     parts = datasets.load_from_disk(str(tmp_path / "raw")).values()
-    shown = {row["say"]: row["image"].tobytes() for rows in parts for row in rows}
+    shown = {row["ask"]: row["image"].tobytes() for rows in parts for row in rows}
     for number in range(5):
-        assert shown[str(number)] == Image.open(io.BytesIO(png(number))).tobytes()
+        assert shown[f"{number}.png?"] == Image.open(io.BytesIO(png(number))).tobytes()
+
+
+def test_copies_of_a_picture_under_several_names_stay_in_one_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    # three pictures, ten files each: parts drawn by file would share some
+    files = {f"{number}_{copy}.png": png(number) for number in range(3) for copy in range(10)}
+    source = save_folder(tmp_path / "source", files)
+    columns = Columns(image="image", question="ask", answer="say")
+    record = write_dataset(tmp_path / "raw", source, None, columns, 0)
+    assert record["sizes"] == {"train": 10, "validation": 10, "test": 10}
+    found = datasets.load_from_disk(str(tmp_path / "raw"))
+    numbers = {part: {ask[0] for ask in rows["ask"]} for part, rows in found.items()}
+    assert sorted(map(len, numbers.values())) == [1, 1, 1]
+
+
+def rows_of(images: Sequence[Any], say: Sequence[Any], kind: Any = None) -> Any:
+    """A table of stored pictures and answers, of any kind."""
+    import datasets
+
+    kinds = {"picture": datasets.Image(), "ask": datasets.Value("string")}
+    kinds["say"] = kind or datasets.Value("string")
+    columns = {"picture": list(images), "ask": ["?"] * len(say), "say": list(say)}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+
+
+def stored(*numbers: int) -> list[dict[str, Any]]:
+    return [{"bytes": png(number), "path": None} for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("part", "where"), [("train", "source (train), row 3"), ("test", "source (test), row 3")]
+)
+def test_a_row_without_a_picture_is_named(tmp_path: Path, part: str, where: str) -> None:
+    import datasets
+
+    whole = {"train": rows_of(stored(*range(5)), ["a"] * 5)}
+    parts = whole | {part: rows_of([*stored(5, 6, 7), None], ["a"] * 4)}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "source"))
+    with one_sentence(where, "has no picture in column 'picture'"):
+        write_dataset(tmp_path / "raw", str(tmp_path / "source"), None, COLUMNS, 0)
+
+
+def test_a_picture_whose_file_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    from experiments import pipeline_data
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    source = save_folder(tmp_path / "source", {f"{number}.png": png(number) for number in range(4)})
+    loaded = pipeline_data._load(source, None)
+    (tmp_path / "source" / "2.png").unlink()
+    monkeypatch.setattr(pipeline_data, "_load", lambda *_: loaded)
+    columns = Columns(image="image", question="ask", answer="say")
+    with one_sentence("source (train), row 2", "2.png cannot be read: No such file"):
+        write_dataset(tmp_path / "raw", source, None, columns, 0)
+
+
+def test_numbers_are_answers_by_their_text(tmp_path: Path) -> None:
+    import datasets
+
+    whole, several = datasets.Value("int64"), datasets.List(datasets.Value("int32"))
+    parts = {
+        "train": rows_of(stored(0, 1), [3, -12], whole),
+        "validation": rows_of(stored(2), [[7, 8]], several),
+        "test": rows_of(stored(3), [0.5], datasets.Value("float64")),
+    }
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "source"))
+    write_dataset(tmp_path / "raw", str(tmp_path / "source"), None, COLUMNS, 0)
+    columns = {"image": "picture", "instruction": "ask", "response": "say"}
+    source = Source(data_root=tmp_path / "raw", columns=columns)
+    found = {
+        part: [example.references for example in get_task("image_qa").load(part, source)]
+        for part in ("train", "val", "test")
+    }
+    assert found == {"train": [("3",), ("-12",)], "val": [("7", "8")], "test": [("0.5",)]}
+
+
+def test_answers_that_are_no_texts_are_refused_before_anything_is_saved(tmp_path: Path) -> None:
+    import datasets
+
+    for kind, answers, message in (
+        (datasets.ClassLabel(names=["no", "yes"]), [0, 1], "source (train): column 'say' holds"),
+        (datasets.Value("int64"), [3, None], "source (train), row 1, column 'say' is empty"),
+    ):
+        shutil.rmtree(tmp_path / "source", ignore_errors=True)
+        parts = {part: rows_of(stored(0, 1), answers, kind) for part in ("train", "val", "test")}
+        datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "source"))
+        with one_sentence(message):
+            write_dataset(tmp_path / "raw", str(tmp_path / "source"), None, COLUMNS, 0)
+        assert not (tmp_path / "raw").exists()
+
+
+def test_a_record_tells_data_sets_of_other_content_apart(tmp_path: Path) -> None:
+    import datasets
+
+    tables = {
+        "first": rows_of(stored(0, 1), "ab"),
+        "same": rows_of(stored(0, 1), "ab"),
+        "answer": rows_of(stored(0, 1), "ac"),
+        "picture": rows_of(stored(0, 2), "ab"),
+        "order": rows_of(stored(1, 0), "ba"),
+        "swapped": rows_of(stored(1, 0), "ab"),
+    }
+    found = {}
+    for name, train in tables.items():
+        rest = {part: rows_of(stored(3), "a") for part in ("validation", "test")}
+        source = tmp_path / "source"
+        datasets.DatasetDict(train=train, **rest).save_to_disk(str(source))
+        write_dataset(tmp_path / name, str(source), None, COLUMNS, 0)
+        found[name] = (tmp_path / name / "dataset.json").read_text()
+        shutil.rmtree(source)
+    assert found["first"] == found.pop("same")
+    assert len(set(found.values())) == 5
 
 
 @pytest.mark.parametrize(
@@ -507,10 +641,10 @@ def test_run_is_the_four_steps_and_says_what_it_found_done(root: Path, commands:
     assert tuned["deployment_gap"] == -1.5  # 60 - 61.5
     written = (evaluation / "comparison.md").read_text()
     for row in (
-        "| vqa_accuracy | 10.00 | 60.00 | +50.00 |",
-        "| sacrebleu | 20.00 | 120.00 | +100.00 |",
-        "| rouge_l | 0.10 | 0.60 | +0.50 |",
-        "(gap -1.50)",
+        "| vqa_accuracy | 10 | 60 | +50 |",
+        "| sacrebleu | 20 | 120 | +100 |",
+        "| rouge_l | 0.1 | 0.6 | +0.5 |",
+        "(gap -1.5)",
     ):
         assert row in written and row in first
     before = {path: path.read_bytes() for path in (root / "results").rglob("*") if path.is_file()}
@@ -588,6 +722,40 @@ def test_a_step_done_with_other_settings_is_refused(
     assert message.startswith(f"Error: {folder}: ") and setting in message
     assert f"remove {folder}" in message and message.endswith(".")
     assert len(commands.calls) == 4
+
+
+def test_a_step_done_with_data_of_other_content_is_refused(root: Path, commands: Commands) -> None:
+    steps("run")
+    shutil.rmtree(root / "source")
+    save_parts(root / "source", train=[0, 1, 2, 9], val=[4], test=[5])  # 9 was 3
+    shutil.rmtree(root / "dataset")
+    steps("download-dataset")
+    for step in ("eval-base", "train", "eval-finetuned"):
+        assert "was done with dataset_sha256 " in steps(step, exit_code=2).output
+    assert len(commands.calls) == 4
+
+
+def test_zero_is_a_setting_and_not_the_default(root: Path, commands: Commands) -> None:
+    write_yaml(root, "warmup_ratio: 0.0", "train.yaml")
+    steps("run", "--train_config_path", "train.yaml")
+    assert "warmup_ratio 0.0, not None" in steps("train", exit_code=2).output
+    assert len(commands.calls) == 4
+
+
+def test_the_table_shows_figures_up_to_1_to_four_decimals() -> None:
+    def metrics(value: float, **more: Any) -> dict[str, Any]:
+        figures = {"vqa_accuracy": 100 * value, "rouge_l": value}
+        return {"metric": "rouge_l", "value": value, "metrics": figures, **more}
+
+    tuned = {"num_examples": 4, "split": "test", "deployment_gap": -0.0007}
+    shown = comparison(
+        metrics(0.4211, provenance={"base_model": "m"}),
+        metrics(0.4249, adapter={"value": 0.4256}, **tuned),
+        ("vqa_accuracy", "rouge_l"),
+    )
+    assert "| vqa_accuracy | 42.11 | 42.49 | +0.38 |" in shown
+    assert "| rouge_l | 0.4211 | 0.4249 | +0.0038 |" in shown
+    assert "rouge_l 0.4256;" in shown and "0.4249 (gap -0.0007)" in shown
 
 
 def test_scores_do_not_outlive_the_adapter_that_they_are_of(root: Path, commands: Commands) -> None:

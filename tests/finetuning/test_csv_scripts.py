@@ -13,7 +13,7 @@ from PIL import Image
 from finetuning.finetune import Job, load_data, load_selection
 from finetuning.recipe import Recipe
 from models.clip import load_clip
-from tasks.base import Source
+from tasks.base import MissingSplit, Source
 from tasks.images import FileImage
 from tasks.metrics import captioning
 from tasks.registry import get_task
@@ -177,12 +177,26 @@ def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
     result = run(
         *("csv_qa", *tables(trained / "data"), "--model_path", pico1, "--max_new_tokens", 4),
         *("--output_dir", tmp_path / "run", "--max_steps", 1, "--lora_rank", 4),
-        *("--clip_model", clip),
+        *("--clip_model", clip, "--num_beams", 2),
     )
     assert "csv_qa, split 'test', 6 examples" in result.output
     expect_clip_scores(tmp_path / "run/evaluation/test", clip)
     assert not (tmp_path / "run/evaluation/val").exists()
     assert not (tmp_path / "run/evaluation/test/visualizations").exists()
+    # the run's own way to answer counts, unless another is given
+    again = ("csv_qa", *tables(trained / "data"), "--output_dir", tmp_path / "run")
+    run(*again, "--skip_training")
+    evaluate = ("eval", "--csv", trained / "data/test.csv", "--model_path", tmp_path / "run")
+    run(*evaluate, "--num_beams", 1, "--min_new_tokens", 1)
+    decodings = [
+        read_json(tmp_path / f"run/evaluation/{name}/metrics.json")["provenance"]["decoding"]
+        for name in ("test", "csv_test")
+    ]
+    same = {"max_new_tokens": 4, "do_sample": False}
+    assert decodings == [
+        {**same, "num_beams": 2, "min_new_tokens": 0},
+        {**same, "num_beams": 1, "min_new_tokens": 1},
+    ]
 
 
 def job(folder: Path, recipe: Recipe, *names: str) -> Job:
@@ -213,7 +227,8 @@ def test_checkpoints_are_chosen_on_the_val_table_and_the_end_is_scored_on_the_te
     assert splits(scoring, "valid", "test") == ("val", "test")
     assert splits(Recipe(eval_epochs=True), "valid", "test") == ("val", "test")
     assert splits(scoring, "valid") == ("val", "val")
-    assert splits(scoring, "test") == ("test", "test")  # and said
+    with pytest.raises(MissingSplit, match=r"split 'val'.*never on what is scored at the end"):
+        splits(scoring, "test")
     assert splits(replace(scoring, eval_split="val"), "valid", "test") == ("val", "val")
     assert splits(replace(scoring, skip_evaluation=True), "valid", "test") == ("val", "test")
     # where nothing is scored on the way, no table but that of the end is read
@@ -235,7 +250,10 @@ MISTAKES = {
         "quic360 --skip_training --skip_evaluation",
         ("--skip_training and --skip_evaluation leave nothing to do",),
     ),
-    "nothing to score": ("quic360 --skip_training --output_dir none", ("none",)),
+    "nothing to score": (
+        "quic360 --skip_training --output_dir none",
+        ("--skip_training scores the run in --output_dir", "none holds none"),
+    ),
     "official files": (
         "eval --task vqav2 --csv t.csv --model_path tiny",
         ("vqav2 has official files", "csv_qa and quic360"),

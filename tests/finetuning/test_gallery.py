@@ -182,6 +182,8 @@ def test_the_first_answers_are_written_under_numbered_names(tmp_path: Path) -> N
         assert gallery._BLUE in colors(drawn.convert("RGB"))
     gallery.write_gallery(report(["a"]), tmp_path, 5)  # an earlier gallery does not stay
     assert [path.name for path in folder.iterdir()] == ["sample_000.png"]
+    gallery.write_gallery(report(["a"]), tmp_path, 0)
+    assert not list(folder.iterdir())
 
 
 def test_without_samples_nothing_is_written(tmp_path: Path) -> None:

@@ -44,14 +44,15 @@ def random_examples(seed: int, number: int) -> tuple[list[str], list[list[str]]]
         ("  two cats\n", 1.0),  # the second reference, which has outer white space too
         ("a cat", 0.0),  # case counts
         ("A cat.", 0.0),
-        ("two  cats", 0.0),
+        ("two \n cats", 1.0),  # a run of white space is one space
+        ("twocats", 0.0),
         ("", 0.0),
     ],
 )
-def test_exact_match_is_equality_with_any_reference_but_for_outer_white_space(
+def test_exact_match_is_equality_with_any_reference_but_for_white_space(
     prediction: str, expected: float
 ) -> None:
-    scores = text_scores([prediction], [["A cat", "\ttwo cats "]])
+    scores = text_scores([prediction], [["A cat", "\ttwo\n cats "]])
     assert scores.figures["exact_match"] == expected
     assert scores.values_per_example["exact_match"] == [expected]
 

@@ -1,6 +1,7 @@
 """csv_qa: pictures found from paths and URLs, both pairs of column names, scores in any script."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,62 @@ def test_two_urls_that_would_be_one_file_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "t.csv", content)
 
 
+def write_tables(folder: Path, *, train: str, val: str) -> Source:
+    """A table for each split, of one row with this URL or path."""
+    files = {}
+    for split, cell in {"train": train, "val": val}.items():
+        files[split] = folder / f"{split}.csv"
+        files[split].write_text(f"url,query,annotation\n{cell},?,x\n")
+    return Source(files=files)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_two_urls_of_two_tables_that_would_be_one_file_are_refused(
+    tmp_path: Path, named: bool
+) -> None:
+    write_images(tmp_path, "1.jpg")
+    source = write_tables(tmp_path, train="http://x/AAA/1.jpg", val="http://x/BBB/1.jpg")
+    if not named:
+        source = Source(data_root=tmp_path)
+    for split in ("train", "val"):
+        with one_sentence("http://x/AAA/1.jpg", "http://x/BBB/1.jpg", f"file, {tmp_path}/1.jpg"):
+            TASK.load(split, source)
+    # predictions of a file are scored without pictures
+    assert len(TASK.load("val", replace(source, with_images=False))) == 1
+
+
+def test_tables_in_folders_of_their_own_may_each_have_a_picture_of_a_name(tmp_path: Path) -> None:
+    write_images(tmp_path, "a/1.jpg", "b/1.jpg")
+    source = write_tables(tmp_path, train="http://x/AAA/1.jpg", val="http://x/BBB/1.jpg")
+    files = {
+        split: path.rename(tmp_path / f / "t.csv")
+        for (split, path), f in zip(source.files.items(), "ab", strict=True)
+    }
+    for split, folder in (("train", "a"), ("val", "b")):
+        (example,) = TASK.load(split, Source(files=files))
+        assert Path(example.image.name) == tmp_path / folder / "1.jpg"
+
+
+@pytest.mark.parametrize(
+    "val",
+    [
+        "http://x/AAA/1.jpg",  # the same picture
+        "1.jpg",  # a path says which file is meant
+        "http://[x/1.jpg",  # a fault of the other table
+    ],
+)
+def test_another_table_is_looked_at_for_other_urls_alone(tmp_path: Path, val: str) -> None:
+    write_images(tmp_path, "1.jpg")
+    source = write_tables(tmp_path, train="http://x/AAA/1.jpg", val=val)
+    assert len(TASK.load("train", source)) == 1
+
+
+def test_a_url_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
+    write_images(tmp_path, "0.png")
+    with one_sentence("t.csv, line 3", "'http://[x/0.png'", "path of the picture"):
+        load(tmp_path / "t.csv", "url,query,annotation\n0.png,?,x\nhttp://[x/0.png,?,x\n")
+
+
 @pytest.mark.parametrize(
     ("row", "parts"),
     [
@@ -185,6 +242,22 @@ def test_the_headline_is_the_mean_rouge_l_and_every_other_figure_stands_beside_i
     assert scores.additions["token_statistics"]["predictions"]["mean_length"] == 2.5
     headline = TASK.score_headline(["a red cat"], examples(("a cat",)))
     assert headline.figures == {"rouge_l": pytest.approx(0.8)}
+
+
+@pytest.mark.usefixtures("no_java")
+@pytest.mark.parametrize(
+    "response", ["first line\nsecond line", "two  spaces here now", "a well-\nknown red cat"]
+)
+def test_a_response_of_several_lines_is_met_by_itself_and_trained_on_as_it_stands(
+    tmp_path: Path, response: str
+) -> None:
+    write_images(tmp_path, "a.png")
+    row = json.dumps({"image": "a.png", "query": "?", "response": response})
+    (example,) = load(tmp_path / "t.jsonl", row)
+    assert TASK.target(example, 0, 0) == response
+    figures = TASK.score([TASK.clean(response)], [example]).figures
+    assert (figures["exact_match"], figures["rouge_l"]) == (1, 1)
+    assert figures["sacrebleu"] == pytest.approx(100)
 
 
 @pytest.mark.usefixtures("no_java")

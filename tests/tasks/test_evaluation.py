@@ -9,7 +9,7 @@ import pytest
 
 from tasks import evaluation, files
 from tasks.base import Dataset, Example, Source
-from tasks.evaluation import Report, evaluate, write_report
+from tasks.evaluation import Report, evaluate, write_predictions, write_report
 from tasks.registry import get_task
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
 from tests.tasks.conftest import one_sentence
@@ -188,6 +188,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with one_sentence(f"cannot be written to {tmp_path}: No space left on device"):
         write_report(report, tmp_path)
     assert (tmp_path / "metrics.json").read_bytes() == before
+
+
+def test_predictions_do_not_stand_beside_the_scores_of_others(tmp_path: Path) -> None:
+    report = report_of("vqav2", tmp_path / "data", gold)
+    write_report(report, tmp_path)
+    write_predictions(report, tmp_path)  # a scoring begins
+    assert (tmp_path / "predictions.jsonl").is_file()
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Chats about frames: how conversations are read and filled, and how counts are scored."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from tasks.base import Dataset, MissingSplit, Source
 from tasks.frames_chat import FramesChat, read_conversations, read_count
+from tests.tasks.conftest import one_sentence
 
 MESSAGES = """\
 user: How many people are there?
@@ -93,6 +95,7 @@ def test_the_first_number_counts(text: str, number: float | None) -> None:
     assert read_count(text) == number
 
 
+@pytest.mark.usefixtures("no_java")
 def test_counts_are_scored_by_hand(folder: Path) -> None:
     examples = [e for e in load(folder) if e.example_id in (2 * 3, 2 * 5, 2 * 7, 2 * 9)]
     wanted = {2 * 3: 3, 2 * 5: 1, 2 * 7: 3, 2 * 9: 1}  # number of the frame modulo 4
@@ -107,6 +110,7 @@ def test_counts_are_scored_by_hand(folder: Path) -> None:
     assert "rouge_l" in scores.figures
 
 
+@pytest.mark.usefixtures("no_java")
 def test_an_answer_without_the_count_in_it_is_scored_as_text_alone(folder: Path) -> None:
     (folder / "messages.txt").write_text("user: where, of {count}?\nassistant: {place}\n")
     examples = list(load(folder, "val"))
@@ -124,8 +128,13 @@ def test_an_answer_without_the_count_in_it_is_scored_as_text_alone(folder: Path)
         ("user: a\n", "line 1: user and assistant must take turns.*here they are user"),
         ("\nassistant: a\nuser: b\n", "line 2: user and assistant must take turns"),
         ("user: a\nuser: b\nassistant: c\n", "here they are user, user, assistant"),
-        ("user: {\nassistant: b\n", "line 1: .*write {{ for a brace"),
-        ("user: {0}\nassistant: b\n", "braces hold a column's name, got {0}"),
+        (
+            "\nuser: a\nassistant: {count}\nsystem: b\n",
+            "line 2: user and assistant .* here they are user, assistant, system",
+        ),
+        ("user: a\nsystem: b\nassistant: c\n", "here they are user, system, assistant"),
+        ("system: a\n", "here they are system"),
+        ("system: a\nsystem: b\nuser: c\nassistant: d\n", "at most one system turn before them"),
     ],
 )
 def test_a_mistake_in_the_messages_is_named_with_its_line(
@@ -134,6 +143,30 @@ def test_a_mistake_in_the_messages_is_named_with_its_line(
     (tmp_path / "m.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_conversations(tmp_path / "m.txt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{count:02d}", "{count:{place}}", "{count!r}", "{count.x}", "{count[0]}", "{0}", "{}"),
+        *("{", "}", "{count", "count}", "{{count}", "{count}}", "{ count }", "{a{count}}"),
+    ],
+)
+def test_braces_around_anything_but_a_name_are_refused_with_their_line(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "m.txt").write_text(f"user: {{count}} a\nassistant: b\nor {text}\n")
+    with one_sentence(
+        "m.txt, line 3: braces hold a column's name", f"got 'or {text}'", "{{ and }}"
+    ):
+        read_conversations(tmp_path / "m.txt")
+
+
+def test_doubled_braces_become_braces(folder: Path) -> None:
+    talk = "user: say {{count}}, {{{{ or {{{count}}}\nassistant: {count}\n"
+    (folder / "messages.txt").write_text(talk)
+    example = next(e for e in load(folder) if e.example_id == 7)  # 3 people
+    assert example.turns[0].text == "say {count}, {{ or {3}"
 
 
 def test_a_system_line_and_braces_that_are_text_pass(tmp_path: Path) -> None:
@@ -150,6 +183,8 @@ def test_a_system_line_and_braces_that_are_text_pass(tmp_path: Path) -> None:
         ("file,count\n00.png,1\n", "has no column 'place'"),
         ("file,count,place\n99.png,1,x\n", r"1 of the 1 frames of .* are not in .*: 99\.png"),
         ("file,count,place\n00.png,1,x\n00.png,2,x\n", r"has 00\.png more than once"),
+        ("file,count,place\n00.png,1,x\n./00.png,2,x\n", r"has 00\.png, \./00\.png more than once"),
+        ("file,count,place\n../frames/00.png,1,x\n00.png,2,x\n", "more than once"),
         ("file,count,place\n00.png,many,x\n", "line 2: count is 'many', not a number"),
         ("file,count,place\n00.png,1,\n", "line 2, column place is empty"),
     ],
@@ -158,6 +193,15 @@ def test_a_mistake_in_the_labels_is_named(folder: Path, labels: str, message: st
     (folder / "labels.csv").write_text(labels)
     with pytest.raises(ValueError, match=message):
         load(folder)
+
+
+def test_many_frames_are_compared_in_little_time(folder: Path) -> None:
+    lines = [f"{n}.png,1,x" for n in (*range(20_000), 7)]
+    (folder / "labels.csv").write_text("\n".join(["file,count,place", *lines]))
+    start = time.process_time()
+    with one_sentence("has 7.png more than once"):
+        load(folder)
+    assert time.process_time() - start < 2  # seconds; comparing each with each takes more than 5
 
 
 def test_without_frames_there_is_no_data() -> None:

@@ -150,10 +150,12 @@ def test_an_empty_cell_is_an_error_that_says_where(cell: object, what: str) -> N
         text_cell(cell, "t.csv, line 7")
 
 
-def test_a_written_table_is_read_back_by_any_csv_reader() -> None:
-    row = {"id": 3, "prediction": 'one, "two"\nthree', "references": ("식당", "a, b")}
-    text = b"".join(write_csv([row])).decode()
-    (found,) = csv.DictReader(io.StringIO(text, newline=""))
+@pytest.mark.parametrize("text", ['one, "two"\nthree', "one\rtwo", "one\r\ntwo\r\n", "\n"])
+def test_a_written_table_is_read_back_by_any_csv_reader(text: str) -> None:
+    row = {"id": 3, "prediction": text, "references": ("식당", "a, b")}
+    table = b"".join(write_csv([row])).decode()
+    assert table.startswith("id,prediction,references\n3,") and table.endswith('"\n')
+    (found,) = csv.DictReader(io.StringIO(table, newline=""))
     assert found["id"] == "3"
     assert found["prediction"] == row["prediction"]
     assert json.loads(found["references"]) == ["식당", "a, b"]

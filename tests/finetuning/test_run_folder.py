@@ -1,0 +1,24 @@
+"""Who may write into a run's folder."""
+
+from pathlib import Path
+
+import pytest
+
+from finetuning.run_folder import check_folder, working_in
+
+
+def test_a_folder_in_which_a_training_works_takes_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with working_in(tmp_path):
+        with pytest.raises(ValueError, match="is being written by another training"):
+            check_folder(tmp_path, resume=False, overwrite=True)
+        with pytest.raises(ValueError, match="is being written"), working_in(tmp_path):
+            pass
+        monkeypatch.setenv("RANK", "1")  # a second process of the same training
+        with working_in(tmp_path):
+            pass
+        monkeypatch.delenv("RANK")
+    check_folder(tmp_path, resume=False, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
