@@ -5,19 +5,18 @@ knows every script: ROUGE-L (https://aclanthology.org/W04-1013) over Unicode wor
 figures are those of `tasks/metrics/text.py`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from tasks.base import Dataset, Example, ImageRef, MissingSplit, Scores, Source, Task, Turn
-from tasks.checks import name_some
 from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
 from tasks.images import FileImage
+from tasks.table_images import check_apart, find_files, local_names
 from tasks.tables import SUFFIXES, read_rows, text_cell
 from tasks.tables import Row as TableRow
 
@@ -43,8 +42,8 @@ class Row(msgspec.Struct, frozen=True):
 class HubRow(msgspec.Struct, frozen=True):
     """The texts of a row of a Hub copy."""
 
-    instruction: str
-    response: str | list[str]
+    instruction: str | int | float
+    response: str | int | float | list[str | int | float]
 
 
 class CsvQa(Task):
@@ -170,12 +169,19 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
 
 def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
     rows = _read(path, source, _COLUMNS)
-    places = {number: _place(cells["image"], path, number) for number, cells in rows}
-    image = _image_finder(path, others, source, _local_names(places, path), wanted)
+    places = _places(rows, path)
+    files = find_files(local_names(places, path), path, source, wanted)
+    for other in others if source.with_images else ():
+        try:
+            names = local_names(_places(_read(other, source, ["image"]), other), other)
+        except ValueError:
+            continue  # what is wrong with it is said when its own split is read
+        check_apart(files, path, names, other, source)
+    images = {place: FileImage(str(file)) for place, file in files.items()}
     return [
         Row(
             number,
-            image(places[number]),
+            images[places[number]],
             *_texts(cells["instruction"], cells["response"], f"{path}, line {number}"),
         )
         for number, cells in rows
@@ -194,14 +200,18 @@ def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
     return (named, *known) if named in known else (named,)
 
 
-def _place(cell: Any, path: Path, number: int) -> str:
-    """The path or URL of a row's picture."""
-    if isinstance(cell, dict | bytes):
-        raise ValueError(
-            f"{path} holds the pictures themselves, not their paths; read it by --hub_repo "
-            f"{path.parent}, which takes such a folder too."
-        )
-    return text_cell(cell, f"{path}, line {number}, column of the image")
+def _places(rows: Iterable[TableRow], path: Path) -> dict[int, str]:
+    """The path or URL of each row's picture."""
+    places = {}
+    for number, cells in rows:
+        if isinstance(cells["image"], dict | bytes):
+            raise ValueError(
+                f"{path} holds the pictures themselves, not their paths; read it by --hub_repo "
+                f"{path.parent}, which takes such a folder too."
+            )
+        where = f"{path}, line {number}, column of the image"
+        places[number] = text_cell(cells["image"], where)
+    return places
 
 
 def _texts(instruction: Any, response: Any, where: str) -> tuple[str, tuple[str, ...]]:
@@ -210,110 +220,3 @@ def _texts(instruction: Any, response: Any, where: str) -> tuple[str, tuple[str,
     return text_cell(instruction, f"{where}, column of the instruction"), tuple(
         text_cell(text, f"{where}, column of the response") for text in responses
     )
-
-
-def _image_finder(
-    path: Path, others: Sequence[Path], source: Source, names: Mapping[str, str], wanted: str
-) -> Callable[[str], FileImage]:
-    """What gives the picture of a cell, a path or a URL, all of which are looked for at once.
-
-    A URL's picture lies under the URL's last part, which two URLs may share. In one table that is
-    refused; in the tables of two splits only where both would open the same file, so that tables
-    in folders of their own may each have a `1.jpg` beside them.
-
-    Args:
-        path: the table.
-        others: the tables of the other splits.
-        source: where pictures may lie.
-        names: each cell -> the path to look for.
-        wanted: what an error calls the data.
-
-    Raises:
-        ValueError: pictures are missing, counted and some of them named; or two URLs would be one
-            file.
-    """
-    _check_distinct(names, path)
-    folders = _folders(path, source)
-    found = {place: _first_file(folders, name) for place, name in names.items()}
-    missing = [names[place] for place, file in found.items() if file is None]
-    if missing and source.with_images:
-        looked = ", ".join(map(str, folders[:-1]))
-        raise ValueError(
-            f"{wanted}: {len(missing)} of the {len(names)} pictures that {path} names are "
-            f"missing: {name_some(missing)}; put them into one of {looked}, a URL's under the last "
-            "part of the URL."
-        )
-    if source.with_images:
-        _check_others({p: file for p, file in found.items() if file}, path, others, source)
-    images = {
-        place: FileImage(str(file or folders[0] / names[place])) for place, file in found.items()
-    }
-    return images.__getitem__
-
-
-def _folders(path: Path, source: Source) -> list[Path]:
-    roots = dict.fromkeys([source.data_root or path.parent, path.parent])
-    # a path may also be as a script would open it, from the current folder
-    return [folder for root in roots for folder in (root, root / "images")] + [Path()]
-
-
-def _local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
-    """Each cell -> the path under which its picture lies: of a URL its last part, else the cell."""
-    return {
-        place: _last_part(place, f"{path}, line {number}") if _is_url(place) else place
-        for number, place in places.items()
-    }
-
-
-def _is_url(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
-
-
-def _last_part(url: str, where: str) -> str:
-    try:
-        return unquote(urlsplit(url).path).rpartition("/")[2] or url
-    except ValueError as error:
-        raise ValueError(
-            f"{where}: '{url}' is no URL ({error}); correct it, or write the path of the picture."
-        ) from error
-
-
-def _check_distinct(names: Mapping[str, str], path: Path) -> None:
-    """Refuse two URLs that end alike: one file would stand for two pictures."""
-    first: dict[str, str] = {}
-    for place, name in names.items():
-        if first.setdefault(name, place) != place:
-            raise ValueError(
-                f"{path} names the pictures {first[name]} and {place}, which would be one file, "
-                f"{name}; save them under names of their own and write these into the table."
-            )
-
-
-def _check_others(
-    found: Mapping[str, Path], path: Path, others: Sequence[Path], source: Source
-) -> None:
-    """Refuse a URL of another split whose picture would be the file of another URL of this one."""
-    urls = {file.name: place for place, file in found.items() if _is_url(place)}
-    for other in others if urls else ():
-        try:
-            rows = _read(other, source, ["image"])
-            places = {number: _place(cells["image"], other, number) for number, cells in rows}
-            names = _local_names(places, other)
-        except ValueError:
-            continue  # what is wrong with it is said when its own split is read
-        folders = _folders(other, source)
-        for place, name in names.items():
-            url = urls.get(name, place)
-            if url == place or not _is_url(place):
-                continue
-            file = _first_file(folders, name)
-            if file and file.samefile(found[url]):
-                raise ValueError(
-                    f"{path} names the picture {url} and {other} {place}, which would be one file, "
-                    f"{file}; keep each table with its pictures in a folder of its own, or save "
-                    "these two under names of their own and write these into the tables."
-                )
-
-
-def _first_file(folders: Sequence[Path], name: str) -> Path | None:
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)

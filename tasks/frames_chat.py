@@ -35,6 +35,7 @@ Conversation = tuple[tuple[Role, str], ...]
 
 _ROLE = re.compile(r"(user|assistant|system)\s*:\s*(.*)", re.I)
 _BRACES = re.compile(r"\{\{|\}\}|\{([^\W\d]\w*)\}")  # all that messages may use of str.format
+_LABEL = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _FILE_COLUMNS = ("file", "file_name", "filename", "frame", "image")
 _COUNT = "count"
 _VAL_SHARE = 0.1
@@ -256,9 +257,12 @@ def _fill(
         name: text_cell(cell, f"{labels}, line {line}, column {name}")
         for name, cell in cells.items()
     }
-    count = read_count(texts[_COUNT])
-    if count is None:
-        raise ValueError(f"{labels}, line {line}: count is '{texts[_COUNT]}', not a number.")
+    if not _LABEL.fullmatch(texts[_COUNT]):  # strict: a reading in place of the label is no truth
+        raise ValueError(
+            f"{labels}, line {line}: count is '{texts[_COUNT]}', not a number of 0 or more; "
+            "correct the cell."
+        )
+    count = float(texts[_COUNT])
     says_count = _COUNT in _columns(conversation[-1:])
     return Row(
         number=number,

@@ -91,6 +91,12 @@ def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -> Iterator[Row]:
     lines = _csv_lines(path)
     _, header = next(lines, (0, []))
+    if not header:
+        raise ValueError(f"{path} is empty; its first line must name the columns.")
+    if len(header) == 1 and (other := next((sign for sign in ";\t" if sign in header[0]), None)):
+        raise ValueError(
+            f"{path} has {other!r} between its columns; save it with commas, as CSV has them."
+        )
     places = {name: header.index(column) for name, column in _find(path, columns, header).items()}
     wrong: list[int] = []
     for number, cells in lines:

@@ -203,12 +203,17 @@ def test_a_hub_copy_with_these_columns_is_read_too(tmp_path: Path) -> None:
     import datasets
 
     write_images(tmp_path, "a.png")
-    columns = {"image": [str(tmp_path / "a.png")], "query": ["?"], "annotation": [["x", "y"]]}
-    table = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
-    datasets.DatasetDict(validation=table).save_to_disk(str(tmp_path / "saved"))
-    (example,) = TASK.load("val", Source(data_root=tmp_path / "saved"))
-    assert (example.turns[0].text, example.references) == ("?", ("x", "y"))
-    assert example.image.open().size == (8, 4)
+    for name, answers, references in (
+        ("texts", ["x", "y"], ("x", "y")),
+        ("numbers", [3, 4], ("3", "4")),
+        ("number", 3, ("3",)),
+    ):
+        columns = {"image": [str(tmp_path / "a.png")], "query": ["?"], "annotation": [answers]}
+        table = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+        datasets.DatasetDict(validation=table).save_to_disk(str(tmp_path / name))
+        (example,) = TASK.load("val", Source(data_root=tmp_path / name))
+        assert (example.turns[0].text, example.references) == ("?", references)
+        assert example.image.open().size == (8, 4)
 
 
 def test_parquet_with_the_pictures_in_it_names_the_way_to_read_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Chats about frames: how conversations are read and filled, and how counts are scored."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,13 @@ def test_a_system_line_and_braces_that_are_text_pass(tmp_path: Path) -> None:
         ("file,count,place\n00.png,1,x\n00.png,2,x\n", r"has 00\.png more than once"),
         ("file,count,place\n00.png,1,x\n./00.png,2,x\n", r"has 00\.png, \./00\.png more than once"),
         ("file,count,place\n../frames/00.png,1,x\n00.png,2,x\n", "more than once"),
-        ("file,count,place\n00.png,many,x\n", "line 2: count is 'many', not a number"),
+        *(
+            (
+                f"file,count,place\n00.png,{count},x\n",
+                rf"line 2: count is '{re.escape(count)}', not a",
+            )
+            for count in ("many", "three", "-3", "1e3", "2-3 (13:45)", "no idea")
+        ),
         ("file,count,place\n00.png,1,\n", "line 2, column place is empty"),
     ],
 )

@@ -1,0 +1,117 @@
+"""The pictures that a table names, by paths or by URLs whose pictures lie here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tasks.base import Source
+from tasks.checks import name_some
+
+
+def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
+    """Each cell -> the path under which its picture lies: of a URL its last part, else the cell.
+
+    Args:
+        places: line -> cell.
+        path: of the table.
+
+    Raises:
+        ValueError: what begins as a URL is none, or two URLs end alike: one file would stand for
+            two pictures.
+    """
+    names: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for number, place in places.items():
+        if place in names:
+            continue
+        name = names[place] = (
+            _last_part(place, f"{path}, line {number}") if _is_url(place) else place
+        )
+        if first.setdefault(name, place) != place:
+            raise ValueError(
+                f"{path} names the pictures {first[name]} and {place}, which would be one file, "
+                f"{name}; save them under names of their own and write these into the table."
+            )
+    return names
+
+
+def find_files(
+    names: Mapping[str, str], path: Path, source: Source, wanted: str
+) -> dict[str, Path]:
+    """Each cell -> its file, which need not be there where the source is without pictures.
+
+    Args:
+        names: each cell -> the path to look for.
+        path: the table.
+        source: where pictures may lie.
+        wanted: what an error calls the data.
+
+    Raises:
+        ValueError: pictures are missing, counted and some of them named.
+    """
+    folders = _folders(path, source)
+    found = {place: _first_file(folders, name) for place, name in names.items()}
+    missing = [names[place] for place, file in found.items() if file is None]
+    if missing and source.with_images:
+        looked = ", ".join(map(str, folders[:-1]))
+        raise ValueError(
+            f"{wanted}: {len(missing)} of the {len(names)} pictures that {path} names are "
+            f"missing: {name_some(missing)}; put them into one of {looked}, a URL's under the last "
+            "part of the URL."
+        )
+    return {place: file or folders[0] / names[place] for place, file in found.items()}
+
+
+def check_apart(
+    files: Mapping[str, Path], path: Path, others: Mapping[str, str], other: Path, source: Source
+) -> None:
+    """Refuse two URLs of two tables, those of two splits, that would open the same file.
+
+    Tables in folders of their own may each have a `1.jpg` beside them.
+
+    Args:
+        files: each cell of a table -> its file.
+        path: that table.
+        others: each cell of the other table -> the path to look for.
+        other: the other table.
+        source: where pictures may lie.
+
+    Raises:
+        ValueError: there are such two; names them.
+    """
+    urls = {file.name: place for place, file in files.items() if _is_url(place)}
+    folders = _folders(other, source)
+    for place, name in others.items():
+        url = urls.get(name, place)
+        if url == place or not _is_url(place):
+            continue
+        file = _first_file(folders, name)
+        if file and file.samefile(files[url]):
+            raise ValueError(
+                f"{path} names the picture {url} and {other} {place}, which would be one file, "
+                f"{file}; keep each table with its pictures in a folder of its own, or save these "
+                "two under names of their own and write these into the tables."
+            )
+
+
+def _folders(path: Path, source: Source) -> list[Path]:
+    roots = dict.fromkeys([source.data_root or path.parent, path.parent])
+    # a path may also be as a script would open it, from the current folder
+    return [folder for root in roots for folder in (root, root / "images")] + [Path()]
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _last_part(url: str, where: str) -> str:
+    try:
+        return unquote(urlsplit(url).path).rpartition("/")[2] or url
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: '{url}' is no URL ({error}); correct it, or write the path of the picture."
+        ) from error
+
+
+def _first_file(folders: list[Path], name: str) -> Path | None:
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
