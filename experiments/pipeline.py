@@ -268,6 +268,11 @@ def _deployment_made_with(settings: Settings) -> dict[str, Any]:
     if not (folder / _RECORD).is_file():
         raise ValueError(f"There is no adapter in {folder} yet; run `palitune pipeline train`.")
     weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ValueError(
+            f"{folder} was trained and has lost {weights.name}; remove it, and run `palitune "
+            "pipeline train` again."
+        )
     return {"adapter_sha256": file_hash(weights), "onto": settings.onto}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from experiments.pipeline_config import Columns
 from merging.staging import appearing_whole
 from tasks.files import write_text
+from tasks.hub import may_be_loaded
 from tasks.tables import text_cell
 
 RECORD = "dataset.json"
@@ -79,12 +80,19 @@ def _load(name: str, config: str | None) -> dict[str, Any]:
     import datasets
 
     folder = Path(name).expanduser()
+    if not folder.is_dir() and (name.count("/") > 1 or name.startswith((".", "~"))):
+        raise ValueError(f"The data set {name} is no folder; check the path.")
+    if not folder.is_dir() and not may_be_loaded():
+        raise ValueError(
+            f"The data set {name} is no folder here, and the Hub cannot be reached; check the "
+            "path, or set HF_HUB_OFFLINE=1 if it is in the cache."
+        )
     try:
         if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(str(folder))
         else:
             loaded = datasets.load_dataset(str(folder) if folder.is_dir() else name, config)
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+    except (datasets.exceptions.DatasetsError, IndexError, OSError, ValueError) as error:
         first_line = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
             f"The data set {name} cannot be read: {first_line}; give a folder of parquet files, of "

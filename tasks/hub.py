@@ -165,8 +165,8 @@ def _open_saved(root: Path, copy: HubCopy, wanted: str) -> tuple[Any, str]:
 
 
 def _download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
-    if not os.path.isdir(copy.repo):
-        _check_reachable(copy.repo)
+    if not os.path.isdir(copy.repo) and not may_be_loaded():
+        raise _unreachable(copy.repo)
     import datasets  # slow, so only where it is of use
 
     logger.info("loading %s from the Hub", copy)
@@ -205,16 +205,17 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0].rstrip(".")
 
 
-def _check_reachable(repo: str) -> None:
+def may_be_loaded() -> bool:
     """Ask the Hub once: `load_dataset` would retry for half a minute before it gave up."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
-        return  # load_dataset takes its cache
+        return True  # load_dataset takes its cache
     try:
         get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
-    except Exception as error:  # whichever HTTP library it stands on: there was no answer
-        raise _unreachable(repo) from error
+    except Exception:  # whichever HTTP library it stands on: there was no answer
+        return False
+    return True
 
 
 def _unreachable(repo: str) -> ValueError:

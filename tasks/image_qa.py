@@ -66,6 +66,6 @@ def _accuracies(
 
 
 def _votes(example: Example) -> tuple[str, ...]:
-    """What ten or more people said, as far as the data tells."""
-    answers = example.references
+    """What ten or more people said, as far as the data tells; white space as in predictions."""
+    answers = tuple(" ".join(answer.split()) for answer in example.references)
     return answers if len(answers) >= _NUM_VOTES else answers * _NUM_VOTES

@@ -538,8 +538,10 @@ def test_data_that_cannot_be_used_is_refused_and_nothing_is_left(
 
 
 def test_a_data_set_that_is_nowhere_is_named(tmp_path: Path) -> None:
-    with one_sentence("data set ./nowhere cannot be read", "HF_TOKEN"):
+    with one_sentence("data set ./nowhere is no folder"):
         write_dataset(tmp_path / "raw", "./nowhere", None, COLUMNS, 0)
+    with one_sentence("data set some/data cannot be read", "HF_TOKEN"):  # the Hub is not asked
+        write_dataset(tmp_path / "raw", "some/data", None, COLUMNS, 0)
 
 
 def test_an_interrupted_download_is_not_taken_for_a_whole_one(
@@ -733,6 +735,13 @@ def test_a_step_done_with_data_of_other_content_is_refused(root: Path, commands:
     for step in ("eval-base", "train", "eval-finetuned"):
         assert "was done with dataset_sha256 " in steps(step, exit_code=2).output
     assert len(commands.calls) == 4
+
+
+def test_an_adapter_that_was_lost_is_named(root: Path, commands: Commands) -> None:
+    steps("run")
+    (root / "results/model/adapter_model.safetensors").unlink()
+    output = steps("train", exit_code=2).output
+    assert "has lost adapter_model.safetensors; remove it, and run" in output
 
 
 def test_zero_is_a_setting_and_not_the_default(root: Path, commands: Commands) -> None:

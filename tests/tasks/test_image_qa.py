@@ -29,6 +29,7 @@ def example(*answers: str) -> Example:
         ("Yes", ["yes", "yeah"], 100.0),
         ("the 2", ["two", "a couple", "2 of them"], 100.0),
         ("3", ["two", "a couple"], 0.0),
+        ("the red dog", ["the  red\ndog"], 100.0),  # predictions have single spaces
         # ten are votes. Two equal the prediction: with one of them left out 1 / 3, else 2 / 3,
         # (2 * 1/3 + 8 * 2/3) / 10 = 0.6
         ("red", ["red"] * 2 + ["blue"] * 8, 60.0),
