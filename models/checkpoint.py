@@ -315,5 +315,6 @@ def _check_same_base(
     if recorded and base.fingerprint and recorded != base.fingerprint:
         raise ValueError(
             f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights; "
-            "name the model that it was trained on as its base."
+            "name the model that it was trained on by --base_model (beside --lora_path by "
+            "--model_path)."
         )
