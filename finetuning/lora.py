@@ -2,17 +2,21 @@
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from finetuning.recipe import Recipe
 from models.base import Family
+from models.loading import check_adapter_weights
 
 logger = logging.getLogger(__name__)
 
-# The two kinds of layers in the towers that see, whatever these call them.
+# The two kinds of layers in the numbered blocks of the towers that see, whatever these call them;
+# a projector behind them (`visual.merger.mlp.0` of Qwen2-VL) is of neither kind.
 _VISION_GROUPS = {
-    "attention": r".*\b(?:self_attn|self_attention|attn|attention)\.[\w.]+",
+    "attention": r".*\.\d+\.(?:.*\.)?(?:self_attn|self_attention|attn|attention)\.[\w.]+",
     "ffn": r".*\b(?:(?:mlp|ffn)\.[\w.]+|fc[12])",
 }
 
@@ -55,7 +59,7 @@ def target_modules(model: Any, family: Family, wanted: str, with_vision: bool = 
             )
         seeing = list(filter(_matcher(word, is_regex, _VISION_GROUPS, ""), outside))
         chosen += found + seeing
-    return _one_regex(set(chosen), layers)
+    return _one_regex(set(chosen), [name for name, _ in model.named_modules()])
 
 
 def linear_layers(model: Any) -> list[str]:
@@ -84,12 +88,22 @@ def _matcher(
     return lambda name: f".{name}".endswith(f".{word}")
 
 
-def _one_regex(chosen: set[str], layers: Sequence[str]) -> str:
-    """A regex that fits the chosen names alone; short where the same are chosen in each layer."""
-    exact = sorted(re.escape(name) for name in chosen)
-    short = sorted({re.sub(r"\\\.\d+", r"\\.\\d+", name) for name in exact})
-    fits = {name for name in layers if re.fullmatch("|".join(short), name)}
-    return "|".join(short if fits == chosen else exact)
+def _one_regex(chosen: set[str], modules: Sequence[str]) -> str:
+    """A regex that fits the chosen names alone; short where the same are chosen in each block.
+
+    Args:
+        chosen: full names of linear layers.
+        modules: those of all modules, of any kind: PEFT compares with each.
+    """
+    by_pattern = defaultdict(list)
+    for name in sorted(chosen):
+        exact = re.escape(name)
+        by_pattern[re.sub(r"\\\.\d+", r"\\.\\d+", exact)].append(exact)
+    parts: list[str] = []
+    for short, exact_names in sorted(by_pattern.items()):
+        num_fits = sum(re.fullmatch(short, name) is not None for name in modules)
+        parts += [short] if num_fits == len(exact_names) else exact_names
+    return "|".join(parts)
 
 
 def add_lora(model: Any, family: Family, recipe: Recipe) -> Any:
@@ -104,6 +118,7 @@ def add_lora(model: Any, family: Family, recipe: Recipe) -> Any:
 
     set_seed(recipe.seed)
     if recipe.lora_init_from is not None:
+        check_adapter_weights(Path(recipe.lora_init_from))
         logger.info("going on from %s: its rank, alpha and layers count", recipe.lora_init_from)
         try:
             return PeftModel.from_pretrained(model, recipe.lora_init_from, is_trainable=True)

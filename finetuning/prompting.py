@@ -67,8 +67,17 @@ class Prompter:
         return self._shortened(example, turns)
 
     def encode(self, example: Example, answer: str | None = None) -> Encoded:
-        """Token ids and pixels; opens the picture."""
-        return self.family.encode(example.image.open(), self.messages(example, answer))
+        """Token ids and pixels; opens the picture.
+
+        Raises:
+            ValueError: over the budget, or the picture cannot be used; names the example.
+        """
+        messages = self.messages(example, answer)
+        try:
+            return self.family.encode(example.image.open(), messages)
+        except ValueError as error:
+            reason = str(error).rstrip(".")
+            raise ValueError(f"{reason} (example {example.example_id}).") from error
 
     def surely_fits(self, example: Example) -> bool:
         """Whether each accepted answer fits; tokenises the prompt at most, and only that once."""

@@ -22,6 +22,7 @@ from finetuning.progress import Progress
 from finetuning.recipe import LossReduction, Recipe
 from finetuning.run_folder import CHECKPOINTS
 from models.loading import LoadedModel, choose_dtype
+from models.quantization import quantized_layers
 
 logger = logging.getLogger(__name__)
 
@@ -93,17 +94,26 @@ class AnswerTrainer(Trainer):
 def check_gradients(
     model: Any, batch: Mapping[str, torch.Tensor], reduction: LossReduction
 ) -> None:
-    """Verify that the lowest adapted layer still gets a gradient after an evaluation.
+    """Verify that each adapted layer still gets a gradient after an evaluation.
 
     Raises:
-        RuntimeError: it gets none, so training would move the last layers only.
+        RuntimeError: a quantised one gets none, so training would move the last layers only.
+        ValueError: nothing of those that get none reaches the output.
     """
     dead, num_modules = modules_without_gradient(model, batch, reduction)
-    if dead:
+    if not dead:
+        return
+    found = f"{len(dead)} of {num_modules} LoRA modules get no gradient, {dead[0]} first"
+    # the kernels' fault: it cuts off what lies below a layer in 4 bits, itself among them
+    quantized = tuple(name.removesuffix("base_layer") for name in quantized_layers(model))
+    if any(name.startswith(quantized) for name in dead):
         raise RuntimeError(
-            f"{len(dead)} of {num_modules} LoRA modules get no gradient, {dead[0]} first; this "
-            "bitsandbytes does not train on this device: pass --quantization none."
+            f"{found}; this bitsandbytes does not train on this device: pass --quantization none."
         )
+    raise ValueError(
+        f"{found}: nothing of them reaches the answer; leave --lora_vision out, or name the "
+        "layers to adapt by --lora_target_modules."
+    )
 
 
 def modules_without_gradient(

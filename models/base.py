@@ -1,9 +1,11 @@
 """The Family class: how one kind of vision-language model is fed and asked."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -210,7 +212,9 @@ class Family(ABC):
         """Picture -> pixels, on Pillow: torchvision is not needed."""
         from transformers import AutoImageProcessor
 
-        return self._from_pretrained(AutoImageProcessor, backend="pil")
+        # by the config, where the processor's own name is none: early revisions of Qwen2.5-VL
+        # call theirs Qwen2_5_VLImageProcessor
+        return self._from_pretrained(AutoImageProcessor, config=self.config, backend="pil")
 
     def _from_pretrained(self, kind: Any, **arguments: Any) -> Any:
         place = {"revision": self.revision} if self.saved is None else {}
@@ -222,10 +226,12 @@ class Family(ABC):
                 **arguments,
             )
         except (OSError, ValueError) as error:
+            first_line = str(error).strip().partition("\n")[0].rstrip(".")
+            reason = shorten(first_line, 300, placeholder=" …")  # some list every known kind
             raise ValueError(
-                f"{self.saved or self.location} has no processor that can be read; beside the "
-                "weights it needs tokenizer.json, tokenizer_config.json and processor_config.json "
-                "(or preprocessor_config.json)."
+                f"{self.saved or self.location} has no processor that can be read ({reason}); "
+                "beside the weights it needs tokenizer.json, tokenizer_config.json and "
+                "processor_config.json (or preprocessor_config.json)."
             ) from error
 
     def save(self, folder: str) -> None:
@@ -234,8 +240,11 @@ class Family(ABC):
         self.image_processor.save_pretrained(folder)
 
     def is_unused(self, layer: str) -> bool:
-        """Whether nothing of a layer, by its full name, reaches the output: it cannot train."""
-        return False
+        """Whether nothing of a layer, by its full name, reaches the output: it cannot train.
+
+        So it is with the head that pools a SigLIP tower's features into one.
+        """
+        return re.match(r"model\.vision_tower\.(?:vision_model\.)?head\.", layer) is not None
 
     @property
     def num_layout_tokens(self) -> int:

@@ -28,6 +28,14 @@ class ChatFamily(Family):
     takes_template = True
     chat_template: ClassVar[str]  # for checkpoints without one
 
+    def _check(self) -> None:
+        given = self.options.chat_template
+        if given is not None and not given.strip():
+            raise ValueError(
+                "--chat_template is blank, and a template in Jinja is expected; fill its file, or "
+                "leave the option out for the checkpoint's own."
+            )
+
     @cached_property
     def template(self) -> str:
         """The template in force."""
@@ -128,9 +136,12 @@ class ChatFamily(Family):
 
     @cached_property
     def _special_tokens(self) -> set[str]:
-        """All, those too that the tokenizer has no role for (the roles' marks of Llama 3)."""
+        """All, those too that the tokenizer has no role for (the roles' marks of Llama 3).
+
+        The picture's is one of them, whether the tokenizer calls it special or not.
+        """
         added = self.tokenizer.added_tokens_decoder.values()
-        return {str(token) for token in added if token.special}
+        return {str(token) for token in added if token.special} | {self.image_token}
 
     def _ids(self, pieces: Sequence[_Piece], continues: bool = False) -> list[int]:
         written = "".join(piece.text for piece in pieces if not piece.is_layout)
@@ -139,8 +150,16 @@ class ChatFamily(Family):
             return self._tokens(whole, continues)
         ids: list[int] = []
         for piece in pieces:
-            ids += self._tokens(piece, continues or bool(ids))
+            for part in self._parted(piece):
+                ids += self._tokens(part, continues or bool(ids))
         return ids
+
+    def _parted(self, piece: _Piece) -> list[_Piece]:
+        """A text in parts without the picture's token: not called special, it would be obeyed."""
+        if piece.is_layout:
+            return [piece]
+        first, rest = re.escape(self.image_token[0]), re.escape(self.image_token[1:])
+        return [_Piece(text, False) for text in re.split(f"(?<={first})(?={rest})", piece.text)]
 
     def _tokens(self, piece: _Piece, continues: bool) -> list[int]:
         """Tokens of a piece; where it continues a text, without the space that begins texts."""

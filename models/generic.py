@@ -28,6 +28,7 @@ class Generic(ChatFamily):
     chat_template = ""
 
     def _check(self) -> None:
+        super()._check()
         from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
         is_remote = self.auto_class in getattr(self.config, "auto_map", {})
@@ -86,7 +87,7 @@ class Generic(ChatFamily):
                     trust_remote_code=self.options.trust_remote_code,
                 )
         except (ImportError, OSError, TypeError) as error:
-            reason = " ".join(str(error).split()).partition(". ")[0]
+            reason = " ".join(str(error).split())
             raise ValueError(
                 f"The processor of {self.location} cannot be built here ({reason.rstrip('.')})."
             ) from error
@@ -188,9 +189,8 @@ class Generic(ChatFamily):
 
     def _without_edges(self, ids: list[int]) -> list[int]:
         """From the first to the last special token: those are the same in any text."""
-        special = self._special_tokens | {self.image_token}
         texts = self.tokenizer.convert_ids_to_tokens(ids)
-        places = [place for place, text in enumerate(texts) if text in special]
+        places = [place for place, text in enumerate(texts) if text in self._special_tokens]
         return ids[places[0] : places[-1] + 1]
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:

@@ -42,14 +42,15 @@ class Llava(ChatFamily):
         )
 
     def is_unused(self, layer: str) -> bool:
-        """Whether a layer of the tower lies behind the last one whose features are taken."""
+        """Whether a layer of the tower lies behind the last one whose features are taken too."""
         taken = self.config.vision_feature_layer
         total = self.config.vision_config.num_hidden_layers
         # hidden state 0 is what the first layer gets; negative ones count from the last
         taken = taken if isinstance(taken, list) else [taken]
         last = max(number if number >= 0 else total + 1 + number for number in taken)
         found = re.match(r"model\.vision_tower\..*?layers\.(\d+)\.", layer)
-        return found is not None and int(found[1]) >= last
+        is_behind = found is not None and int(found[1]) >= last
+        return is_behind or super().is_unused(layer)
 
     def num_features(self, height: int, width: int) -> int:
         """Features of a square of so many pixels: its patches, and the class token if it is kept.

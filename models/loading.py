@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from models.base import Family
@@ -98,6 +99,7 @@ def load_model(
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
     family = family or load_family(checkpoint)
+    check_weights(checkpoint)
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
     with _whole_weights(checkpoint.base):
         model = family.model_class.from_pretrained(
@@ -182,10 +184,34 @@ def _whole_weights(place: object) -> Iterator[None]:
 
     try:
         yield
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:  # a shard is absent, or cut
+        reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
-            f"The weights of {place} cannot be read ({error}); copy or download them again."
+            f"The weights of {place} cannot be read ({reason}); copy or download them again."
         ) from error
+
+
+def check_weights(checkpoint: Checkpoint) -> None:
+    """Raise ValueError where a folder, of the base or of the adapter, holds no weights at all."""
+    base = Path(checkpoint.base)
+    names = ("*.safetensors", "pytorch_model*.bin")
+    if base.is_dir() and not any(file for name in names for file in base.glob(name)):
+        raise ValueError(
+            f"{base} holds no weights (*.safetensors or pytorch_model*.bin); copy or download "
+            "them into it, beside its config.json."
+        )
+    if checkpoint.adapter is not None:
+        check_adapter_weights(checkpoint.adapter)
+
+
+def check_adapter_weights(adapter: Path) -> None:
+    """Raise ValueError where an adapter's folder holds no weights."""
+    names = ("adapter_model.safetensors", "adapter_model.bin")
+    if not any((adapter / name).is_file() for name in names):
+        raise ValueError(
+            f"Adapter {adapter} holds no weights ({' or '.join(names)}); copy or download them "
+            "into it, beside its adapter_config.json."
+        )
 
 
 def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:

@@ -8,6 +8,7 @@ layout of a conversation as at https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import isqrt
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.base import Encoded
@@ -44,30 +45,52 @@ class QwenVL(ChatFamily):
     def image_processor(self) -> Any:
         """The checkpoint's with the user's picture size, which `save` keeps.
 
-        `--image_size` stands in it as a height and a width: a square, whatever the picture was.
+        `--image_size` stands in it as `square_side`, which is ours: `look` brings every picture to
+        that square. A model that is fed without us has as many pixels, in their own proportions.
         Least and most pixels are the authors': rounding to whole blocks may go a little past them.
 
         Raises:
-            ValueError: the sizes contradict each other, or a side is not made of whole tokens.
+            ValueError: the sizes contradict each other, a side is not made of whole tokens, or a
+                picture would have more of them than the model has positions.
         """
         from transformers.image_utils import SizeDict
 
         processor = super().image_processor
+        block = processor.patch_size * processor.merge_size
         side = self.options.image_size
         least, most = self.options.min_pixels, self.options.max_pixels
         if side is not None:
-            self._check_side(side, processor.patch_size * processor.merge_size)
-            processor.size = SizeDict(height=side, width=side)
+            self._check_side(side, block)
+            processor.square_side = side
+            processor.size = SizeDict(shortest_edge=side**2, longest_edge=side**2)
         elif least is not None or most is not None:
-            known = {**type(processor).size, **dict(processor.size)}
+            known = dict(type(processor).size)
+            if self._side(processor) is None:  # else they are the square's of a training
+                known |= dict(processor.size)
             least, most = least or known["shortest_edge"], most or known["longest_edge"]
             if least > most:
                 raise ValueError(
                     f"--min_pixels must not be over --max_pixels for {self.location}, got {least} "
                     f"and {most}; where one is left out, it is the checkpoint's."
                 )
+            if least > (limit := self._num_positions * block**2):
+                raise ValueError(
+                    f"--min_pixels {least} makes every picture more tokens than the "
+                    f"{self._num_positions:,} positions of {self.location}; give at most {limit}."
+                )
+            processor.square_side = None
             processor.size = SizeDict(shortest_edge=least, longest_edge=most)
         return processor
+
+    @staticmethod
+    def _side(processor: Any) -> int | None:
+        """That of the square to which pictures are brought; None where they keep proportions."""
+        return getattr(processor, "square_side", None)
+
+    @property
+    def _num_positions(self) -> int:
+        """Tokens that the language model was made for."""
+        return int(self.config.get_text_config().max_position_embeddings)
 
     def _check_side(self, side: int, block: int) -> None:
         if self.options.min_pixels is not None or self.options.max_pixels is not None:
@@ -81,6 +104,13 @@ class QwenVL(ChatFamily):
                 f"{self.location}, got {side}; {max(1, round(side / block)) * block} is the "
                 "nearest."
             )
+        limit = self._num_positions
+        if (side // block) ** 2 > limit:
+            raise ValueError(
+                f"--image_size is a side in pixels, not their number, and {side} makes every "
+                f"picture {(side // block) ** 2:,} tokens, where {self.location} has {limit:,} "
+                f"positions; give at most {isqrt(limit) * block}."
+            )
 
     def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Patches and their grid, and an id for each block of them.
@@ -89,7 +119,7 @@ class QwenVL(ChatFamily):
             `pixel_values` (patches, channels x 2 x patch height x patch width), float32, block by
             block; `image_grid_thw` (1, 3): 1, rows and columns of patches; then the ids.
         """
-        side = self.image_processor.size.height
+        side = self._side(self.image_processor)
         if side is not None:
             image = image.resize((side, side), self.image_processor.resample)
         elif max(image.size) > _MAX_ELONGATION * min(image.size):

@@ -101,9 +101,13 @@ def decode_image(content: bytes, name: str) -> Image.Image:
             f"{name} has more than {MAX_PIXELS:,} pixels, the most accepted; scale it down."
         ) from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not an image in a known format.") from error
+        raise ValueError(
+            f"{name} is not an image in a known format; convert it, or remove what asks about it."
+        ) from error
     except Exception as error:  # on damaged files Pillow lets many types through
-        raise ValueError(f"{name} is truncated or damaged ({error}).") from error
+        raise ValueError(
+            f"{name} is truncated or damaged ({error}); replace it, or remove what asks about it."
+        ) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

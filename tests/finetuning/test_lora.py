@@ -1,5 +1,6 @@
 """Which layers `--lora_target_modules` means, and adapters of other kinds on them."""
 
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -148,6 +149,39 @@ def test_a_start_that_is_no_adapter_is_refused(pico1: Path) -> None:
 def test_a_regex_that_is_none_is_one_sentence(loaded: LoadedModel, wanted: str) -> None:
     with pytest.raises(ValueError, match="is no regex"):
         chosen(loaded, wanted)
+
+
+def test_the_adapter_to_go_on_from_must_have_weights(loaded: LoadedModel, tmp_path: Path) -> None:
+    add_lora(loaded.model, loaded.family, RECIPE).save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").unlink()
+    with pytest.raises(ValueError, match=rf"^Adapter {tmp_path} holds no weights \(adapter_model"):
+        add_lora(loaded.model, loaded.family, replace(RECIPE, lora_init_from=str(tmp_path)))
+
+
+def test_the_regex_fits_linear_layers_alone_and_is_short_where_it_can_be(tmp_path: Path) -> None:
+    """Between the two linear layers of Qwen's merger lies a GELU, which bears the number 1."""
+    maker("qwen2_vl")(tmp_path)
+    family = load_family(resolve(str(tmp_path)))
+    pattern = target_modules(family.empty_model, family, "all-linear", True)
+    parts = pattern.split("|")
+    merger = [part for part in parts if "merger" in part]
+    assert merger == [r"model\.visual\.merger\.mlp\.0", r"model\.visual\.merger\.mlp\.2"]
+    # the language model's seven kinds, and attn.qkv, attn.proj, mlp.fc1 and fc2 of the tower
+    assert len(parts) == 2 + 7 + 4
+
+
+@pytest.mark.parametrize("name", ["paligemma", "llava_onevision", "gemma3"])
+def test_the_head_that_pools_what_siglip_sees_is_left_out(name: str, tmp_path: Path) -> None:
+    """Where config.json does not speak of `vision_use_head` it is there, and not asked for."""
+    maker(name)(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["vision_config"]["vision_use_head"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    family = load_family(resolve(str(tmp_path)))
+    heads = [n for n in linear_layers(family.empty_model) if "vision_tower.head." in n]
+    assert len(heads) == 3  # attention's projection, fc1 and fc2
+    pattern = target_modules(family.empty_model, family, "all-linear", True)
+    assert not [n for n in heads if re.fullmatch(pattern, n)]
 
 
 @pytest.mark.parametrize("name", ["llava", "llava_next"])

@@ -3,13 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from finetuning.prompting import Prompter, make_prompter
 from models.checkpoint import resolve
 from models.loading import load_family
 from tasks.base import Example, Turn
-from tasks.images import ArrayImage
+from tasks.images import ArrayImage, FileImage
 from tasks.registry import get_task
 from tests.models.tiny_families import maker
 
@@ -87,6 +89,27 @@ def test_image_tokens_do_not_count_and_are_never_cut(pico1: Path) -> None:
     assert encoded.num_image_tokens == 16
     assert len(encoded.input_ids) == 16 + 5  # <bos> red \n no <eos>
     assert encoded.input_ids[:16] == [family.processor.image_token_id] * 16
+
+
+def test_the_example_of_a_picture_that_cannot_be_used_is_named(
+    prompter: Prompter, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    example = replace_fields(ask("what?"), image=FileImage(str(tmp_path / "a.png")))
+    with pytest.raises(ValueError) as error:
+        prompter.encode(example)
+    assert str(error.value) == (
+        f"{tmp_path}/a.png is not an image in a known format; convert it, or remove what asks "
+        "about it (example 17)."
+    )
+
+
+def test_the_example_of_a_picture_that_a_family_refuses_is_named(tmp_path: Path) -> None:
+    maker("qwen2_vl")(tmp_path)
+    made = make_prompter(get_task("vqav2"), load_family(resolve(str(tmp_path))))
+    thin = ArrayImage(np.zeros((2000, 5), np.uint8), "thin")
+    with pytest.raises(ValueError, match=r"5 x 2000 pixels .* --image_size \(example 17\)\.$"):
+        made.encode(replace_fields(ask("what?"), image=thin))
 
 
 @pytest.mark.parametrize("name", ["question", "query", "instruction"])

@@ -126,6 +126,17 @@ def test_a_path_without_gradients_is_found(loaded: LoadedModel, tmp_path: Path) 
         check_gradients(trainer.model, batch, "example")
 
 
+def test_layers_that_reach_nothing_are_told_from_faults_of_the_kernels(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tower = loaded.model.model.vision_tower
+    tower.head = torch.nn.Linear(64, 64)  # as SigLIP's, which pools what is not asked for
+    monkeypatch.setattr(type(loaded.family), "is_unused", lambda *_: False)
+    recipe = replace(RECIPE, lora_vision=True, lora_target_modules="all-linear")
+    with pytest.raises(ValueError, match=r"^1 of \d+ LoRA .*vision_tower\.head.*--lora_vision out"):
+        make(loaded, recipe, tmp_path)
+
+
 class RecordGradients(TrainerCallback):
     """Keeps the gradients of the first optimiser step."""
 

@@ -201,6 +201,22 @@ def test_tokens_of_the_layout_are_counted_without_the_picture(tmp_path: Path) ->
 # --- special tokens
 
 
+def test_the_picture_s_token_in_a_text_is_spelled_out_though_it_is_not_called_special(
+    tmp_path: Path,
+) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<photo>"])  # an added word, which the tokenizer finds in any text
+    photo = tokenizer.convert_tokens_to_ids("<photo>")
+    assert "<photo>" not in tokenizer.all_special_tokens
+    family = make_family(tmp_path, PARTS.replace("<image>", "<photo>"), tokenizer)
+    family.config = SimpleNamespace(image_token_id=photo)
+    ids, _ = family.tokenize([("user", "what does <photo> mean, <photo><photo>?")])
+    assert ids.count(PICTURE) == 1 and photo not in ids
+    assert "what does <photo> mean, <photo><photo>?" in tokenizer.decode(
+        [photo if id_ == PICTURE else id_ for id_ in ids]
+    )
+
+
 @pytest.mark.parametrize("token", ["<eos>", "<image>", "<bos>", "<turn>"])
 def test_a_special_token_in_a_text_is_spelled_out(tmp_path: Path, token: str) -> None:
     family = make_family(tmp_path, tokenizer=make_tokenizer(extra=["<turn>"]))
@@ -383,6 +399,12 @@ def test_a_conversation_that_the_user_does_not_start_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"^The first turn of a conversation, .* the user's, got"):
         make_family(tmp_path).tokenize(messages)
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_blank_template_is_refused(tmp_path: Path, blank: str) -> None:
+    with pytest.raises(ValueError, match=r"^--chat_template is blank, .* leave the option out"):
+        make_family(tmp_path, blank)
 
 
 def test_a_template_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 A module in `tiny_families` is all that a new family needs to be held to this.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from torch import Tensor
 
 from finetuning import probes
 from finetuning.doctor import drawn_conversations
+from finetuning.lora import add_lora
 from finetuning.probes import PROBES, Conversation, Finding, run_probe
+from finetuning.recipe import Recipe
+from finetuning.trainer import modules_without_gradient
 from models.base import IGNORED, Encoded, Message
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
+from tests.models.examples import picture
 from tests.models.tiny_families import NAMES, maker
 
 CONVERSATIONS = drawn_conversations()
@@ -69,6 +74,25 @@ def test_the_family_passes(loaded: LoadedModel, probe: str) -> None:
 def test_the_language_model_is_in_4_bits(loaded: LoadedModel) -> None:
     # 2 layers of at least q, k, v, o and two of the FFN; the probe says that it is these alone
     assert sum(loaded.quantized.values()) >= 12
+
+
+@pytest.mark.parametrize("wanted", ["all-linear", "attention,ffn"])
+def test_what_is_adapted_of_the_side_that_sees_learns(loaded: LoadedModel, wanted: str) -> None:
+    batch = loaded.family.collate(
+        [loaded.family.encode(picture(), [("user", "what is it?"), ("assistant", "a red circle")])]
+    )
+    recipe = Recipe(lora_target_modules=wanted, lora_vision=True)
+    adapted = add_lora(loaded.model, loaded.family, recipe)
+    try:
+        dead, _ = modules_without_gradient(adapted, batch, "token")
+        names = [name for name, layer in adapted.named_modules() if hasattr(layer, "lora_A")]
+    finally:
+        adapted.unload().eval()
+    outside = [name for name in names if f".{loaded.family.language_model}." not in name]
+    assert not dead
+    assert len(names) > len(outside) > 0
+    # a projector is of neither kind: what is, lies in a numbered block
+    assert wanted == "all-linear" or all(re.search(r"\.\d+\.", name) for name in outside)
 
 
 def test_a_probe_leaves_the_model_as_it_was(loaded: LoadedModel) -> None:

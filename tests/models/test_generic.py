@@ -304,10 +304,11 @@ def test_a_processor_that_cannot_be_built_says_what_is_missing(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: Any) -> Any:
-        raise ImportError("\nPixtralProcessor requires Torchvision. See its page.\n")
+        raise ImportError("\nIt requires num2words. Install it with\n`pip install num2words`.\n")
 
     monkeypatch.setattr(Generic, "_without_videos", missing)
-    with pytest.raises(ValueError, match=r"here \(PixtralProcessor requires Torchvision\)\.$"):
+    expected = r"here \(It requires num2words\. Install it with `pip install num2words`\)\.$"
+    with pytest.raises(ValueError, match=expected):
         Generic(str(folders["idefics3"])).encode(picture(), QUESTION)
 
 

@@ -1,5 +1,7 @@
 """Qwen2-VL and Qwen2.5-VL: token counts, picture sizes, positions, layout, parity."""
 
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -260,11 +262,52 @@ def test_the_size_of_a_training_is_kept_for_what_comes_after(
     assert later.tokenize([("user", "a")]) == trained.tokenize([("user", "a")])
 
 
+def test_a_processor_of_squares_is_one_for_transformers_too(folder: str, tmp_path: Path) -> None:
+    """It does not know our squares: as many pixels, in the picture's own proportions."""
+    from transformers import AutoImageProcessor
+
+    trained = with_options(folder, image_size=96)
+    trained.save(str(tmp_path))
+    ours = QwenVL(folder, saved=str(tmp_path))
+    expected, again = encoded(trained, (80, 50)), encoded(ours, (80, 50))
+    assert again.input_ids == expected.input_ids
+    assert torch.equal(again.pixels["pixel_values"], expected.pixels["pixel_values"])
+    assert again.pixels["image_grid_thw"].tolist() == [[1, 12, 12]]
+    plain = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    # 80 x 50 is enlarged by sqrt(9216 / 4000) = 1.518, to 7.6 and 4.7 blocks of 16: 8 x 5
+    assert plain(picture((80, 50)))["image_grid_thw"].tolist() == [[1, 10, 16]]
+    # and 500 x 300 reduced by sqrt(150,000 / 9216) = 4.034, to 7.7 and 4.6: 7 x 4
+    assert plain(picture((500, 300)))["image_grid_thw"].tolist() == [[1, 8, 14]]
+
+
+def test_a_processor_that_is_named_after_qwen2_5_is_read(tmp_path: Path) -> None:
+    """As in the first revisions of Qwen2.5-VL; transformers has no class of that name."""
+    maker("qwen2_5_vl")(tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    settings = json.loads(file.read_text())
+    expected = encoded(with_options(str(tmp_path)), (80, 50))
+    settings["image_processor_type"] = "Qwen2_5_VLImageProcessor"
+    file.write_text(json.dumps(settings))
+    found = encoded(with_options(str(tmp_path)), (80, 50))
+    assert found.input_ids == expected.input_ids
+    assert torch.equal(found.pixels["pixel_values"], expected.pixels["pixel_values"])
+
+
+def test_why_a_processor_cannot_be_read_is_said(folder: str, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"\(.*preprocessor_config.json.* valid JSON.*\); beside"):
+        with_options(str(tmp_path))
+
+
 def test_pixels_may_be_chosen_anew_after_training_on_squares(folder: str, tmp_path: Path) -> None:
     with_options(folder, image_size=48).save(str(tmp_path))
     options = FamilyOptions(min_pixels=4 * 256, max_pixels=24 * 256)
     later = QwenVL(folder, saved=str(tmp_path), options=options)
     assert encoded(later, (80, 50)).num_image_tokens == 15
+    # least pixels alone: the most are not the 48 x 48 of the squares
+    alone = QwenVL(folder, saved=str(tmp_path), options=FamilyOptions(min_pixels=20 * 256))
+    assert encoded(alone, (80, 50)).num_image_tokens == 24
 
 
 @pytest.mark.parametrize(
@@ -279,6 +322,17 @@ def test_pixels_may_be_chosen_anew_after_training_on_squares(folder: str, tmp_pa
             {"image_size": 64, "max_pixels": 4096},
             "--image_size brings every picture to one size, beside which --min_pixels and "
             "--max_pixels have no meaning; give one or the other.",
+        ),
+        (
+            # 3136 x 3136 blocks of 16; 181 x 181 are 32,761
+            {"image_size": 50176},
+            "--image_size is a side in pixels, not their number, and 50176 makes every picture "
+            "9,834,496 tokens, where {folder} has 32,768 positions; give at most 2896.",
+        ),
+        (
+            {"min_pixels": 32768 * 256 + 1, "max_pixels": 10**9},
+            "--min_pixels 8388609 makes every picture more tokens than the 32,768 positions of "
+            "{folder}; give at most 8388608.",
         ),
         (
             {"max_pixels": 1000},
