@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 # a projector behind them (`visual.merger.mlp.0` of Qwen2-VL) is of neither kind.
 _VISION_GROUPS = {
     "attention": r".*\.\d+\.(?:.*\.)?(?:self_attn|self_attention|attn|attention)\.[\w.]+",
-    "ffn": r".*\b(?:(?:mlp|ffn)\.[\w.]+|fc[12])",
+    "ffn": r".*\.\d+\.(?:.*\.)?(?:(?:mlp|ffn)\.[\w.]+|fc[12])",
 }
 
 

@@ -144,6 +144,11 @@ def make_prompter(
             f"prompt_template '{template}' would leave out the question; write {{question}} where "
             f"it belongs, as in {task.name}'s own '{default}'."
         )
+    if system_message and not family.takes_template:
+        raise ValueError(
+            f"A system message has no meaning for {family.name} models, which have no chat format; "
+            "leave --system_message out."
+        )
     return Prompter(
         family=family,
         template=default if template is None else template,

@@ -98,7 +98,7 @@ def of_model(
 
 def _pictures(processor: Any) -> dict[str, Any]:
     """To what size pictures are brought, as far as their processor says."""
-    names = ("size", "max_pixels", "min_patches", "max_patches")
+    names = ("size", "square_side", "max_pixels", "min_patches", "max_patches")
     found = {name: getattr(processor, name, None) for name in names}
     size = found["size"]
     found["size"] = {k: v for k, v in dict(size or {}).items() if v is not None}

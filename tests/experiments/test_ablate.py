@@ -280,6 +280,26 @@ def test_a_model_that_stands_twice_is_checked_twice(grid: Path, stubbed: list[st
     assert not (grid.parent / "results").exists()
 
 
+def test_a_choice_on_the_way_needs_a_val_table(grid: Path, stubbed: list[str]) -> None:
+    content = yaml.safe_load(grid.read_text())
+    content["training"]["eval_strategy"] = "epoch"
+    grid.write_text(yaml.safe_dump(content))
+    assert invoke("--config", grid, "--dry_run").exit_code == 0
+    (grid.parent / "val.csv").rename(grid.parent / "other.csv")
+    del content["data"]["val_csv"]
+    grid.write_text(yaml.safe_dump(content))
+    result = invoke("--config", grid, "--dry_run")
+    assert result.exit_code == 2
+    assert "pali__r2: No table of csv_qa split 'val'" in result.output
+
+
+def test_a_place_that_cannot_be_written_is_found_first(grid: Path, stubbed: list[str]) -> None:
+    (grid.parent / "results").write_text("a file")
+    result = invoke("--config", grid, "--dry_run")
+    assert result.exit_code == 2
+    assert "results/try cannot be written" in result.output
+
+
 def test_a_name_that_is_no_run_gets_a_suggestion(grid: Path) -> None:
     result = invoke("--config", grid, "--only", "pali__r5")
     assert result.exit_code == 2

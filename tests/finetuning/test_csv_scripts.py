@@ -177,7 +177,7 @@ def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
     result = run(
         *("csv_qa", *tables(trained / "data"), "--model_path", pico1, "--max_new_tokens", 4),
         *("--output_dir", tmp_path / "run", "--max_steps", 1, "--lora_rank", 4),
-        *("--clip_model", clip, "--num_beams", 2),
+        *("--clip_model", clip, "--num_beams", 2, "--min_new_tokens", 1),
     )
     assert "csv_qa, split 'test', 6 examples" in result.output
     expect_clip_scores(tmp_path / "run/evaluation/test", clip)
@@ -187,15 +187,15 @@ def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
     again = ("csv_qa", *tables(trained / "data"), "--output_dir", tmp_path / "run")
     run(*again, "--skip_training")
     evaluate = ("eval", "--csv", trained / "data/test.csv", "--model_path", tmp_path / "run")
-    run(*evaluate, "--num_beams", 1, "--min_new_tokens", 1)
+    run(*evaluate, "--num_beams", 1, "--min_new_tokens", 0)
     decodings = [
         read_json(tmp_path / f"run/evaluation/{name}/metrics.json")["provenance"]["decoding"]
         for name in ("test", "csv_test")
     ]
     same = {"max_new_tokens": 4, "do_sample": False}
     assert decodings == [
-        {**same, "num_beams": 2, "min_new_tokens": 0},
-        {**same, "num_beams": 1, "min_new_tokens": 1},
+        {**same, "num_beams": 2, "min_new_tokens": 1},
+        {**same, "num_beams": 1, "min_new_tokens": 0},
     ]
 
 
@@ -262,6 +262,10 @@ MISTAKES = {
         "quic360 --data_root . --clip_model tiny --train_csv good.csv",
         ("tiny is not a CLIP model", "paligemma"),
     ),
+    "template of another encoding": (
+        "quic360 --chat_template korean.jinja --train_csv good.csv",
+        ("--chat_template korean.jinja is not UTF-8",),
+    ),
     "draw less than none": ("quic360 --num_viz_samples -1", ("num_viz_samples",)),
 }
 
@@ -274,6 +278,7 @@ def test_a_mistake_is_one_sentence(
     (tmp_path / "t.csv").write_text("image,query,caption\na.jpg,?,x\na.jpg,?,one, two\n")
     (tmp_path / "good.csv").write_text("url,query,annotation\na.png,?,x\n")
     Image.new("RGB", (8, 4)).save(tmp_path / "a.png")
+    (tmp_path / "korean.jinja").write_bytes("식당".encode("euc-kr"))
     arguments, parts = MISTAKES[name]
     command, *options = arguments.split()
     model = () if command == "eval" else ("--model_path", "tiny")

@@ -145,6 +145,16 @@ def test_a_start_that_is_no_adapter_is_refused(pico1: Path) -> None:
         adopt_start(start, resolve(str(pico1)))
 
 
+def test_a_start_of_another_base_is_refused(pico1: Path, tmp_path: Path) -> None:
+    loaded = load_model(resolve(str(pico1)), quantization="none", device="cpu")
+    add_lora(loaded.model, loaded.family, RECIPE).save_pretrained(tmp_path)
+    run = {"task": "digits", "settings": {}, "base_fingerprint": "0123456789abcdef"}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    start = replace(RECIPE, lora_init_from=str(tmp_path))
+    with pytest.raises(ValueError, match=r"--lora_init_from .* was trained on another base than"):
+        adopt_start(start, resolve(str(pico1)))
+
+
 @pytest.mark.parametrize("wanted", ["*_proj", "(q_proj"])
 def test_a_regex_that_is_none_is_one_sentence(loaded: LoadedModel, wanted: str) -> None:
     with pytest.raises(ValueError, match="is no regex"):

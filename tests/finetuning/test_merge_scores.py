@@ -14,6 +14,7 @@ from finetuning.cli import palitune
 from finetuning.merge_tables import score_table
 from finetuning.merge_trial import Candidate, Measured, Trial, _added, choose, retention
 from finetuning.run_folder import asked_as
+from finetuning.scoring import make_predictor
 from finetuning.sweep_picture import draw_sweep
 from tasks.base import Dataset, Source
 from tasks.registry import get_task
@@ -378,18 +379,35 @@ def test_a_merge_of_merges_keeps_how_each_task_was_asked(adapters: Path, tmp_pat
 
 
 def test_candidates_are_scored_by_the_tasks_metric_on_each_base(
-    adapters: Path, tmp_path: Path
+    adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tiny base scores alike by eval.py and in the trial, on real examples."""
     for name, quantization in (("a", "nf4"), ("b", "none")):
         shutil.copytree(adapters / name, tmp_path / name)
-        write_run(tmp_path / name, "docvqa", quantization=quantization)
+        write_run(tmp_path / name, "docvqa", quantization=quantization, max_new_tokens=9)
     options = ("--data_root", "sample", "--max_eval_samples", 6)
+    lengths = set()
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        predictor = make_predictor(*arguments, **named)
+        lengths.add(predictor.decoding.max_new_tokens)
+        return predictor
+
+    monkeypatch.setattr("finetuning.merge_trial.make_predictor", watched)
     result = run(tmp_path, tmp_path / "out", "--mode", "linear", "--evaluate", "docvqa", *options)
     assert result.exit_code == 0, result.output
     found = read_json(tmp_path / "out/merge_report.json")["evaluation"]
     assert found["num_examples"] == {"docvqa": 6}
-    evaluation = ("--task", "docvqa", "--output_dir", tmp_path / "scores", *options)
+    assert lengths == {9}  # answered as the runs answered
+    evaluation = (
+        "--max_new_tokens",
+        9,
+        "--task",
+        "docvqa",
+        "--output_dir",
+        tmp_path / "scores",
+        *options,
+    )
     for name, model in (("base", TINY), (f"adapter 2: {tmp_path / 'b'}", tmp_path / "b")):
         arguments = ["eval", "--model_path", model, *evaluation]
         assert CliRunner().invoke(palitune, [str(a) for a in arguments]).exit_code == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from finetuning.run_folder import check_folder, working_in
+from tests.finetuning.test_scripts import run
 
 
 def test_a_folder_in_which_a_training_works_takes_no_other(
@@ -22,3 +23,15 @@ def test_a_folder_in_which_a_training_works_takes_no_other(
         monkeypatch.delenv("RANK")
     check_folder(tmp_path, resume=False, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_of_two_trainings_that_begin_together_one_goes_on(pico1: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with working_in(folder):  # empty still: nothing tells the second one before it writes
+        result = run(
+            *("digits", "--model_path", pico1, "--output_dir", folder, "--max_steps", 1),
+            *("--max_train_samples", 2, "--skip_evaluation", "--lora_rank", 2),
+            exit_code=2,
+        )
+    assert "is being written by another training" in result.output
+    assert not list(folder.iterdir())

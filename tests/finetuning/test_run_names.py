@@ -144,6 +144,29 @@ def test_an_adapter_on_the_hub_is_fetched_and_scored(
     assert invoke("merge", *arguments, "--model_b", run, "--dry_run").exit_code == 0
     with pytest.raises(ValueError, match="Model somebody/other is no folder here"):
         resolve("somebody/other")
+    asked = read_configs(monkeypatch)
+    resolve("somebody/adapter", revision=commit)
+    resolve("somebody/adapter", base_model="a/base", revision="of the base")
+    assert asked == [None, "of the base"]  # the commit was the adapter's
+
+
+def test_a_lora_path_that_is_no_adapter_is_named(place: Path) -> None:
+    model = place / "llava"
+    result = invoke("eval", "--task", "csv", "--model_id", model, "--lora_path", model)
+    assert result.exit_code == 2
+    assert f"--lora_path {model} is no adapter" in result.output
+
+
+def read_configs(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The revisions at which bases are read from now on, none of which need be there."""
+    asked: list[str | None] = []
+
+    def read_config(name: str, revision: str | None = None) -> Any:
+        asked.append(revision)
+        return {"model_type": "llava"}, None, revision
+
+    monkeypatch.setattr("models.checkpoint.read_config", read_config)
+    return asked
 
 
 def test_the_revision_of_the_training_is_that_of_the_evaluation(
@@ -153,13 +176,7 @@ def test_the_revision_of_the_training_is_that_of_the_evaluation(
     shutil.copytree(place / "results" / "grid" / NAME, run)
     record = json.loads((run / "run.json").read_text()) | {"base_revision": "0" * 40}
     (run / "run.json").write_text(json.dumps(record))
-    asked: list[str | None] = []
-
-    def read_config(name: str, revision: str | None = None) -> Any:
-        asked.append(revision)
-        return {"model_type": "llava"}, None, revision
-
-    monkeypatch.setattr("models.checkpoint.read_config", read_config)
+    asked = read_configs(monkeypatch)
     assert resolve(str(run)).revision == "0" * 40
     resolve(str(run), revision="other")
     resolve(str(run), base_model="another/base")
@@ -190,7 +207,7 @@ def test_a_merge_is_fed_as_its_runs_were(place: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     saved = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
-    assert (saved["size"]["height"], saved["size"]["width"]) == (64, 64)
+    assert saved["square_side"] == 64
     result = invoke(
         "merge", "--base_model", tmp_path / "qwen", "--model_a", tmp_path / "a", "--output",
         tmp_path / "full",
@@ -199,4 +216,5 @@ def test_a_merge_is_fed_as_its_runs_were(place: Path, tmp_path: Path) -> None:
     family = load_family(resolve(str(tmp_path / "full")))
     assert family.name == "qwen_vl"
     metrics = evaluate(place, "--model_path", tmp_path / "full", "--task", "csv")
-    assert metrics["provenance"]["pictures"]["size"] == {"height": 64, "width": 64}
+    pictures = metrics["provenance"]["pictures"]
+    assert pictures == {"size": {"shortest_edge": 4096, "longest_edge": 4096}, "square_side": 64}

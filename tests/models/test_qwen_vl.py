@@ -324,10 +324,10 @@ def test_pixels_may_be_chosen_anew_after_training_on_squares(folder: str, tmp_pa
             "--max_pixels have no meaning; give one or the other.",
         ),
         (
-            # 3136 x 3136 blocks of 16; 181 x 181 are 32,761
-            {"image_size": 50176},
-            "--image_size is a side in pixels, not their number, and 50176 makes every picture "
-            "9,834,496 tokens, where {folder} has 32,768 positions; give at most 2896.",
+            # 182 x 182 blocks of 16; 181 x 181 are 32,761
+            {"image_size": 2912},
+            "--image_size is a side in pixels, not their number, and 2912 makes every picture "
+            "33,124 tokens, where {folder} has 32,768 positions; give at most 2896.",
         ),
         (
             {"min_pixels": 32768 * 256 + 1, "max_pixels": 10**9},
