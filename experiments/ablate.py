@@ -191,7 +191,8 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
             raise ValueError(
                 f"{run.folder} was finished with {old} and is now to have {new}; {remedy}"
             )
-        changed = [name for name in data if before["data"][name] != data[name]]
+        recorded = read_run(run.folder)
+        changed = [name for name in data if recorded.get(name) != data[name]]
         if changed:
             raise ValueError(
                 f"{run.folder} was finished with other {' and '.join(changed)} than its files hold "
@@ -299,7 +300,6 @@ def _write_metrics(run: Run, seconds: float) -> None:
         "predictions": predictions,
         "seconds": seconds,
         "options": list(run.options),
-        "data": {name: record[name] for name in ("train_data", "eval_data")},
     }
     write_text(run.folder / METRICS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 

@@ -5,6 +5,7 @@ Each run is one command of ours, so what a grid does can be repeated by hand, li
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -159,17 +160,23 @@ def runs(ablation: Ablation) -> list[Run]:
     Raises:
         ValueError: a model is not there.
     """
-    found = []
     tasks: list[TaskEntry | None] = [*ablation.tasks] or [None]
-    for task in tasks:
-        for model in ablation.models:
-            for variant in ablation.lora_variants:
-                found.append(_run(ablation, model, variant, task, len(tasks) > 1))
-    return found
+    model_options = [(model, _model_options(model)) for model in ablation.models]
+    return [
+        _run(ablation, model, options, variant, task, len(tasks) > 1)
+        for task in tasks
+        for model, options in model_options
+        for variant in ablation.lora_variants
+    ]
 
 
 def _run(
-    ablation: Ablation, model: ModelEntry, variant: Variant, task: TaskEntry | None, many: bool
+    ablation: Ablation,
+    model: ModelEntry,
+    model_options: Mapping[str, Any],
+    variant: Variant,
+    task: TaskEntry | None,
+    many: bool,
 ) -> Run:
     task_name = "csv_qa" if task is None else get_task(task.name).name
     name = f"{model.name}__{variant.name}" + (f"__{task_name}" if many else "")
@@ -177,7 +184,7 @@ def _run(
     options = {
         "output_dir": folder,
         "model_path": model.hf_model_id,
-        **_model_options(model, name),
+        **model_options,
         "data_root": None if task is None else task.data_root,
         **(_data_options(ablation.data) if get_task(task_name).reads_tables else {}),
         "num_workers": ablation.data.num_workers or None,
@@ -193,7 +200,7 @@ def _data_options(data: Data) -> dict[str, Any]:
     return {name: getattr(data, name) for name in names}
 
 
-def _model_options(model: ModelEntry, run: str) -> dict[str, Any]:
+def _model_options(model: ModelEntry) -> dict[str, Any]:
     names = ("revision", "model_type", "image_size", "min_pixels", "max_pixels")
     options = {name: getattr(model, name) for name in names}
     if all(options[name] is None for name in names[2:]):
@@ -204,7 +211,7 @@ def _model_options(model: ModelEntry, run: str) -> dict[str, Any]:
                 else resolve(model.hf_model_id, revision=model.revision).family
             )
         except ValueError as error:
-            raise ValueError(f"{run}: {error}") from error
+            raise ValueError(f"{model.name}: {error}") from error
         if "image_size" in family.image_options:
             # with pictures of their own size the runs of a grid would not be alike
             options["image_size"] = _IMAGE_SIZE

@@ -32,16 +32,17 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        def compose_mapping_node(self, anchor: Any) -> Any:
             """A mapping; of a key that stands twice the library would take the last in silence."""
-            seen: list[Any] = []
+            node = super().compose_mapping_node(anchor)  # before what `<<` names is merged into it
+            seen = set()
             for key, _ in node.value:
-                seen.append(self.construct_object(key, deep=True))
-                if seen[-1] in seen[:-1]:
+                if (key.tag, str(key.value)) in seen:
                     raise yaml.constructor.ConstructorError(
-                        problem=f"the key {seen[-1]} stands twice", problem_mark=key.start_mark
+                        problem=f"the key {key.value} stands twice", problem_mark=key.start_mark
                     )
-            return super().construct_mapping(node, deep)
+                seen.add((key.tag, str(key.value)))
+            return node
 
     tag = "tag:yaml.org,2002:bool"
     Loader.yaml_implicit_resolvers = {

@@ -96,8 +96,10 @@ def what_is_meant(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
             raise ValueError(f"--lora_path {lora} is no adapter: it has no adapter_config.json.")
         values |= {"model_path": lora, "base_model": model}
     task = values["task"]
-    if task is None and values["model_path"] and Path(values["model_path"]).is_dir():
-        task = run_folder.read_run(run_folder_of(Path(values["model_path"]))).get("task")
+    if task is None and (name := values["model_path"]):
+        revision = None if values["base_model"] else values["revision"]
+        folder = adapter_folder(name, revision) or Path(name).expanduser()
+        task = run_folder.read_run(run_folder_of(folder)).get("task")
     if task is None and values["csv"]:
         task = "csv_qa"
     if task is None or "," in task:
@@ -175,7 +177,7 @@ def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
         task,
         prompter,
         batch_size=values["batch_size"],
-        generation=same_task | given,
+        generation={"seed": values["seed"]} | same_task | given,
         num_workers=values["num_workers"],
     )
     report = answer_with(predictor, task, dataset)
@@ -282,7 +284,8 @@ def _model_folder(
 
     `name` is the split's; of a table of `--csv` its own, as a run may have another under `test`.
     """
-    if adapter is not None and task_name in (trained_on(run) or [task_name]):
+    is_here = Path(model_path).expanduser().is_dir()  # and not the cache of the Hub
+    if adapter is not None and is_here and task_name in (trained_on(run) or [task_name]):
         return run_folder.evaluation_folder(adapter, run, task_name, name)
     model = Path(model_path).name or "model"
     return Path("runs") / "evaluation" / model / task_name / name

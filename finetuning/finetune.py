@@ -16,7 +16,7 @@ from finetuning.recipe import GENERATION, Recipe
 from finetuning.tracking import check_tracker, finish_tracker, prepare_tracker
 from models.base import Family, FamilyOptions
 from models.checkpoint import Checkpoint, adapter_folder, read_json, resolve
-from models.loading import check_device, load_family, load_model
+from models.loading import check_adapter_weights, check_device, load_family, load_model
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Source, Task
 from tasks.evaluation import Report, score, write_predictions, write_report
@@ -174,10 +174,10 @@ def check_model(job: Job) -> tuple[Job, Checkpoint]:
     )
     if checkpoint.adapter is not None:
         raise ValueError(
-            f"{job.model_path} is an adapter; pass --model_path {checkpoint.base}, its base, and "
-            f"--lora_init_from {job.model_path} to go on from it."
+            f"{job.model_path} is an adapter, and training starts from a full model, such as its "
+            f"base {checkpoint.base}; --lora_init_from goes on from an adapter."
         )
-    return replace(job, recipe=adopt_start(recipe, checkpoint)), checkpoint
+    return replace(job, recipe=adopt_start(recipe, checkpoint, job.model_type)), checkpoint
 
 
 def open_family(job: Job, checkpoint: Checkpoint) -> Family:
@@ -257,7 +257,8 @@ def load_selection(job: Job, eval_data: Dataset | None) -> Dataset | None:
     except MissingSplit as error:
         raise MissingSplit(
             f"{error} The best checkpoint is chosen on it, never on what is scored at the end; "
-            "give it, or leave out --eval_steps and --eval_epochs."
+            "give it, or do not score during training (--eval_steps, --eval_epochs; in a YAML file "
+            "eval_strategy)."
         ) from error
     selection_data = selection_data.subset(recipe.max_eval_samples, recipe.seed)
     check_dataset(selection_data)
@@ -303,7 +304,7 @@ def describe_all(data: Sequence[tuple[Dataset, Dataset | None]]) -> dict[str, An
     }
 
 
-def adopt_start(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
+def adopt_start(recipe: Recipe, checkpoint: Checkpoint, model_type: str | None = None) -> Recipe:
     """The recipe with rank, alpha and kind of the adapter that training goes on from, if any.
 
     Raises:
@@ -323,13 +324,12 @@ def adopt_start(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
             str(folder),
             base_model=checkpoint.base,
             revision=checkpoint.revision,
+            model_type=model_type,
             options=checkpoint.options,
         )
+        check_adapter_weights(folder)
     except ValueError as error:
-        raise ValueError(
-            f"--lora_init_from {folder} was trained on another base than {checkpoint.base}; name "
-            "an adapter of this one."
-        ) from error
+        raise ValueError(f"--lora_init_from cannot go on from {folder}: {error}") from error
     return replace(
         recipe,
         lora_init_from=str(folder),

@@ -4,12 +4,10 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from finetuning.recipe import Recipe
 from models.base import Family
-from models.loading import check_adapter_weights
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +116,6 @@ def add_lora(model: Any, family: Family, recipe: Recipe) -> Any:
 
     set_seed(recipe.seed)
     if recipe.lora_init_from is not None:
-        check_adapter_weights(Path(recipe.lora_init_from))
         logger.info("going on from %s: its rank, alpha and layers count", recipe.lora_init_from)
         try:
             return PeftModel.from_pretrained(model, recipe.lora_init_from, is_trainable=True)

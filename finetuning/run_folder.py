@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from tasks.files import write_text
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+_PATIENCE_S = 10.0  # a worker looks for its parent every 5 s
 RUN_FILE = "run.json"
 _ASKING = ("prompt_template", "max_length", "truncate", "system_message", *GENERATION)
 # without one of these the library resumes all the same, from a fresh optimiser or other noise
@@ -54,9 +56,10 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """Keep a second training out of a folder; the lock goes with the process that holds it.
+    """Keep a second training out of a folder.
 
-    Of several processes of one training the first alone holds it.
+    Of several processes of one training the first alone holds the lock, which goes with it, or
+    with the workers that read pictures for it: those outlive a kill by some seconds.
 
     Raises:
         ValueError: another one works in it.
@@ -67,7 +70,7 @@ def working_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, time.monotonic() + _PATIENCE_S)
     except BlockingIOError as error:
         os.close(descriptor)
         raise ValueError(
@@ -80,6 +83,16 @@ def working_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def check_writable(folder: Path) -> None:

@@ -85,7 +85,9 @@ class QwenVL(ChatFamily):
     @staticmethod
     def _side(processor: Any) -> int | None:
         """That of the square to which pictures are brought; None where they keep proportions."""
-        return getattr(processor, "square_side", None)
+        # earlier runs have it as the height
+        side: int | None = getattr(processor, "square_side", None) or processor.size.height
+        return side
 
     @property
     def _num_positions(self) -> int:

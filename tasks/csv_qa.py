@@ -16,7 +16,7 @@ import msgspec
 from tasks.base import Dataset, Example, ImageRef, MissingSplit, Scores, Source, Task, Turn
 from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
 from tasks.images import FileImage
-from tasks.table_images import check_apart, find_files, local_names
+from tasks.table_images import check_apart, find_files, is_url, local_names
 from tasks.tables import SUFFIXES, read_rows, text_cell
 from tasks.tables import Row as TableRow
 
@@ -171,7 +171,7 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
     rows = _read(path, source, _COLUMNS)
     places = _places(rows, path)
     files = find_files(local_names(places, path), path, source, wanted)
-    for other in others if source.with_images else ():
+    for other in others if source.with_images and any(map(is_url, files)) else ():
         try:
             names = local_names(_places(_read(other, source, ["image"]), other), other)
         except ValueError:

@@ -25,7 +25,7 @@ def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
         if place in names:
             continue
         name = names[place] = (
-            _last_part(place, f"{path}, line {number}") if _is_url(place) else place
+            _last_part(place, f"{path}, line {number}") if is_url(place) else place
         )
         if first.setdefault(name, place) != place:
             raise ValueError(
@@ -79,11 +79,11 @@ def check_apart(
     Raises:
         ValueError: there are such two; names them.
     """
-    urls = {file.name: place for place, file in files.items() if _is_url(place)}
+    urls = {file.name: place for place, file in files.items() if is_url(place)}
     folders = _folders(other, source)
     for place, name in others.items():
         url = urls.get(name, place)
-        if url == place or not _is_url(place):
+        if url == place or not is_url(place):
             continue
         file = _first_file(folders, name)
         if file and file.samefile(files[url]):
@@ -100,7 +100,8 @@ def _folders(path: Path, source: Source) -> list[Path]:
     return [folder for root in roots for folder in (root, root / "images")] + [Path()]
 
 
-def _is_url(place: str) -> bool:
+def is_url(place: str) -> bool:
+    """Whether a cell is a URL and not a path."""
     return place.startswith(("http://", "https://"))
 
 

@@ -55,7 +55,7 @@ TRAINING_OPTIONS = """
     model_type chat_template image_size min_pixels max_pixels trust_remote_code lora_target_modules
     lora_vision use_dora use_rslora lora_init_from max_grad_norm max_new_tokens min_new_tokens
     num_beams do_sample temperature top_p eval_epochs epochs skip_training skip_evaluation
-    num_viz_samples
+    num_viz_samples clip_model
 """
 EVALUATION_OPTIONS = """
     task model_path base_model revision data_root split max_eval_samples batch_size num_beams
@@ -168,7 +168,7 @@ def test_a_family_is_its_file_and_a_line_of_the_registry(family: type[Family]) -
     names = [f'"{name}"' for name in (family.name, *family.aliases, *family.model_types)]
     said = {
         relative(path)
-        for path in source_files("models", "finetuning")
+        for path in source_files("models", "finetuning", "experiments")
         if any(name in path.read_text() for name in names)
     }
     assert said == {own}

@@ -256,7 +256,7 @@ def test_only_what_is_named_is_run(
     [
         ("max_steps: 2", "max_steps: 0", "pali__r2: max_steps must be at least 1, got 0"),
         ("train.csv", "trian.csv", "pali__r2: The table .*trian.csv does not exist"),
-        ("hf_model_id: /", "hf_model_id: /nowhere/", "pali__r2: No model at '/nowhere"),
+        ("hf_model_id: /", "hf_model_id: /nowhere/", "pali: No model at '/nowhere"),
         ("target_modules: attention", "target_modules: q_porj", "pali__r2: .*q_porj"),
     ],
 )

@@ -180,6 +180,15 @@ def test_a_file_that_says_nothing_or_two_things_is_refused(
         read_ablation(tmp_path / "grid.yaml")
 
 
+def test_settings_may_be_merged_from_others(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    variants = "lora_variants:\n- &first {name: a, r: 4}\n- {<<: *first, name: b}\n"
+    content = yaml.safe_load(file.read_text())
+    del content["lora_variants"]
+    file.write_text(yaml.safe_dump(content) + variants)
+    assert [(v.name, v.r) for v in read_ablation(file).lora_variants] == [("a", 4), ("b", 4)]
+
+
 def test_what_is_no_yaml_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "grid.yaml"
     file.write_text("a: [1,\nb: 2")

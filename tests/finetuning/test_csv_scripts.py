@@ -187,15 +187,15 @@ def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
     again = ("csv_qa", *tables(trained / "data"), "--output_dir", tmp_path / "run")
     run(*again, "--skip_training")
     evaluate = ("eval", "--csv", trained / "data/test.csv", "--model_path", tmp_path / "run")
-    run(*evaluate, "--num_beams", 1, "--min_new_tokens", 0)
+    run(*evaluate, "--num_beams", 1, "--min_new_tokens", 0, "--do_sample", "--seed", 7)
     decodings = [
         read_json(tmp_path / f"run/evaluation/{name}/metrics.json")["provenance"]["decoding"]
         for name in ("test", "csv_test")
     ]
-    same = {"max_new_tokens": 4, "do_sample": False}
+    drawn = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "seed": 7}
     assert decodings == [
-        {**same, "num_beams": 2, "min_new_tokens": 1},
-        {**same, "num_beams": 1, "min_new_tokens": 0},
+        {"max_new_tokens": 4, "num_beams": 2, "min_new_tokens": 1, "do_sample": False},
+        {"max_new_tokens": 4, "num_beams": 1, "min_new_tokens": 0, **drawn},
     ]
 
 

@@ -1,11 +1,29 @@
 """Who may write into a run's folder."""
 
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
+from finetuning import run_folder
 from finetuning.run_folder import check_folder, working_in
 from tests.finetuning.test_scripts import run
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "_PATIENCE_S", 0.0)
+
+
+def test_a_lock_that_is_given_up_soon_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "_PATIENCE_S", 5.0)
+    before = working_in(tmp_path)
+    before.__enter__()
+    Timer(0.2, lambda: before.__exit__(None, None, None)).start()
+    with working_in(tmp_path):
+        pass
 
 
 def test_a_folder_in_which_a_training_works_takes_no_other(

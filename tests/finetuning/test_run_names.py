@@ -140,6 +140,11 @@ def test_an_adapter_on_the_hub_is_fetched_and_scored(
     metrics = evaluate(place, "--model_id", place / "llava", "--lora_path", "somebody/adapter")
     assert metrics["value"] == evaluate(place, "--model_path", run)["value"]
     assert metrics["provenance"]["adapter"] == str(copy / "snapshots" / commit)
+    assert metrics["task"] == "csv_qa"  # its own run.json says so
+    monkeypatch.chdir(tmp_path)  # what is measured of it is not left in the cache
+    arguments = ("--csv", place / "test.csv", "--max_new_tokens", 2)
+    assert invoke("eval", "--model_path", "somebody/adapter", *arguments).exit_code == 0
+    assert (tmp_path / "runs/evaluation/adapter/csv_qa/csv_test/metrics.json").is_file()
     arguments = ("--base_model", place / "llava", "--model_a", "somebody/adapter")
     assert invoke("merge", *arguments, "--model_b", run, "--dry_run").exit_code == 0
     with pytest.raises(ValueError, match="Model somebody/other is no folder here"):

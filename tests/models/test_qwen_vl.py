@@ -280,6 +280,17 @@ def test_a_processor_of_squares_is_one_for_transformers_too(folder: str, tmp_pat
     assert plain(picture((500, 300)))["image_grid_thw"].tolist() == [[1, 8, 14]]
 
 
+def test_a_square_of_an_earlier_run_is_read(folder: str, tmp_path: Path) -> None:
+    with_options(folder, image_size=96).save(str(tmp_path))
+    file = tmp_path / "preprocessor_config.json"
+    settings = json.loads(file.read_text())
+    del settings["square_side"]
+    settings["size"] = {"height": 96, "width": 96}
+    file.write_text(json.dumps(settings))
+    found = encoded(QwenVL(folder, saved=str(tmp_path)), (80, 50))
+    assert found.pixels["image_grid_thw"].tolist() == [[1, 12, 12]]
+
+
 def test_a_processor_that_is_named_after_qwen2_5_is_read(tmp_path: Path) -> None:
     """As in the first revisions of Qwen2.5-VL; transformers has no class of that name."""
     maker("qwen2_5_vl")(tmp_path)
