@@ -757,6 +757,15 @@ def test_zero_is_a_setting_and_not_the_default(root: Path, commands: Commands) -
     assert len(commands.calls) == 4
 
 
+def test_a_record_of_an_earlier_version_lacks_zeros(root: Path, commands: Commands) -> None:
+    steps("run")
+    file = root / "results/evaluation/base_vlm_model_evaluation.json"
+    record = json.loads(file.read_text())
+    assert record["made_with"].pop("seed") == 0
+    file.write_text(json.dumps(record))
+    assert "eval-base: done before" in steps("eval-base").output
+
+
 def test_the_table_shows_figures_up_to_1_to_four_decimals() -> None:
     def metrics(value: float, **more: Any) -> dict[str, Any]:
         figures = {"vqa_accuracy": 100 * value, "rouge_l": value}

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from finetuning.cli import palitune
 from finetuning.commands import evaluate_command
+from finetuning.evaluation import what_is_meant
 from models.checkpoint import resolve
 from models.loading import load_family
 from tests.experiments.test_ablate import write_tables
@@ -140,11 +141,14 @@ def test_an_adapter_on_the_hub_is_fetched_and_scored(
     metrics = evaluate(place, "--model_id", place / "llava", "--lora_path", "somebody/adapter")
     assert metrics["value"] == evaluate(place, "--model_path", run)["value"]
     assert metrics["provenance"]["adapter"] == str(copy / "snapshots" / commit)
-    assert metrics["task"] == "csv_qa"  # its own run.json says so
     monkeypatch.chdir(tmp_path)  # what is measured of it is not left in the cache
     arguments = ("--csv", place / "test.csv", "--max_new_tokens", 2)
     assert invoke("eval", "--model_path", "somebody/adapter", *arguments).exit_code == 0
     assert (tmp_path / "runs/evaluation/adapter/csv_qa/csv_test/metrics.json").is_file()
+    file = copy / "snapshots" / commit / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"task": "docvqa"}))
+    with evaluate_command().make_context("eval", ["--model_path", "somebody/adapter"]) as context:
+        assert what_is_meant(context.params)[0].name == "docvqa"  # its own run.json says so
     arguments = ("--base_model", place / "llava", "--model_a", "somebody/adapter")
     assert invoke("merge", *arguments, "--model_b", run, "--dry_run").exit_code == 0
     with pytest.raises(ValueError, match="Model somebody/other is no folder here"):
