@@ -17,6 +17,7 @@ from tasks.checks import name_some
 from tasks.images import FileImage
 
 T = TypeVar("T")
+_LARGE = 10 << 20  # bytes that take a moment to read
 _NUM_PROBES = 20  # one absent image must not hide the folder in which all others lie
 
 logger = logging.getLogger(__name__)
@@ -79,8 +80,9 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         ValueError: unreadable.
     """
-    logger.info("reading %s", path)
     try:
+        if (size := path.stat().st_size) >= _LARGE:
+            logger.info("reading %s (%d MB)", path, size >> 20)
         return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
