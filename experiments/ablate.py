@@ -222,7 +222,9 @@ def _on_ray(grid: Sequence[Run], address: str) -> Iterator[tuple[Run, str | None
     try:
         import ray
     except ImportError as error:
-        raise ValueError("--ray needs Ray; run `pip install palitune[ray]`.") from error
+        raise ValueError(
+            "--ray needs Ray; run `pip install -c constraints.txt -e .[ray]` in the checkout."
+        ) from error
 
     _check_reachable(address)
     ray.init(address=address, log_to_driver=False)  # `local` and `auto` are words of Ray's own
