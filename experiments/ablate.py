@@ -286,11 +286,11 @@ def _last_words(log: bytes) -> str:
 
 
 def _write_metrics(run: Run, seconds: float) -> None:
-    record = read_run(run.folder)
+    trained = read_run(run.folder)
     metrics, predictions = {}, None
-    if (scored := record["eval_data"]) is not None:
-        folder = evaluation_folder(run.folder, record, run.task, scored["split"])
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if (scored := trained["eval_data"]) is not None:
+        folder = evaluation_folder(run.folder, trained, run.task, scored["split"])
+        metrics = read_json(folder / "metrics.json")
         predictions = (folder / "predictions.jsonl").relative_to(run.folder).as_posix()
     kept = ("split", "num_examples", "metric", "value", "metrics", "uncertainty")
     record = {

@@ -19,6 +19,7 @@ from experiments.processes import carry_out
 from experiments.yaml_settings import command_words
 from finetuning.options import Command, Option, count_option
 from merging.staging import appearing_whole
+from models.checkpoint import read_json
 from tasks.base import Source
 from tasks.files import write_text
 from tasks.registry import get_task
@@ -217,12 +218,12 @@ def eval_finetuned(settings: Settings) -> None:
     if not _is_done("eval-finetuned", file, made_with):
         model = results / "deployment_model"
         metrics = _evaluate("eval-finetuned", settings, str(model), "finetuned")
-        adapter = _read(results / "model" / "evaluation" / "test" / "metrics.json")
+        adapter = read_json(results / "model" / "evaluation" / "test" / "metrics.json")
         own = {key: adapter[key] for key in ("value", "metrics")}
         gap = metrics["value"] - adapter["value"]
         more = {"adapter": own, "deployment_gap": gap, "made_with": made_with}
         _write(file, metrics | more)
-    table = comparison(_read(_base_file(settings)), _read(file), _COMPARED)
+    table = comparison(read_json(_base_file(settings)), read_json(file), _COMPARED)
     write_text(results / "evaluation" / "comparison.md", table)
     click.echo(table)
 
@@ -311,7 +312,7 @@ def _is_done(step: str, record: Path, made_with: Mapping[str, Any]) -> bool:
     """
     if not record.is_file():
         return False
-    before = _read(record)["made_with"]
+    before = read_json(record)["made_with"]
     for name in {**before, **made_with}:
         was, now = before.get(name), made_with.get(name)
         if was != now and not (name not in before and now == 0):  # earlier records lack zeros
@@ -340,7 +341,7 @@ def _evaluate(step: str, settings: Settings, model: str | None, name: str) -> di
     folder = _results(settings) / "evaluation" / name
     options = {"model_path": model, "output_dir": folder, **settings.evaluation}
     _run(step, ["eval", *command_words(options)])
-    return _read(folder / "metrics.json")
+    return read_json(folder / "metrics.json")
 
 
 def _run(step: str, words: list[str]) -> None:
@@ -356,10 +357,6 @@ def _run(step: str, words: list[str]) -> None:
             f"{step} stopped with exit code {code}, for the reason that stands above; once that is "
             "mended the same command goes on from here."
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
