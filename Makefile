@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test test-slow lint
+.PHONY: setup demo test test-slow lint public-surface
 .DEFAULT_GOAL := setup
 
 setup: .venv/up-to-date
@@ -28,3 +28,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The snapshots of what users type and read; the diff shows what a change does to it.
+public-surface: setup
+	PALITUNE_UPDATE_SURFACE=1 $(BIN)/python -m pytest tests/test_public_surface.py
