@@ -1,6 +1,6 @@
 """Merge adapters: `python merge_vlm.py --base_model B --model_a A --model_b A2 --output OUT`."""
 
-from finetuning.merge import merge_command
+from palitune.merge import merge_command
 
 main = merge_command()
 

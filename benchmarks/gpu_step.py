@@ -23,8 +23,8 @@ from transformers import (
     TrainerCallback,
 )
 
-from finetuning.recipe import Recipe
-from finetuning.trainer import AnswerTrainer, make_trainer
+from finetuning.training.recipe import Recipe
+from finetuning.training.trainer import AnswerTrainer, make_trainer
 from models.base import Encoded
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_family, load_model

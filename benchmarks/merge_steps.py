@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from merging.low_rank import LowRank
+    from merging.algebra.low_rank import LowRank
 
 RANK, ALPHA, DENSITY = 16, 20, 0.3
 CHECKED = ("k_proj", "q_proj", "down_proj")  # of the first layer, where errors are taken
@@ -201,13 +201,14 @@ def write_error(data: Path, mode: str, written: Path, file: Path) -> None:
     """Compare a written adapter with the update that the mode's rule gives in float64.
 
     `linear` and `ties` are written out below. Of the other modes, rules on whole adapters or on
-    their common core, it is the rule of `merging.methods` itself, before it is rounded to a file.
+    their common core, it is the rule of `merging.algebra.methods` itself, before it is
+    rounded to a file.
     """
-    from merging.adapters import read_adapter
-    from merging.core import decompose
-    from merging.menu import default_options
-    from merging.merge import start_merge
-    from merging.methods import CORE
+    from merging.algebra.adapters import read_adapter
+    from merging.algebra.core import decompose
+    from merging.algebra.merge import start_merge
+    from merging.algebra.methods import CORE
+    from merging.algebra.modes import default_options
 
     adapters = [read_adapter(data / name) for name in "ab"]
     updates = read_adapter(written).updates
@@ -268,10 +269,10 @@ def copy_base(data: Path, file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def do_arithmetic(data: Path, file: Path) -> None:
     """Work out TIES of all modules and throw it away; leaves the seconds that this took."""
-    from merging.adapters import read_adapter
-    from merging.menu import default_options
-    from merging.merge import start_merge
-    from merging.threads import one_thread
+    from merging.algebra.adapters import read_adapter
+    from merging.algebra.merge import start_merge
+    from merging.algebra.modes import default_options
+    from merging.algebra.threads import one_thread
 
     adapters = [read_adapter(data / name) for name in "ab"]
     merged = start_merge(adapters, "ties", default_options("ties", len(adapters)))

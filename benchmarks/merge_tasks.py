@@ -15,15 +15,15 @@ from typing import Any
 
 import click
 
-from finetuning.demo import NUM_STEPS, RECIPE, sample_trial
-from finetuning.finetune import Job, finetune_jointly
-from finetuning.merge_tables import share
-from finetuning.merge_trial import Candidate, Retention, Scores, retention
-from finetuning.options import sample_source
-from merging.adapters import Adapter, read_adapter
-from merging.full_model import Onto
-from merging.menu import default_options
-from merging.merge import start_merge
+from finetuning.training.run import Job, finetune_jointly
+from merging.algebra.adapters import Adapter, read_adapter
+from merging.algebra.full_model import Onto
+from merging.algebra.merge import start_merge
+from merging.algebra.modes import default_options
+from merging.tables import share
+from merging.trial import Candidate, Retention, Scores, retention
+from palitune.demo import NUM_STEPS, RECIPE, sample_trial
+from palitune.options import sample_source
 from tasks.registry import get_task
 
 MERGES: dict[str, dict[str, Any]] = {

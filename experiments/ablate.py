@@ -15,18 +15,18 @@ from typing import Any
 import click
 import msgspec
 
+from evaluation.provenance import versions
 from experiments import processes
 from experiments.ablation import Ablation, Run, read_ablation, runs
-from finetuning.options import Command, Option
-from finetuning.provenance import versions
-from finetuning.run_folder import (
-    can_go_on,
+from finetuning.training.output_folder import (
     check_writable,
     evaluation_folder,
-    how_to_go_on,
+    has_checkpoint,
     read_run,
+    resume_arguments,
 )
 from models.checkpoint import read_json
+from palitune.options import Command, Option
 from tasks.files import write_chunks, write_text
 
 SUMMARY = "ablation_summary.json"
@@ -141,15 +141,15 @@ def _check(grid: Sequence[Run]) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: names the run and what is wrong with it.
     """
-    from finetuning.cli import palitune
-    from finetuning.commands import make_job
-    from finetuning.finetune import (
+    from finetuning.training.run import (
         check_model,
         describe_all,
         load_data,
         load_selection,
         open_family,
     )
+    from palitune.commands import make_job
+    from palitune.main import palitune
 
     train = palitune.commands["train"]
     assert isinstance(train, click.Group)
@@ -199,7 +199,7 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
                 f"now; {remedy}"
             )
         return "finished"
-    return "interrupted" if can_go_on(run.folder) else "new"
+    return "interrupted" if has_checkpoint(run.folder) else "new"
 
 
 def _settings(options: Sequence[str]) -> list[str]:
@@ -267,7 +267,7 @@ def carry_out(run: Run) -> str | None:
     start = time.monotonic()
     log = run.folder.parent / "logs" / f"{run.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [*run.command, *how_to_go_on(run.folder)]
+    command = [*run.command, *resume_arguments(run.folder)]
     with log.open("a", encoding="utf-8") as file:
         log_start = file.tell()
         file.write(f"$ {shlex.join(command)}\n")

@@ -17,9 +17,9 @@ import click
 from experiments.pipeline_config import Settings, check_processor, read_settings
 from experiments.processes import carry_out
 from experiments.yaml_settings import command_words
-from finetuning.options import Command, Option, count_option
-from merging.staging import appearing_whole
+from merging.algebra.staging import atomic_folder
 from models.checkpoint import read_json
+from palitune.options import Command, Option, count_option
 from tasks.base import Source
 from tasks.files import write_text
 from tasks.registry import get_task
@@ -123,11 +123,11 @@ def check(settings: Settings, steps: "tuple[Step, ...]") -> None:
         return
     if settings.model_id is None:
         raise ValueError("No model is named: pass --model_id, or set MODEL_ID.")
-    from finetuning.commands import evaluate_command
-    from finetuning.finetune import Job, check_model, open_family, recipe_prompter
     from finetuning.image_qa import main as train_command
-    from finetuning.recipe import Recipe
+    from finetuning.training.recipe import Recipe
+    from finetuning.training.run import Job, check_model, open_family, recipe_prompter
     from models.base import FamilyOptions
+    from palitune.commands import evaluate_command
 
     given = train_command.make_context(_TASK, list(command_words(settings.training))).params
     evaluate_command().make_context("eval", list(command_words(settings.evaluation)))
@@ -189,12 +189,12 @@ def train(settings: Settings) -> None:
     made_with = _described(settings.training) | _data(settings)
     if not _is_done("train", folder / _RECORD, made_with):
         words = [_TASK, *command_words({"output_dir": folder, **settings.training})]
-        _run("train", ["train", *words, *_how_to_go_on(folder)])
+        _run("train", ["train", *words, *_resume_arguments(folder)])
         _write(folder / _RECORD, {"made_with": made_with})
     deployment = _results(settings) / "deployment_model"
     made_with = _deployment_made_with(settings)
     if not _is_done("deployment model", deployment / _RECORD, made_with):
-        with appearing_whole(deployment) as unfinished:
+        with atomic_folder(deployment) as unfinished:
             options = {"base_model": settings.model_id, "model_a": folder, "output": unfinished}
             more = {"export": "full", "onto": settings.onto}
             _run("deployment model", ["merge", *command_words(options | more)])
@@ -263,7 +263,7 @@ def _base_made_with(settings: Settings) -> dict[str, Any]:
 
 def _deployment_made_with(settings: Settings) -> dict[str, Any]:
     """The adapter that went into the deployment model, by its weights."""
-    from finetuning.provenance import file_hash
+    from evaluation.provenance import file_hash
 
     folder = _results(settings) / "model"
     if not (folder / _RECORD).is_file():
@@ -292,8 +292,8 @@ def _data(settings: Settings) -> dict[str, str]:
     Raises:
         ValueError: there is none yet.
     """
+    from evaluation.provenance import file_hash
     from experiments.pipeline_data import RECORD
-    from finetuning.provenance import file_hash
 
     record = _raw(settings) / RECORD
     if not record.is_file():
@@ -326,11 +326,11 @@ def _is_done(step: str, record: Path, made_with: Mapping[str, Any]) -> bool:
     return True
 
 
-def _how_to_go_on(folder: Path) -> list[str]:
+def _resume_arguments(folder: Path) -> list[str]:
     """What makes the training command take up, or replace, what an interrupted one left."""
-    from finetuning.run_folder import how_to_go_on
+    from finetuning.training.output_folder import resume_arguments
 
-    words = how_to_go_on(folder)
+    words = resume_arguments(folder)
     if "--resume" in words:
         click.echo(f"train: going on with the interrupted training in {folder}")
     return words
@@ -351,7 +351,7 @@ def _run(step: str, words: list[str]) -> None:
         RuntimeError: it failed; its own message was shown by then.
     """
     click.echo(f"{step}: palitune {shlex.join(words)}")
-    code = carry_out([sys.executable, "-m", "finetuning.cli", *words])
+    code = carry_out([sys.executable, "-m", "palitune.main", *words])
     if code:
         raise RuntimeError(
             f"{step} stopped with exit code {code}, for the reason that stands above; once that is "

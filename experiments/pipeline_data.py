@@ -9,9 +9,9 @@ from random import Random
 from typing import Any
 
 from experiments.pipeline_config import Columns
-from merging.staging import appearing_whole
+from merging.algebra.staging import atomic_folder
 from tasks.files import write_text
-from tasks.hub import may_be_loaded
+from tasks.hub import hub_is_reachable
 from tasks.tables import text_cell
 
 RECORD = "dataset.json"
@@ -69,7 +69,7 @@ def write_dataset(
         "columns": {column: repr(kind) for column, kind in parts["train"].features.items()},
     }
     made_with = {"dataset": name, "dataset_config": config, "seed": seed}
-    with appearing_whole(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         datasets.DatasetDict(parts).save_to_disk(str(unfinished))
         content = json.dumps({"made_with": made_with, **record}, indent=2, ensure_ascii=False)
         write_text(unfinished / RECORD, content + "\n")
@@ -82,7 +82,7 @@ def _load(name: str, config: str | None) -> dict[str, Any]:
     folder = Path(name).expanduser()
     if not folder.is_dir() and (name.count("/") > 1 or name.startswith((".", "~"))):
         raise ValueError(f"The data set {name} is no folder; check the path.")
-    if not folder.is_dir() and not may_be_loaded():
+    if not folder.is_dir() and not hub_is_reachable():
         raise ValueError(
             f"The data set {name} is no folder here, and the Hub cannot be reached; check the "
             "path, or set HF_HUB_OFFLINE=1 if it is in the cache."

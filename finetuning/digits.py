@@ -3,8 +3,8 @@
 The digits come with scikit-learn, so there is no --data_root; nothing was published for them.
 """
 
-from finetuning.commands import finetune_command
-from finetuning.recipe import Recipe
+from finetuning.training.recipe import Recipe
+from palitune.commands import finetune_command
 
 main = finetune_command("digits", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4))
 

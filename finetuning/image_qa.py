@@ -4,8 +4,8 @@ The folder is one that `datasets` saved; each row has a picture, a question and 
 steps around it (download, score before and after, merge) are `palitune pipeline`.
 """
 
-from finetuning.commands import finetune_command
-from finetuning.recipe import Recipe
+from finetuning.training.recipe import Recipe
+from palitune.commands import finetune_command
 
 main = finetune_command("image_qa", Recipe(max_eval_samples=None))
 

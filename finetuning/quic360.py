@@ -4,8 +4,8 @@ Without options the tables are data/quic360/{train,valid,test}.csv. Nothing was 
 these are the settings that users of the data set train with.
 """
 
-from finetuning.commands import finetune_command
-from finetuning.recipe import Recipe
+from finetuning.training.recipe import Recipe
+from palitune.commands import finetune_command
 
 _RECIPE = Recipe(lora_dropout=0.1, max_eval_samples=None, num_viz_samples=10)
 main = finetune_command("quic360", _RECIPE)

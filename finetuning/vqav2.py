@@ -4,8 +4,8 @@ The published transfer is 10 epochs of full fine-tuning at 1e-5 (big_vision,
 configs/proj/paligemma/transfers/vqav2.py); LoRA takes a higher rate and fewer passes.
 """
 
-from finetuning.commands import finetune_command
-from finetuning.recipe import Recipe
+from finetuning.training.recipe import Recipe
+from palitune.commands import finetune_command
 
 main = finetune_command("vqav2", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4))
 

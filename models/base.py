@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-IGNORED = -100  # label of a position without loss
-PICTURE = -1  # among token ids: where the picture's tokens go
+IGNORE_INDEX = -100  # label of a position without loss
+IMAGE_PLACEHOLDER = -1  # among token ids: where the picture's tokens go
 
 # Linear layers of a decoder layer, under the names of every language model met so far.
 ATTENTION = r"layers\.\d+\.self_attn\.(?:[qkvo]|qkv|out)_proj"
@@ -253,7 +253,9 @@ class Family(ABC):
 
     @abstractmethod
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        """Token ids of a conversation, PICTURE where the picture goes, and whether each is learned.
+        """Return the token ids of a conversation and whether each is learned.
+
+        IMAGE_PLACEHOLDER stands where the image goes.
 
         The assistant's turns and the token that ends each are learned, nothing else. Without an
         assistant's turn at the end it is what the model is asked. Text is text: "<image>" or
@@ -261,7 +263,7 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """The pixels of a picture by the model's names for them, and the ids that stand for it."""
 
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
@@ -270,8 +272,8 @@ class Family(ABC):
         Never truncates.
         """
         ids, is_target = self.tokenize(messages)
-        pixels, image_ids = self.look(image)
-        place = ids.index(PICTURE)
+        pixels, image_ids = self.process_image(image)
+        place = ids.index(IMAGE_PLACEHOLDER)
         return Encoded(
             input_ids=ids[:place] + image_ids + ids[place + 1 :],
             is_target=is_target[:place] + [False] * len(image_ids) + is_target[place + 1 :],
@@ -291,13 +293,13 @@ class Family(ABC):
         shape = (len(batch), max(len(encoded.input_ids) for encoded in batch))
         input_ids = torch.full(shape, self.padding_id)
         attention_mask = torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, IGNORED)
+        labels = torch.full(shape, IGNORE_INDEX)
         for row, encoded in enumerate(batch):
             start = shape[1] - len(encoded.input_ids)
             ids = torch.tensor(encoded.input_ids)
             input_ids[row, start:] = ids
             attention_mask[row, start:] = 1
-            labels[row, start:] = ids.where(torch.tensor(encoded.is_target), IGNORED)
+            labels[row, start:] = ids.where(torch.tensor(encoded.is_target), IGNORE_INDEX)
         text = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
         return text | self.token_masks(text) | self.stack([encoded.pixels for encoded in batch])
 
@@ -311,7 +313,7 @@ class Family(ABC):
 
         return {name: torch.stack([entry[name] for entry in pixels]) for name in pixels[0]}
 
-    def shown(self, encoded: Encoded) -> "Image.Image":
+    def render_image(self, encoded: Encoded) -> "Image.Image":
         """The picture as the model gets it, normalisation undone; of tiles the first, the whole."""
         import numpy as np
         from PIL import Image

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import PICTURE, Decoding, Encoded, Family, Message
+from models.base import IMAGE_PLACEHOLDER, Decoding, Encoded, Family, Message
 
 if TYPE_CHECKING:
     import torch
@@ -54,14 +54,14 @@ class Blip2(Family):
                 "chat format."
             )
         prompt = messages[0][1]
-        prefix = [PICTURE, self.tokenizer.bos_token_id, *self._ids(prompt)]
+        prefix = [IMAGE_PLACEHOLDER, self.tokenizer.bos_token_id, *self._ids(prompt)]
         answer: list[int] = []
         if messages[1:]:
             space = " " if prompt and not prompt[-1].isspace() else ""
             answer = [*self._ids(space + messages[1][1]), self.end_ids[0]]
         return prefix + answer, [False] * len(prefix) + [True] * len(answer)
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """`pixel_values` (3, height, width), float32, and an id for each of the queries."""
         pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
         ids = [int(self.config.image_token_id)] * int(self.config.num_query_tokens)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
-from models.base import PICTURE, Decoding, Encoded, Family, Message
+from models.base import IMAGE_PLACEHOLDER, Decoding, Encoded, Family, Message
 
 _MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters, which no template touches
 _ANYTHING = "\ue000"  # a text that no token joins with what follows
@@ -97,7 +97,7 @@ class ChatFamily(Family):
                 or lays out an answer otherwise than it asks for one.
         """
         ids, is_target = self.lay_out(messages, self.image_token)
-        ids[ids.index(self.image_token_id)] = PICTURE
+        ids[ids.index(self.image_token_id)] = IMAGE_PLACEHOLDER
         return ids, is_target
 
     def lay_out(self, messages: Sequence[Message], picture: str) -> tuple[list[int], list[bool]]:

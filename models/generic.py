@@ -150,7 +150,7 @@ class Generic(ChatFamily):
             pixels=inputs,
         )
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """What the processor makes of one picture, the dimension of the batch kept, and its ids."""
         inputs = self._process(image)
         ids = inputs.pop("input_ids")[0].tolist()
@@ -224,7 +224,7 @@ class Generic(ChatFamily):
             joined[name] = torch.cat([filled(tensor, shape) for tensor in tensors])
         return joined
 
-    def shown(self, encoded: Encoded) -> "Image.Image":
+    def render_image(self, encoded: Encoded) -> "Image.Image":
         """The picture as the model gets it.
 
         Raises:
@@ -235,7 +235,7 @@ class Generic(ChatFamily):
                 f"The pictures of {self.location} cannot be shown: its processor cuts them into "
                 "patches in an order of its own."
             )
-        return super().shown(encoded)
+        return super().render_image(encoded)
 
 
 class RemoteGeneric(Generic):

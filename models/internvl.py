@@ -61,7 +61,7 @@ class InternVL(ChatFamily):
             )
         return processor
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """`pixel_values` (tiles, 3, height, width), float32; `<img>`, context ids, `</img>`."""
         # the checkpoint's file says not to crop, and its processor crops all the same
         pixels = self.image_processor(image, crop_to_patches=True, return_tensors="pt")
@@ -82,8 +82,8 @@ class InternVL(ChatFamily):
 
         return {name: torch.cat([entry[name] for entry in pixels]) for name in pixels[0]}
 
-    def shown(self, encoded: Encoded) -> "Image.Image":
+    def render_image(self, encoded: Encoded) -> "Image.Image":
         """The whole picture, which is the last tile."""
-        return super().shown(
+        return super().render_image(
             replace(encoded, pixels={"pixel_values": encoded.pixels["pixel_values"][-1]})
         )

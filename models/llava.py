@@ -34,7 +34,7 @@ class Llava(ChatFamily):
         "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
     )
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """`pixel_values` (3, height, width), float32, and an id for each feature."""
         pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"][0]
         return {"pixel_values": pixels}, [self.image_token_id] * self.num_features(

@@ -43,7 +43,7 @@ class LlavaNext(Llava):
             processor.max_pixels = most
         return processor
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Pixels of the whole picture and of `T - 1` tiles, and an id for each feature.
 
         Returns:

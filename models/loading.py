@@ -78,7 +78,7 @@ def _try_family(checkpoint: Checkpoint) -> Family:
 def _num_tokens(family: Family) -> int:
     from PIL import Image
 
-    return len(family.look(Image.new("RGB", (640, 480)))[1])
+    return len(family.process_image(Image.new("RGB", (640, 480)))[1])
 
 
 def load_model(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import IGNORED, PICTURE, Family, Message
+from models.base import IGNORE_INDEX, IMAGE_PLACEHOLDER, Family, Message
 
 if TYPE_CHECKING:
     import torch
@@ -52,11 +52,11 @@ class PaliGemma(Family):
                 f"PaliGemma takes one user turn and at most one answer, got turns {roles}; "
                 "it has no chat format."
             )
-        prefix = [PICTURE, self.tokenizer.bos_token_id, *self._ids(messages[0][1] + "\n")]
+        prefix = [IMAGE_PLACEHOLDER, self.tokenizer.bos_token_id, *self._ids(messages[0][1] + "\n")]
         answer = [*self._ids(messages[1][1]), self.tokenizer.eos_token_id] if messages[1:] else []
         return prefix + answer, [False] * len(prefix) + [True] * len(answer)
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """`pixel_values` (3, height, width), float32, and as many ids as the checkpoint has."""
         pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
         ids = [self.processor.image_token_id] * self.num_image_tokens
@@ -68,7 +68,7 @@ class PaliGemma(Family):
         Without them the model would, silently, read the prompt causally or even see the answer
         that it is to predict.
         """
-        return {"token_type_ids": (text["labels"] != IGNORED).long()}
+        return {"token_type_ids": (text["labels"] != IGNORE_INDEX).long()}
 
     def _ids(self, text: str) -> list[int]:
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)

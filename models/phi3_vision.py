@@ -53,7 +53,7 @@ class Phi3Vision(ChatFamily):
                 f"({' '.join(str(error).split()).rstrip('.')}); install it."
             ) from error
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """`pixel_values` (tiles, 3, 336, 336) and `image_sizes` (2,), and the ids they stand at."""
         inputs = self.image_processor(images=[image], return_tensors="pt")
         pixels = {name: inputs[name][0] for name in ("pixel_values", "image_sizes")}

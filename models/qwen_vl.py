@@ -114,7 +114,7 @@ class QwenVL(ChatFamily):
                 f"positions; give at most {isqrt(limit) * block}."
             )
 
-    def look(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Patches and their grid, and an id for each block of them.
 
         Returns:
@@ -146,7 +146,7 @@ class QwenVL(ChatFamily):
 
         return {name: torch.cat([entry[name] for entry in pixels]) for name in pixels[0]}
 
-    def shown(self, encoded: Encoded) -> "Image.Image":
+    def render_image(self, encoded: Encoded) -> "Image.Image":
         """The picture put together from its patches."""
         processor = self.image_processor
         patch, merge = processor.patch_size, processor.merge_size
@@ -157,4 +157,4 @@ class QwenVL(ChatFamily):
             patch, patch,
         )[:, :, :, :, :, 0]  # fmt: skip
         whole = blocks.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * patch, columns * patch)
-        return super().shown(replace(encoded, pixels={"pixel_values": whole}))
+        return super().render_image(replace(encoded, pixels={"pixel_values": whole}))

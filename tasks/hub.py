@@ -165,7 +165,7 @@ def _open_saved(root: Path, copy: HubCopy, wanted: str) -> tuple[Any, str]:
 
 
 def _download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
-    if not os.path.isdir(copy.repo) and not may_be_loaded():
+    if not os.path.isdir(copy.repo) and not hub_is_reachable():
         raise _unreachable(copy.repo)
     import datasets  # slow, so only where it is of use
 
@@ -205,7 +205,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0].rstrip(".")
 
 
-def may_be_loaded() -> bool:
+def hub_is_reachable() -> bool:
     """Ask the Hub once: `load_dataset` would retry for half a minute before it gave up."""
     from huggingface_hub import constants, get_session
 

@@ -12,10 +12,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from finetuning.cli import palitune
-from finetuning.options import Option
 from models.base import Family
 from models.registry import FAMILIES
+from palitune.main import palitune
+from palitune.options import Option
 from tasks.registry import get_task, task_names
 from tests.conftest import REPOSITORY
 
@@ -24,25 +24,25 @@ ABOVE = ("experiments", "finetuning")
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "wandb")
 # imported inside a command's body; pretrain.py is a script
 MAY_BE_HEAVY = {
-    "finetuning/collation.py",
-    "finetuning/loss.py",
-    "finetuning/merge_trial.py",
-    "finetuning/prediction.py",
-    "finetuning/probes.py",
-    "finetuning/progress.py",
-    "finetuning/trainer.py",
-    "merging/adapter_writer.py",
-    "merging/adapters.py",
-    "merging/base.py",
-    "merging/core.py",
-    "merging/export.py",
-    "merging/factorise.py",
-    "merging/full_model.py",
-    "merging/low_rank.py",
-    "merging/merge.py",
-    "merging/methods.py",
-    "merging/threads.py",
-    "merging/thresholds.py",
+    "finetuning/training/collation.py",
+    "finetuning/training/loss.py",
+    "merging/trial.py",
+    "evaluation/prediction.py",
+    "finetuning/training/probes.py",
+    "finetuning/training/progress.py",
+    "finetuning/training/trainer.py",
+    "merging/algebra/writer.py",
+    "merging/algebra/adapters.py",
+    "merging/algebra/base.py",
+    "merging/algebra/core.py",
+    "merging/algebra/export.py",
+    "merging/algebra/factorise.py",
+    "merging/algebra/full_model.py",
+    "merging/algebra/low_rank.py",
+    "merging/algebra/merge.py",
+    "merging/algebra/methods.py",
+    "merging/algebra/threads.py",
+    "merging/algebra/thresholds.py",
     "models/tiny/pretrain.py",
 }
 SCRIPTS = task_names()
@@ -126,7 +126,7 @@ def test_a_layer_imports_nothing_from_above_or_beside(place: str, forbidden: set
 def test_finetuning_knows_no_experiment_but_for_their_commands() -> None:
     paths = [*source_files("finetuning"), *REPOSITORY.glob("*.py")]
     found = [relative(path) for path in paths if "experiments" in imports_anywhere(path)]
-    assert found == ["finetuning/cli.py"]
+    assert found == ["palitune/main.py"]
 
 
 def test_models_know_no_task_but_for_the_script_that_makes_the_tiny_one() -> None:

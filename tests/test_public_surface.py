@@ -14,9 +14,9 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from finetuning.cli import palitune
-from merging.menu import DEFAULTS
+from merging.algebra.modes import DEFAULTS
 from models.registry import FAMILIES
+from palitune.main import palitune
 from tasks.registry import get_task, task_names
 from tests.merging.make_adapters import load_tiny, train
 from tests.public_surface import check_file, check_snapshot

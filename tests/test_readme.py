@@ -7,8 +7,8 @@ import click
 from click.testing import CliRunner
 
 from finetuning import frames_chat, quic360, vqav2
-from finetuning.cli import palitune
-from finetuning.demo import demo_tasks
+from palitune.demo import demo_tasks
+from palitune.main import palitune
 from tasks.registry import get_task, task_names
 
 ROOT = Path(__file__).parents[1]

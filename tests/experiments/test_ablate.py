@@ -18,12 +18,12 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from evaluation.provenance import describe_data
 from experiments import ablate
 from experiments.ablation import Run
-from finetuning import run_folder
-from finetuning.cli import palitune
-from finetuning.provenance import describe_data
-from finetuning.run_folder import how_to_go_on
+from finetuning.training import output_folder as run_folder
+from finetuning.training.output_folder import resume_arguments
+from palitune.main import palitune
 from tasks.base import Source
 from tasks.registry import get_task
 from tests.models.tiny_families import maker
@@ -177,7 +177,7 @@ def test_a_torn_checkpoint_is_no_place_to_go_on_from(grid: Path, stubbed: list[s
     (folder / "checkpoints" / "checkpoint-1").mkdir(parents=True)
     (folder / "run.json").write_text("{}")
     assert "pali__r2  new" in invoke("--config", grid, "--dry_run").output
-    assert how_to_go_on(folder) == ["--overwrite"]
+    assert resume_arguments(folder) == ["--overwrite"]
 
 
 def test_a_folder_that_no_run_of_ours_began_is_not_replaced(grid: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_name_that_is_no_run_gets_a_suggestion(grid: Path) -> None:
 
 
 def start(grid: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "finetuning.cli", "ablate", "--config", str(grid), *arguments]
+    command = [sys.executable, "-m", "palitune.main", "ablate", "--config", str(grid), *arguments]
     environment = os.environ | {"PATH": str(Path(sys.executable).parent)}  # no Java: 6 s a run less
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment

@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from evaluation.prompting import make_prompter
 from experiments import pipeline
 from experiments.pipeline_config import (
     Columns,
@@ -24,11 +25,10 @@ from experiments.pipeline_config import (
 )
 from experiments.pipeline_data import write_dataset
 from experiments.pipeline_report import comparison
-from finetuning.cli import palitune
-from finetuning.prompting import make_prompter
 from models.base import FamilyOptions
 from models.checkpoint import resolve
 from models.loading import load_family, load_model
+from palitune.main import palitune
 from tasks.base import Example, Source, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task
@@ -693,7 +693,7 @@ def test_a_failed_step_is_done_anew_and_those_before_it_are_not(
 def test_what_an_interrupted_training_left_is_gone_on_with_or_replaced(
     root: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finetuning import run_folder
+    from finetuning.training import output_folder as run_folder
 
     steps("download-dataset")
     (root / "results" / "model").mkdir(parents=True)
@@ -861,7 +861,7 @@ def test_every_step_is_a_command() -> None:
 def palitune_process(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """In a process of its own, so that all output is seen; without Java, which takes long."""
     return subprocess.run(
-        [sys.executable, "-m", "finetuning.cli", "pipeline", *map(str, arguments)],
+        [sys.executable, "-m", "palitune.main", "pipeline", *map(str, arguments)],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from finetuning.cli import palitune
+from palitune.main import palitune
 from tests.conftest import REPOSITORY
 from tests.merging.make_adapters import load_tiny, train
 

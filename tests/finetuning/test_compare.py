@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from finetuning.cli import palitune
+from palitune.main import palitune
 from tasks.base import Source
-from tasks.evaluation import evaluate, write_report
 from tasks.registry import get_task
+from tasks.report import evaluate, write_report
 from tests.official_files import write_docvqa
 
 VQA = {"task": "vqav2", "split": "val", "metric": "vqa_accuracy"}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from finetuning.finetune import Job, load_data, load_selection
-from finetuning.recipe import Recipe
+from finetuning.training.recipe import Recipe
+from finetuning.training.run import Job, load_data, load_selection
 from models.clip import load_clip
 from tasks.base import MissingSplit, Source
 from tasks.images import FileImage

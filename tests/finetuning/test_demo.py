@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from finetuning.cli import palitune
-from finetuning.demo import majority, shuffle_images
+from palitune.demo import majority, shuffle_images
+from palitune.main import palitune
 from tasks.base import Dataset, Source
 from tasks.digits import Digits
 from tasks.registry import get_task

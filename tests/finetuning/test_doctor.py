@@ -10,11 +10,11 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import ImageColor
 
-from finetuning import doctor
-from finetuning.doctor import doctor_command, drawn_conversations, environment
-from finetuning.probes import PROBES, Conversation
+from finetuning.training.probes import PROBES, Conversation
 from models import quantization
 from models.paligemma import PaliGemma
+from palitune import doctor
+from palitune.doctor import doctor_command, drawn_conversations, environment
 from tests.official_files import write_docvqa
 
 
@@ -62,7 +62,7 @@ def test_the_examples_are_those_that_the_task_trains_on(
         seen.extend(conversations)
         raise RuntimeError("seen")
 
-    monkeypatch.setattr("finetuning.probes.run_probe", stop)
+    monkeypatch.setattr("finetuning.training.probes.run_probe", stop)
     run("--model_path", pico1, "--task", "docvqa", "--data_root", tmp_path)
     assert len(seen) == 2
     for conversation in seen:

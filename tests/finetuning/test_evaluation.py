@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from finetuning.cli import palitune
-from finetuning.provenance import of_file, with_provenance
+from evaluation.provenance import of_file, with_provenance
+from palitune.main import palitune
 from tasks.base import Source
-from tasks.evaluation import Report
 from tasks.overlap import overlap_notes
 from tasks.registry import get_task
+from tasks.report import Report
 from tests.conftest import REPOSITORY
 from tests.finetuning.test_mistakes import sentence
 from tests.models.test_clip import make_clip

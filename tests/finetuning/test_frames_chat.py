@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from finetuning.cli import palitune
-from finetuning.prompting import make_prompter
+from evaluation.prompting import make_prompter
 from models.checkpoint import resolve
 from models.loading import load_family
+from palitune.main import palitune
 from tasks.base import Source
 from tasks.registry import get_task
 from tests.conftest import REPOSITORY

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from finetuning import gallery
+from evaluation import gallery
 from tasks.base import Dataset, Example, Turn
-from tasks.evaluation import Report
 from tasks.images import ArrayImage
 from tasks.registry import get_task
+from tasks.report import Report
 
 TEXT_TOP = 24  # the margin above the picture
 
@@ -194,7 +194,7 @@ def test_without_samples_nothing_is_written(tmp_path: Path) -> None:
 def test_characters_without_a_font_are_named_once(
     fonts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "finetuning.gallery")
+    caplog.set_level(logging.WARNING, "evaluation.gallery")
     gallery.write_gallery(report(["식당 a", "당"]), tmp_path, 2)
     assert len(caplog.records) == 1
     assert "당 식:" in caplog.text and "fonts-noto-cjk" in caplog.text

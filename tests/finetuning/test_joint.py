@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from finetuning import joint, run_folder
-from finetuning import trainer as trainer_module
-from finetuning.cli import palitune
-from finetuning.collation import JointExamples
-from finetuning.provenance import trained_on
+from evaluation.provenance import trained_on
+from finetuning.training import joint
+from finetuning.training import output_folder as run_folder
+from finetuning.training import trainer as trainer_module
+from finetuning.training.collation import JointExamples
 from models.base import Encoded
+from palitune.main import palitune
 from tasks.base import Scores, Task
-from tasks.evaluation import Report
 from tasks.metrics import captioning
 from tasks.registry import get_task
+from tasks.report import Report
 from tests.finetuning.test_scripts import check_metrics, evaluate, hashes, read_json, read_lines
 from tests.official_files import write_coco, write_docvqa, write_json, write_vqav2
 

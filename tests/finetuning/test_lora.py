@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from finetuning.finetune import adopt_start
-from finetuning.lora import add_lora, linear_layers, target_modules
-from finetuning.recipe import Recipe
-from finetuning.trainer import modules_without_gradient
+from finetuning.training.lora import add_lora, linear_layers, target_modules
+from finetuning.training.recipe import Recipe
+from finetuning.training.run import with_initial_adapter
+from finetuning.training.trainer import modules_without_gradient
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_family, load_model
 from tests.models.tiny_families import maker
@@ -134,15 +134,15 @@ def test_a_run_that_goes_on_records_the_shape_of_the_adapter_it_has(
     first = replace(RECIPE, lora_rank=2, lora_alpha=6, use_rslora=True)
     add_lora(loaded.model, loaded.family, first).save_pretrained(tmp_path)
     start = replace(RECIPE, lora_init_from=str(tmp_path))
-    adopted = adopt_start(start, resolve(str(pico1)))
+    adopted = with_initial_adapter(start, resolve(str(pico1)))
     assert (adopted.lora_rank, adopted.lora_alpha, adopted.use_rslora) == (2, 6, True)
-    assert adopt_start(RECIPE, resolve(str(pico1))) == RECIPE
+    assert with_initial_adapter(RECIPE, resolve(str(pico1))) == RECIPE
 
 
 def test_a_start_that_is_no_adapter_is_refused(pico1: Path) -> None:
     start = replace(RECIPE, lora_init_from=str(pico1))
     with pytest.raises(ValueError, match=r"takes the folder of a LoRA adapter, and .* is none"):
-        adopt_start(start, resolve(str(pico1)))
+        with_initial_adapter(start, resolve(str(pico1)))
 
 
 def test_a_start_of_another_base_is_refused(pico1: Path, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_start_of_another_base_is_refused(pico1: Path, tmp_path: Path) -> None
     with pytest.raises(
         ValueError, match=r"--lora_init_from cannot go on from .* has other weights"
     ):
-        adopt_start(start, resolve(str(pico1)))
+        with_initial_adapter(start, resolve(str(pico1)))
 
 
 @pytest.mark.parametrize("wanted", ["*_proj", "(q_proj"])
@@ -168,7 +168,7 @@ def test_the_adapter_to_go_on_from_must_have_weights(loaded: LoadedModel, tmp_pa
     (tmp_path / "adapter_model.safetensors").unlink()
     start = replace(RECIPE, lora_init_from=str(tmp_path))
     with pytest.raises(ValueError, match=rf"Adapter {tmp_path} holds no weights \(adapter_model"):
-        adopt_start(start, loaded.checkpoint)
+        with_initial_adapter(start, loaded.checkpoint)
 
 
 def test_the_regex_fits_linear_layers_alone_and_is_short_where_it_can_be(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from finetuning.loss import answer_logits, answer_loss, count_items
+from finetuning.training.loss import answer_logits, answer_loss, count_items
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tests.models.test_paligemma import encoded

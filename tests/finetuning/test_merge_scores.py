@@ -10,12 +10,12 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from finetuning.cli import palitune
-from finetuning.merge_tables import score_table
-from finetuning.merge_trial import Candidate, Measured, Trial, _added, choose, retention
-from finetuning.run_folder import asked_as
-from finetuning.scoring import make_predictor
-from finetuning.sweep_picture import draw_sweep
+from evaluation.scoring import make_predictor
+from finetuning.training.output_folder import prompt_settings
+from merging.sweep_picture import draw_sweep
+from merging.tables import score_table
+from merging.trial import Candidate, Measured, Trial, _added, choose, retention
+from palitune.main import palitune
 from tasks.base import Dataset, Source
 from tasks.registry import get_task
 from tests.finetuning.merge_inputs import (
@@ -321,14 +321,14 @@ def test_auto_leaves_out_what_dora_rules_out(
 def test_a_run_says_how_it_asked_its_own_tasks_alone() -> None:
     settings = {"prompt_template": "p", "max_length": 9, "learning_rate": 1.0}
     single = {"task": "vqav2", "settings": settings}
-    assert asked_as(single, "vqav2") == {"prompt_template": "p", "max_length": 9}
-    assert asked_as(single, "gqa") == {}
-    assert asked_as({"settings": settings}, "vqav2") == {}
+    assert prompt_settings(single, "vqav2") == {"prompt_template": "p", "max_length": 9}
+    assert prompt_settings(single, "gqa") == {}
+    assert prompt_settings({"settings": settings}, "vqav2") == {}
     joint = {"task": "vqav2,gqa", "settings": settings}
-    assert asked_as(joint, "gqa") == asked_as(single, "vqav2")
+    assert prompt_settings(joint, "gqa") == prompt_settings(single, "vqav2")
     merged = {"task": "vqav2,gqa", "settings": {}, "asked_as": {"gqa": {"truncate": True}}}
-    assert asked_as(merged, "gqa") == {"truncate": True}
-    assert asked_as(merged, "vqav2") == {}
+    assert prompt_settings(merged, "gqa") == {"truncate": True}
+    assert prompt_settings(merged, "vqav2") == {}
 
 
 def asked_by_eval(model: Path, task: str, data: Path, output: Path) -> tuple[dict[str, Any], str]:
@@ -393,7 +393,7 @@ def test_candidates_are_scored_by_the_tasks_metric_on_each_base(
         lengths.add(predictor.decoding.max_new_tokens)
         return predictor
 
-    monkeypatch.setattr("finetuning.merge_trial.make_predictor", watched)
+    monkeypatch.setattr("merging.trial.make_predictor", watched)
     result = run(tmp_path, tmp_path / "out", "--mode", "linear", "--evaluate", "docvqa", *options)
     assert result.exit_code == 0, result.output
     found = read_json(tmp_path / "out/merge_report.json")["evaluation"]

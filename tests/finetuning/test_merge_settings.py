@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from finetuning.merge_settings import (
+from merging.settings import (
     AUTO_GRID,
     candidate_name,
     parse_candidates,

@@ -16,9 +16,10 @@ import pytest
 import safetensors.numpy
 from click.testing import CliRunner, Result
 
-from finetuning import finetune, run_folder
-from finetuning.cli import palitune
+from finetuning.training import output_folder as run_folder
+from finetuning.training import run as finetune
 from models import loading, quantization
+from palitune.main import palitune
 from tests.conftest import REPOSITORY, make_pico
 from tests.finetuning.test_scripts import hashes, train
 from tests.official_files import write_docvqa, write_json, write_vqav2
@@ -32,7 +33,7 @@ import json, sys, time
 for name in ("torch", "transformers", "peft", "accelerate"):
     sys.modules[name] = None
 from click.testing import CliRunner
-from finetuning.cli import palitune
+from palitune.main import palitune
 results = {}
 for name, arguments in json.load(sys.stdin).items():
     start = time.monotonic()

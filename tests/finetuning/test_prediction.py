@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from finetuning.prediction import Predictor
-from finetuning.prompting import make_prompter
-from finetuning.scoring import make_predictor
+from evaluation.prediction import Predictor
+from evaluation.prompting import make_prompter
+from evaluation.scoring import make_predictor
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tasks.base import Source

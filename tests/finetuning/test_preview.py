@@ -8,7 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from PIL import Image, ImageColor
 
-from finetuning.preview import preview_command
+from palitune.preview import preview_command
 from tests.official_files import color_of, write_docvqa
 
 

@@ -5,8 +5,8 @@ from threading import Timer
 
 import pytest
 
-from finetuning import run_folder
-from finetuning.run_folder import check_folder, working_in
+from finetuning.training import output_folder as run_folder
+from finetuning.training.output_folder import check_folder, working_in
 from tests.finetuning.test_scripts import run
 
 

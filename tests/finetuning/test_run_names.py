@@ -9,11 +9,11 @@ import huggingface_hub
 import pytest
 from click.testing import CliRunner, Result
 
-from finetuning.cli import palitune
-from finetuning.commands import evaluate_command
-from finetuning.evaluation import what_is_meant
+from evaluation.run import resolve_model_options
 from models.checkpoint import resolve
 from models.loading import load_family
+from palitune.commands import evaluate_command
+from palitune.main import palitune
 from tests.experiments.test_ablate import write_tables
 from tests.models.tiny_families import maker
 
@@ -148,7 +148,7 @@ def test_an_adapter_on_the_hub_is_fetched_and_scored(
     file = copy / "snapshots" / commit / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"task": "docvqa"}))
     with evaluate_command().make_context("eval", ["--model_path", "somebody/adapter"]) as context:
-        assert what_is_meant(context.params)[0].name == "docvqa"  # its own run.json says so
+        assert resolve_model_options(context.params)[0].name == "docvqa"  # its own run.json says so
     arguments = ("--base_model", place / "llava", "--model_a", "somebody/adapter")
     assert invoke("merge", *arguments, "--model_b", run, "--dry_run").exit_code == 0
     with pytest.raises(ValueError, match="Model somebody/other is no folder here"):

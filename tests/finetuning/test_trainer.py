@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from finetuning import trainer as trainer_module
-from finetuning.collation import EncodedExamples, EpochSampler
-from finetuning.finetune import Job, finetune, load_data
-from finetuning.lora import add_lora
-from finetuning.prompting import make_prompter
-from finetuning.recipe import Recipe
-from finetuning.trainer import AnswerTrainer, check_gradients, make_trainer
+from evaluation.prompting import make_prompter
+from finetuning.training import trainer as trainer_module
+from finetuning.training.collation import EncodedExamples, EpochSampler
+from finetuning.training.lora import add_lora
+from finetuning.training.recipe import Recipe
+from finetuning.training.run import Job, finetune, load_data
+from finetuning.training.trainer import AnswerTrainer, check_gradients, make_trainer
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tasks.base import Source

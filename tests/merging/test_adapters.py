@@ -16,15 +16,15 @@ from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from merging.adapter_writer import exact_pattern, verify_adapter, write_adapter
-from merging.adapters import (
+from merging.algebra.adapters import (
     Adapter,
     check_low_rank_only,
     check_same_base,
     check_shapes,
     read_adapter,
 )
-from merging.low_rank import LowRank
+from merging.algebra.low_rank import LowRank
+from merging.algebra.writer import exact_pattern, verify_adapter, write_adapter
 from tests.merging.make_adapters import KEY, Q, deltas, load_tiny, lora, train, write_files
 
 K = Q.replace("q_proj", "k_proj")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merging.base import Base, open_base
+from merging.algebra.base import Base, open_base
 from models.checkpoint import TINY
 
 # The names that PaliGemma's Hub repository has on disk, of one module each.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from merging.core import Cores, decompose, gram, overlaps
-from merging.low_rank import LowRank
+from merging.algebra.core import Cores, decompose, gram, overlaps
+from merging.algebra.low_rank import LowRank
 
 
 def random_update(shape: tuple[int, int], rank: int, seed: int, scale: float = 1.0) -> LowRank:

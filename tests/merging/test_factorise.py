@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import merging.factorise
-from merging.core import decompose
-from merging.factorise import concatenate, energy, from_core, from_dense
-from merging.low_rank import LowRank
+import merging.algebra.factorise
+from merging.algebra.core import decompose
+from merging.algebra.factorise import concatenate, energy, from_core, from_dense
+from merging.algebra.low_rank import LowRank
 
 
 def random_update(shape: tuple[int, int], rank: int, seed: int) -> LowRank:
@@ -138,8 +138,8 @@ def test_a_dense_matrix_of_a_rank_is_the_best_approximation(shape: tuple[int, in
 def test_the_randomised_factors_are_within_a_thousandth_of_the_best(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merging.factorise, "_EXACT_SIDE", 0)
-    monkeypatch.setattr(merging.factorise, "_gram_basis", None)
+    monkeypatch.setattr(merging.algebra.factorise, "_EXACT_SIDE", 0)
+    monkeypatch.setattr(merging.algebra.factorise, "_gram_basis", None)
     delta = with_singular_values([0.9**index for index in range(60)], shape)
     merged, share = from_dense(delta, 4)
     expected_share = best(delta.numpy(), 4)[1]
@@ -157,7 +157,7 @@ def test_energy_is_summed_in_float64() -> None:
 
 
 def test_energy_counts_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merging.factorise, "_BLOCK", 4)
+    monkeypatch.setattr(merging.algebra.factorise, "_BLOCK", 4)
     # 0^2 + ... + 20^2 = 20 * 21 * 41 / 6
     assert energy(torch.arange(21.0).reshape(7, 3)) == 2870.0
 

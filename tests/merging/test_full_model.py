@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from merging.base import open_base
-from merging.full_model import ExportReport, export_full, nf4_round_trip
+from merging.algebra.base import open_base
+from merging.algebra.full_model import ExportReport, export_full, nf4_round_trip
 from models.checkpoint import TINY
 from tests.merging.test_base import SHARDS, write_sharded
 
@@ -169,8 +169,8 @@ def test_rounding_loss_is_the_lost_share_of_the_update(tmp_path: Path) -> None:
 def test_large_tensors_are_written_whole(
     sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.full_model._BLOCK", 7)
-    monkeypatch.setattr("merging.base._CHUNK", 7)
+    monkeypatch.setattr("merging.algebra.full_model._BLOCK", 7)
+    monkeypatch.setattr("merging.algebra.base._CHUNK", 7)
     updates = random_updates(str(sharded), Q_PROJ)
     report = export_full(open_base(str(sharded)), tmp_path / "out", updates.get)
     before = load_file(sharded / SHARDS[0])
@@ -285,8 +285,8 @@ def test_a_killed_export_leaves_no_output_and_the_next_one_sweeps(
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from merging.base import open_base\n"
-        "from merging.full_model import export_full\n"
+        "from merging.algebra.base import open_base\n"
+        "from merging.algebra.full_model import export_full\n"
         "def kill(module):\n"
         f"    if module == {FC1!r}:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -398,7 +398,7 @@ def test_a_full_disk_is_said_before_anything_is_written(
     sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr("merging.full_model.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("merging.algebra.full_model.shutil.disk_usage", lambda _: usage)
     refused(sharded, tmp_path / "out", "has 0.00 GB left; make room")
 
 

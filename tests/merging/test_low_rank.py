@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from merging.low_rank import LowRank
+from merging.algebra.low_rank import LowRank
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_dense_is_the_scaled_product(update: LowRank) -> None:
 def test_parts_are_the_rows_of_the_dense_update(
     update: LowRank, monkeypatch: pytest.MonkeyPatch, block: int, num_parts: int
 ) -> None:
-    monkeypatch.setattr("merging.low_rank._BLOCK", block)  # of entries; a row has 4
+    monkeypatch.setattr("merging.algebra.low_rank._BLOCK", block)  # of entries; a row has 4
     parts = list(update.parts())
     assert len(parts) == num_parts
     torch.testing.assert_close(torch.cat(parts), update.dense(), rtol=0, atol=0)

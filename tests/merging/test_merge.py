@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from merging import report
-from merging.adapters import Adapter, read_adapter
-from merging.menu import DEFAULTS, default_options
-from merging.merge import Merge, start_merge
+from merging.algebra import report
+from merging.algebra.adapters import Adapter, read_adapter
+from merging.algebra.merge import Merge, start_merge
+from merging.algebra.modes import DEFAULTS, default_options
 from tests.merging.make_adapters import write_files
 
 Q, K = (f"model.language_model.layers.0.self_attn.{name}_proj" for name in "qk")

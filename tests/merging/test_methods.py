@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import merging.methods
-from merging.core import decompose, gram
-from merging.factorise import concatenate
-from merging.low_rank import LowRank
-from merging.menu import DEFAULTS, Options, default_options, renormalize
-from merging.methods import (
+import merging.algebra.methods
+from merging.algebra.core import decompose, gram
+from merging.algebra.factorise import concatenate
+from merging.algebra.low_rank import LowRank
+from merging.algebra.methods import (
     COEFFICIENTS,
     CORE,
     DENSE,
@@ -23,6 +22,7 @@ from merging.methods import (
     sign_conflict,
     trim_,
 )
+from merging.algebra.modes import DEFAULTS, Options, default_options, renormalize
 
 SHAPE = (9, 7)
 ELECTING = ["ties", "dare_ties", "core_ties"]
@@ -245,7 +245,7 @@ def test_trimming_keeps_exactly_the_floor_of_the_share_lowest_index_first(
 def test_trimming_is_that_of_a_stable_sort_whatever_the_block(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merging.methods, "_BLOCK", block)
+    monkeypatch.setattr(merging.algebra.methods, "_BLOCK", block)
     generator = torch.Generator().manual_seed(0)
     for step in range(1, 10):
         values = torch.randint(-4, 5, (41,), generator=generator).double().tolist()
@@ -286,7 +286,7 @@ def test_an_adapter_of_weight_zero_has_no_part_in_ties() -> None:
 def test_ties_is_the_definition_read_literally(
     density: float, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merging.methods, "_BLOCK", block)
+    monkeypatch.setattr(merging.algebra.methods, "_BLOCK", block)
     updates = [random_update(2, 0), None, random_update(3, 1, 100.0), random_update(1, 2)]
     weights = [1.0, 2.0, 0.5, 4.0]
     options = default_options("ties", 4, weights=weights, lam=0.7, density=density)

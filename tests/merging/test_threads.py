@@ -4,7 +4,7 @@ import threading
 
 import torch
 
-from merging.threads import one_thread, side_by_side
+from merging.algebra.threads import one_thread, side_by_side
 
 
 def test_torch_has_one_thread_inside_and_its_own_number_behind() -> None:

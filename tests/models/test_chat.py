@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from models.base import PICTURE, Decoding, Encoded, Family, FamilyOptions, Message
+from models.base import IMAGE_PLACEHOLDER, Decoding, Encoded, Family, FamilyOptions, Message
 from models.blip2 import Blip2
 from models.chat import ChatFamily
 from models.paligemma import PaliGemma
@@ -50,7 +50,7 @@ class Talk(ChatFamily):
     model_types = ("talk",)
     chat_template = PARTS
 
-    def look(self, image: Any) -> Any:
+    def process_image(self, image: Any) -> Any:
         raise NotImplementedError
 
 
@@ -85,7 +85,7 @@ def make_family(
 
 def text_of(family: Talk, messages: Sequence[Message]) -> str:
     ids, _ = family.tokenize(messages)
-    return str(family.tokenizer.decode([812 if id_ == PICTURE else id_ for id_ in ids]))
+    return str(family.tokenizer.decode([812 if id_ == IMAGE_PLACEHOLDER else id_ for id_ in ids]))
 
 
 def learned(family: Talk, messages: Sequence[Message]) -> str:
@@ -211,9 +211,9 @@ def test_the_picture_s_token_in_a_text_is_spelled_out_though_it_is_not_called_sp
     family = make_family(tmp_path, PARTS.replace("<image>", "<photo>"), tokenizer)
     family.config = SimpleNamespace(image_token_id=photo)
     ids, _ = family.tokenize([("user", "what does <photo> mean, <photo><photo>?")])
-    assert ids.count(PICTURE) == 1 and photo not in ids
+    assert ids.count(IMAGE_PLACEHOLDER) == 1 and photo not in ids
     assert "what does <photo> mean, <photo><photo>?" in tokenizer.decode(
-        [photo if id_ == PICTURE else id_ for id_ in ids]
+        [photo if id_ == IMAGE_PLACEHOLDER else id_ for id_ in ids]
     )
 
 
@@ -256,7 +256,9 @@ def test_the_tokens_are_those_of_the_text_as_a_whole(tmp_path: Path) -> None:
         "[user]<image> what is it? [assistant] a red circle<eos>"
         "[user] and the other? [assistant] it is blue<eos>"
     )
-    assert [812 if id_ == PICTURE else id_ for id_ in ids] == tokenizer(whole)["input_ids"]
+    assert [812 if id_ == IMAGE_PLACEHOLDER else id_ for id_ in ids] == tokenizer(whole)[
+        "input_ids"
+    ]
 
 
 def test_no_space_comes_into_a_text_with_a_special_token_in_it(tmp_path: Path) -> None:
@@ -266,7 +268,7 @@ def test_no_space_comes_into_a_text_with_a_special_token_in_it(tmp_path: Path) -
         [id_ for id_, learns in zip(ids, is_target, strict=True) if learns]
     )
     assert "".join(tokens) == "▁<eos>!<eos>"
-    question = family.tokenizer.convert_ids_to_tokens(ids[ids.index(PICTURE) + 1 :])
+    question = family.tokenizer.convert_ids_to_tokens(ids[ids.index(IMAGE_PLACEHOLDER) + 1 :])
     # the first space is the tokenizer's own: behind a special token a text begins anew
     assert "".join(question) == "▁▁say▁<eos>▁[assistant]▁<eos>!<eos>"
 

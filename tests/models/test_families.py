@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from finetuning import probes
-from finetuning.doctor import drawn_conversations
-from finetuning.lora import add_lora
-from finetuning.probes import PROBES, Conversation, Finding, run_probe
-from finetuning.recipe import Recipe
-from finetuning.trainer import modules_without_gradient
-from models.base import IGNORED, Encoded, Message
+from finetuning.training import probes
+from finetuning.training.lora import add_lora
+from finetuning.training.probes import PROBES, Conversation, Finding, run_probe
+from finetuning.training.recipe import Recipe
+from finetuning.training.trainer import modules_without_gradient
+from models.base import IGNORE_INDEX, Encoded, Message
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
+from palitune.doctor import drawn_conversations
 from tests.models.examples import picture
 from tests.models.tiny_families import NAMES, maker
 
@@ -172,10 +172,10 @@ def leave_a_gap_in_the_positions(loaded: LoadedModel, patch: Patch) -> None:
     """Before the answer, in a batch of several that is trained on."""
 
     def with_gap(tensors: Batch, batch: Sequence[Encoded]) -> Batch:
-        if len(batch) == 1 or not (tensors["labels"] != IGNORED).any():
+        if len(batch) == 1 or not (tensors["labels"] != IGNORE_INDEX).any():
             return tensors
         positions = torch.arange(tensors["input_ids"].shape[1]).expand_as(tensors["input_ids"])
-        return tensors | {"position_ids": positions + 7 * (tensors["labels"] != IGNORED)}
+        return tensors | {"position_ids": positions + 7 * (tensors["labels"] != IGNORE_INDEX)}
 
     change_batches(loaded, patch, with_gap)
 
@@ -212,7 +212,7 @@ def miscount_tall_pictures(loaded: LoadedModel, patch: Patch) -> None:
         pixels, ids = look(image)
         return pixels, ids[1:] if image.height > 3 * image.width else ids
 
-    patch.setattr(loaded.family, "look", look_wrongly)
+    patch.setattr(loaded.family, "process_image", look_wrongly)
 
 
 def stop_gradients(loaded: LoadedModel, patch: Patch) -> None:

@@ -265,7 +265,7 @@ def test_what_a_training_saved_gives_the_same_ids(
 def test_patches_are_not_shown(families: dict[str, Any]) -> None:
     encoded = families["qwen3_vl"].encode(picture(), QUESTION)
     with pytest.raises(ValueError, match="cannot be shown: its processor cuts them into patches"):
-        families["qwen3_vl"].shown(encoded)
+        families["qwen3_vl"].render_image(encoded)
 
 
 def test_a_checkpoint_without_chat_template_is_refused(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_tiles_go_row_by_row_and_the_whole_picture_is_the_last(folder: str) -> N
         assert np.array_equal(pixels_of(family, tile), cut)
     whole = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
     assert np.array_equal(pixels_of(family, tiles[-1]), whole)
-    assert np.array_equal(np.asarray(family.shown(encoded(family, (64, 64)))), whole)
+    assert np.array_equal(np.asarray(family.render_image(encoded(family, (64, 64)))), whole)
 
 
 def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> None:

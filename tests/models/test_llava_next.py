@@ -113,12 +113,14 @@ def test_beams_of_a_batch_answer_as_alone(loaded: LoadedModel) -> None:
 def test_a_picture_is_cut_as_the_model_counts(folder: Path) -> None:
     family = load_family(resolve(str(folder)))
     family.image_processor.image_grid_pinpoints = [[32, 64]]  # beside the five of the config
-    assert len(family.look(picture((64, 64)))[0]["pixel_values"]) == 5  # 2 x 2 and the whole
+    assert (
+        len(family.process_image(picture((64, 64)))[0]["pixel_values"]) == 5
+    )  # 2 x 2 and the whole
 
 
 def test_the_budget_takes_a_smaller_grid(folder: Path) -> None:
     family = load_family(resolve(str(folder), options=FamilyOptions(max_pixels=2 * 32 * 32)))
-    pixels, ids = family.look(picture((100, 100)))
+    pixels, ids = family.process_image(picture((100, 100)))
     # of the grids of 2 tiles 1 x 2 is the first; 100 pixels become 32: 4 rows of 4, and newlines
     assert pixels["image_sizes"].tolist() == [32, 32]
     assert len(ids) == 16 + 4 * 5
@@ -130,17 +132,17 @@ def test_no_picture_has_more_pixels_in_tiles_than_the_budget(folder: Path, max_t
     family = load_family(resolve(str(folder), options=options))
     free = load_family(resolve(str(folder)))
     for size in SIZES:
-        tiles = family.look(picture(size))[0]["pixel_values"]
+        tiles = family.process_image(picture(size))[0]["pixel_values"]
         assert len(tiles) - 1 <= max_tiles
-        if len(free.look(picture(size))[0]["pixel_values"]) - 1 <= max_tiles:
-            assert torch.equal(tiles, free.look(picture(size))[0]["pixel_values"])
+        if len(free.process_image(picture(size))[0]["pixel_values"]) - 1 <= max_tiles:
+            assert torch.equal(tiles, free.process_image(picture(size))[0]["pixel_values"])
 
 
 def test_the_budget_is_kept_beside_an_adapter(folder: Path, tmp_path: Path) -> None:
     options = FamilyOptions(max_pixels=2 * 32 * 32)
     load_family(resolve(str(folder), options=options)).save(str(tmp_path))
     again = LlavaNext(str(folder), saved=str(tmp_path))
-    assert len(again.look(picture((100, 100)))[1]) == 36  # as above; 88 without it
+    assert len(again.process_image(picture((100, 100)))[1]) == 36  # as above; 88 without it
 
 
 def test_a_budget_under_the_smallest_grid_is_refused(folder: Path) -> None:

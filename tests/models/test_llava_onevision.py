@@ -143,4 +143,6 @@ def test_special_tokens_in_a_text_stay_text(folder: Path) -> None:
 
 def test_the_budget_is_for_the_tiles(folder: Path) -> None:
     family = load_family(resolve(str(folder), options=FamilyOptions(max_pixels=32 * 32)))
-    assert len(family.look(picture((190, 97)))[0]["pixel_values"]) == 2  # the whole and one
+    assert (
+        len(family.process_image(picture((190, 97)))[0]["pixel_values"]) == 2
+    )  # the whole and one

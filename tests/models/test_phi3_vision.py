@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
 
-from finetuning.lora import linear_layers, target_modules
+from finetuning.training.lora import linear_layers, target_modules
 from models.base import FamilyOptions
 from models.phi3_vision import Phi3Vision
 from tests.models.tiny_families import TINY

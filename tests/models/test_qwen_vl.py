@@ -207,7 +207,7 @@ def test_positions_go_along_the_rows_and_columns_of_the_picture(loaded: LoadedMo
 
 def test_what_is_shown_is_the_picture_that_the_model_gets(folder: str) -> None:
     image = picture((80, 48))  # 5 x 3 blocks: nothing is resized
-    shown = with_options(folder).shown(encoded(with_options(folder), (80, 48)))
+    shown = with_options(folder).render_image(encoded(with_options(folder), (80, 48)))
     assert np.array_equal(np.asarray(shown), np.asarray(image))
 
 
@@ -217,7 +217,7 @@ def test_with_an_image_size_every_picture_is_that_square(folder: str) -> None:
         example = encoded(family, size)
         assert example.num_image_tokens == 36  # 6 x 6 blocks of 16
         square = picture(size).resize((96, 96), Image.Resampling.BICUBIC)
-        assert np.array_equal(np.asarray(family.shown(example)), np.asarray(square))
+        assert np.array_equal(np.asarray(family.render_image(example)), np.asarray(square))
 
 
 def test_224_is_64_tokens_at_the_published_settings(folder: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tasks.base import Dataset, Example, MissingSplit, Source
-from tasks.evaluation import evaluate, write_report
 from tasks.registry import get_task
+from tasks.report import evaluate, write_report
 from tasks.splits import resolve_split
 from tests.tasks.conftest import one_sentence
 

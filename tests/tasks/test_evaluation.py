@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import evaluation, files
+from tasks import files
+from tasks import report as evaluation
 from tasks.base import Dataset, Example, Source
-from tasks.evaluation import Report, evaluate, write_predictions, write_report
 from tasks.registry import get_task
+from tasks.report import Report, evaluate, write_predictions, write_report
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
 from tests.tasks.conftest import one_sentence
 

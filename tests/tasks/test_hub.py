@@ -281,7 +281,7 @@ def test_a_repository_that_is_not_there_names_the_login(monkeypatch: pytest.Monk
     def refuse(*_: Any, **__: Any) -> Dataset:
         raise datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub.")
 
-    monkeypatch.setattr(hub, "may_be_loaded", lambda: True)
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with one_sentence("a/b is not on the Hub or needs a login", "hf auth login"):
         get_task("vqav2").load("val", Source(hub_repo="a/b"))

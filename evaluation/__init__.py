@@ -1,0 +1,1 @@
+"""Evaluation: from a model or a file of answers to a score."""

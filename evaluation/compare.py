@@ -1,0 +1,210 @@
+"""What changed between two evaluations of the same examples, and whether it is more than chance."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from operator import itemgetter
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypedDict
+
+import click
+import msgspec
+
+from palitune.options import Command, Option, count_option
+from tasks.checks import name_some
+from tasks.files import read_bytes, write_text
+from tasks.metrics.uncertainty import mean_uncertainty
+
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    """What is compared of a line of predictions.jsonl."""
+
+    id: int | str
+    prediction: str
+    references: tuple[str, ...]
+    score: float | None
+
+
+class _Measured(TypedDict):
+    """What metrics.json says that the scores are."""
+
+    task: str
+    split: str
+    metric: str
+
+
+def compare_command() -> click.Command:
+    """The command that compares two evaluations; loads neither model nor data."""
+    file = click.Path(path_type=Path)
+    shown = "How many examples to show that rose, and that fell."
+    return Command(
+        "compare",
+        params=[
+            click.Argument(["a"], type=file),
+            click.Argument(["b"], type=file),
+            Option(["--allow_partial"], is_flag=True, help="Compare the examples that both have."),
+            count_option("--num_changes", "General", shown, default=10, minimum=0),
+            count_option("--seed", "General", "Of the bootstrap.", default=0, minimum=0),
+            Option(["--output"], type=file, help="Write the comparison here too, as JSON."),
+        ],
+        callback=_compare,
+        help="Compare two evaluations, example by example. A and B are files that eval wrote as "
+        "predictions.jsonl, or the folders with them.",
+    )
+
+
+def _compare(output: Path | None, **values: Any) -> None:
+    comparison = compare(**values)
+    if output is not None:
+        write_text(output, json.dumps(comparison, ensure_ascii=False, indent=2) + "\n")
+    click.echo(_table(comparison, shutil.get_terminal_size().columns))
+
+
+def compare(
+    a: Path, b: Path, *, allow_partial: bool = False, num_changes: int = 10, seed: int = 0
+) -> dict[str, Any]:
+    """Compare the scores of each example in two evaluations; differences are B - A.
+
+    Args:
+        a: predictions.jsonl or its folder; a metrics.json beside it is read too.
+        b: likewise.
+        allow_partial: leave out examples that only one of them has, in place of refusing them.
+        num_changes: the most examples to list that rose, and that fell, the greatest first.
+        seed: of the bootstrap over the examples' differences.
+
+    Returns:
+        What `--output` holds.
+
+    Raises:
+        ValueError: a file is not as it was written, or the two are not of the same examples,
+            references and metric.
+    """
+    a, b = (path / "predictions.jsonl" if path.is_dir() else path for path in (a, b))
+    measured = _read_measured(a, b)
+    pairs, notes = _pair(_read_rows(a), _read_rows(b), f"{a} and {b}", allow_partial)
+    changes: list[dict[str, Any]] = [
+        {
+            "id": x.id,
+            "scores": (x.score, y.score),
+            "difference": y.score - x.score,
+            "predictions": (x.prediction, y.prediction),
+            "references": x.references,
+        }
+        for x, y in pairs
+        if x.score is not None and y.score is not None
+    ]
+    if not changes:
+        raise ValueError(
+            f"No example has a score in both {a} and {b}; compare evaluations of a split whose "
+            "answers are published."
+        )
+    if len(changes) < len(pairs):
+        notes.append(f"Left out, without a score: {len(pairs) - len(changes)}.")
+    if measured.get("metric") == "CIDEr":
+        notes.append("An image's CIDEr depends on the set evaluated: only equal sets compare.")
+    change_of = itemgetter("difference")
+    differences = [change_of(change) for change in changes]
+    rose = sorted((c for c in changes if change_of(c) > 0), key=change_of, reverse=True)
+    fell = sorted((c for c in changes if change_of(c) < 0), key=change_of)
+    return {
+        "files": (str(a), str(b)),
+        **measured,
+        "num_examples": len(changes),
+        "means": [fmean(change["scores"][side] for change in changes) for side in (0, 1)],
+        "difference": fmean(differences),
+        "uncertainty": asdict(mean_uncertainty(differences, seed=seed)),
+        "num_rose": len(rose),
+        "num_fell": len(fell),
+        "num_stayed": len(changes) - len(rose) - len(fell),
+        "rose_most": rose[:num_changes],
+        "fell_most": fell[:num_changes],
+        "notes": notes,
+    }
+
+
+def _read_rows(path: Path) -> dict[int | str, _Row]:
+    rows: dict[int | str, _Row] = {}
+    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number},"
+            row = _decode(line, _Row, where)
+            if row.id in rows:
+                raise ValueError(f"{where} has id {row.id} a second time; evaluate again.")
+            rows[row.id] = row
+    return rows
+
+
+def _read_measured(a: Path, b: Path) -> dict[str, str]:
+    """Task, split and metric; empty where no metrics.json lies beside either file."""
+    paths = [path.with_name("metrics.json") for path in (a, b)]
+    found = [_decode(read_bytes(path), _Measured, str(path)) for path in paths if path.exists()]
+    if found and found[0] != found[-1]:
+        first, second = (", ".join(measured.values()) for measured in found)
+        raise ValueError(f"{a} is of {first} but {b} of {second}; give evaluations of the same.")
+    return found[0] if found else {}
+
+
+def _decode(content: bytes, kind: Any, where: str) -> Any:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{where} is not as eval.py wrote it ({error}); evaluate again."
+        ) from error
+
+
+def _pair(
+    a: Mapping[int | str, _Row], b: Mapping[int | str, _Row], where: str, allow_partial: bool
+) -> tuple[list[tuple[_Row, _Row]], list[str]]:
+    """The rows of the same id in the order of `a`, and what must be said of the others."""
+    single = [*(key for key in a if key not in b), *(key for key in b if key not in a)]
+    if single and not allow_partial:
+        raise ValueError(
+            f"{len(single)} examples are in only one of {where}: {name_some(single)}; give "
+            "evaluations of the same examples, or pass --allow_partial to compare the others."
+        )
+    pairs = [(row, b[key]) for key, row in a.items() if key in b]
+    other = [x.id for x, y in pairs if x.references != y.references]
+    if other:
+        raise ValueError(
+            f"{len(other)} examples have different references in {where}: {name_some(other)}; "
+            "give evaluations on the same data."
+        )
+    return pairs, [f"Left out, in only one of the files: {len(single)}."] if single else []
+
+
+def _table(comparison: Mapping[str, Any], width: int) -> str:
+    """A plain text for a terminal of so many columns."""
+    c, uncertainty = comparison, comparison["uncertainty"]
+    title = [c[key] for key in _Measured.__annotations__ if key in c]
+    spread = "no standard error from one example"
+    if uncertainty["interval_95"]:
+        lower, upper = uncertainty["interval_95"]
+        error = uncertainty["standard_error"]
+        spread = f"standard error {error:.4g}, 95 %: {lower:+.4g} to {upper:+.4g}"
+    lines = [
+        ", ".join([*title, f"{c['num_examples']} examples"]),
+        f"  A      {c['means'][0]:<9.4g} {c['files'][0]}",
+        f"  B      {c['means'][1]:<9.4g} {c['files'][1]}",
+        f"  B - A  {c['difference']:<+9.4g} {spread}",
+        f"  {c['num_rose']} rose, {c['num_fell']} fell, {c['num_stayed']} stayed",
+        *c["notes"],
+    ]
+    for heading, changes in (("Rose most:", c["rose_most"]), ("Fell most:", c["fell_most"])):
+        lines += ["", heading] if changes else []
+        lines += [line for change in changes for line in _lines(change, width)]
+    return "\n".join(lines)
+
+
+def _lines(change: Mapping[str, Any], width: int) -> tuple[str, str]:
+    # repr: an empty text shows, a control character does not act
+    references = " | ".join(map(repr, dict.fromkeys(change["references"])))
+    scores = " -> ".join(f"{score:.4g}" for score in change["scores"])
+    texts = [_cut(repr(text), (width - 8) // 2) for text in change["predictions"]]
+    return _cut(f"  {change['id']}: {scores}  of {references}", width), f"    {' -> '.join(texts)}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,0 +1,80 @@
+"""Figures beside the official ones, each group under a name of its own in metrics.json."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tasks.report import Report
+
+_CLIP_BATCH = 32
+
+
+def add_lenient(report: Report) -> Report:
+    """Add common unofficial variants of the task's metric, where it has any."""
+    figures = report.task.lenient(report.predictions, report.examples)
+    if not figures:
+        note = f"--lenient: {report.task.name} has no unofficial variants that are in wide use."
+        return replace(report, notes=(*report.notes, note))
+    return _add(report, "lenient", figures)
+
+
+def add_text_metrics(report: Report) -> Report:
+    """Add the metrics of free-form text, and what the texts look like."""
+    from tasks.metrics.text import text_scores, token_statistics
+
+    references = [example.references for example in report.examples]
+    scores = text_scores(report.predictions, references)
+    statistics = {
+        "predictions": token_statistics(report.predictions),
+        "references": token_statistics([text for texts in references for text in texts]),
+    }
+    report = _add(report, "text_metrics", scores.figures, scores.reasons)
+    additions = {
+        "sacrebleu_signature": scores.sacrebleu_signature,
+        "token_statistics": statistics,
+    }
+    return replace(
+        report,
+        additions={**report.additions, **additions},
+        notes=(*report.notes, *scores.notes),
+    )
+
+
+def open_clip(model_path: str | None, device: str) -> Any:
+    """The `models.clip.ClipScorer` of `--clip_model`, None without one."""
+    if model_path is None:
+        return None
+    from models.clip import load_clip
+
+    return load_clip(model_path, device)
+
+
+def add_clip_metrics(report: Report, scorer: Any) -> Report:
+    """Add CLIP-S and, where there are references, RefCLIP-S.
+
+    Args:
+        report: its examples' images are opened.
+        scorer: a `models.clip.ClipScorer`.
+    """
+    scores = scorer(
+        [example.image for example in report.examples],
+        report.predictions,
+        [example.references for example in report.examples],
+        _CLIP_BATCH,
+    )
+    report = _add(report, "clip_metrics", scores.figures, scores.reasons)
+    return replace(report, additions={**report.additions, "clip_model": scorer.name})
+
+
+def _add(
+    report: Report,
+    name: str,
+    figures: Mapping[str, float | None],
+    reasons: Mapping[str, str] | None = None,
+) -> Report:
+    notes = (f"{name}, {figure}: {reason}." for figure, reason in (reasons or {}).items())
+    return replace(
+        report,
+        extra_metrics={**report.extra_metrics, name: dict(figures)},
+        notes=(*report.notes, *notes),
+    )

@@ -1,0 +1,137 @@
+"""What a score stands on: rule, data, model, settings and versions, as metrics.json records it."""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from models.base import Decoding
+from tasks.base import Example
+from tasks.overlap import overlap_notes
+from tasks.report import Report
+
+_PACKAGES = (
+    *("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "pillow"),
+    *("numpy", "pycocoevalcap", "Levenshtein", "sacrebleu", "rouge-score"),
+)
+
+
+def describe_data(split: str, examples: Sequence[Example]) -> dict[str, Any]:
+    """Split, size, and a hash over ids, texts and references; no image is opened."""
+    digest = hashlib.sha256()
+    for example in examples:
+        texts = [turn.text for turn in example.turns]
+        digest.update(msgspec.json.encode([example.example_id, texts, example.references]))
+    return {"split": split, "num_examples": len(examples), "fingerprint": digest.hexdigest()[:16]}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that has a say in a number."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weights(adapter: Path) -> Path:
+    """The file with an adapter's weights; old ones are pickled."""
+    path = adapter / "adapter_model.safetensors"
+    return path if path.is_file() else adapter / "adapter_model.bin"
+
+
+def trained_on(run: Mapping[str, Any]) -> list[str]:
+    """The tasks that a run.json says its adapter was trained on."""
+    return run["task"].split(",") if "task" in run else []
+
+
+def of_file(path: Path) -> dict[str, Any]:
+    """Of predictions that were read, of whose model nothing is known."""
+    return {"predictions_file": path.name, "predictions_sha256": file_hash(path)}
+
+
+def of_model(
+    predictor: Any,
+    *,
+    base_model: str,
+    base_revision: str | None,
+    adapter: Path | None,
+    quantization: str,
+    trained_on: Sequence[str],
+) -> dict[str, Any]:
+    """Of predictions that a model made.
+
+    Args:
+        predictor: a `evaluation.prediction.Predictor`.
+        base_model: folder or Hub id.
+        base_revision: the commit on the Hub.
+        adapter: folder of the adapter on it.
+        quantization: how the language model was held.
+        trained_on: the tasks that the adapter was trained on.
+    """
+    prompter = predictor.prompter
+    return {
+        "base_model": base_model,
+        "base_revision": base_revision,
+        "adapter": str(adapter) if adapter else None,
+        "adapter_sha256": file_hash(_weights(adapter)) if adapter else None,
+        "quantization": quantization,
+        "dtype": str(predictor.model.dtype).removeprefix("torch."),
+        "family": prompter.family.name,
+        "chat_template": getattr(prompter.family, "template", None),
+        "pictures": _pictures(prompter.family.image_processor),
+        "trained_on": list(trained_on),
+        "prompt_template": prompter.template,
+        "max_length": prompter.max_length,
+        "truncate": prompter.truncate,
+        "system_message": prompter.system_message,
+        "decoding": _decoding(predictor.decoding),
+    }
+
+
+def _pictures(processor: Any) -> dict[str, Any]:
+    """To what size pictures are brought, as far as their processor says."""
+    names = ("size", "square_side", "max_pixels", "min_patches", "max_patches")
+    found = {name: getattr(processor, name, None) for name in names}
+    size = found["size"]
+    found["size"] = {k: v for k, v in dict(size or {}).items() if v is not None}
+    return {name: value for name, value in found.items() if value}
+
+
+def _decoding(decoding: Decoding) -> dict[str, Any]:
+    """The settings that had a say: those of drawing do where answers are drawn."""
+    settings = asdict(decoding)
+    if not decoding.do_sample:
+        del settings["temperature"], settings["top_p"], settings["seed"]
+    return settings
+
+
+def with_provenance(report: Report, seed: int, origin: Mapping[str, Any]) -> Report:
+    """Add the entry of metrics.json, and a note where training may have seen the images.
+
+    Args:
+        report: the predictions, scored or not.
+        seed: what chose the examples where they are a subset.
+        origin: where the predictions are from, by `of_file` or `of_model`.
+    """
+    entry = {
+        "rule": report.task.rule,
+        "rule_source": report.task.rule_source,
+        "data": describe_data(report.split, report.examples),
+        "seed": seed,
+        **origin,
+        "versions": versions(),
+    }
+    notes = overlap_notes(report.task.name, report.split, origin.get("trained_on", ()))
+    return replace(
+        report,
+        notes=(*report.notes, *notes),
+        additions={**report.additions, "provenance": entry},
+    )

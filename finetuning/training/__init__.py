@@ -1,0 +1,1 @@
+"""Training: from a job to a folder with an adapter."""

@@ -1,0 +1,265 @@
+"""A run's output folder: who may write into it, what it says of itself, where it can go on."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evaluation.provenance import trained_on, versions
+from finetuning.training.recipe import GENERATION
+from tasks.files import write_text
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+_PATIENCE_S = 10.0  # a worker looks for its parent every 5 s
+RUN_FILE = "run.json"
+_PROMPT_SETTINGS = ("prompt_template", "max_length", "truncate", "system_message", *GENERATION)
+# without one of these the library resumes all the same, from a fresh optimiser or other noise
+_CHECKPOINT_FILES = (
+    "adapter_model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state*.pth",  # one per process
+    "trainer_state.json",
+)
+
+
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder in use, unless it is to be gone on with or written anew.
+
+    Raises:
+        ValueError: in use, not a folder, not writable, or nothing in it to resume.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume goes on and --overwrite starts anew; pass one of them.")
+    check_writable(folder)
+    in_use = folder.is_dir() and any(folder.iterdir())
+    if in_use:
+        with working_in(folder):  # is another one at it?
+            pass
+    if resume:
+        last_checkpoint(folder)
+    elif in_use and not overwrite:
+        raise ValueError(
+            f"--output_dir {folder} is not empty; go on with the run in it by --resume, replace "
+            "it by --overwrite, or give another folder."
+        )
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Keep a second training out of a folder.
+
+    Of several processes of one training the first alone holds the lock, which goes with it, or
+    with the workers that read pictures for it: those outlive a kill by some seconds.
+
+    Raises:
+        ValueError: another one works in it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, time.monotonic() + _PATIENCE_S)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ValueError(
+            f"--output_dir {folder} is being written by another training; wait for it, or give "
+            "another folder."
+        ) from error
+    except OSError as error:  # a file system without locks
+        logger.warning("%s cannot be locked: %s", folder, error.strerror)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ValueError where files could not be made in a folder; it need not exist yet."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        what = "is read-only" if existing.is_dir() else "is a file"
+        raise ValueError(
+            f"--output_dir {folder} cannot be written: {existing} {what}; give another one."
+        )
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint that is complete; a torn one is passed over.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [
+        path
+        for path in (folder / CHECKPOINTS).glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit() and _is_complete(path)
+    ]
+    if not found:
+        raise ValueError(
+            f"Nothing to resume: {folder / CHECKPOINTS} holds no complete checkpoint; "
+            "start anew by --overwrite."
+        )
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a complete checkpoint is there to resume from."""
+    try:
+        last_checkpoint(folder)
+    except ValueError:
+        return False
+    return True
+
+
+def resume_arguments(folder: Path) -> list[str]:
+    """What makes a training command take up, or replace, what one before it left.
+
+    A folder that no run of ours began is left to the command, which refuses it.
+    """
+    if has_checkpoint(folder):
+        return ["--resume"]
+    return ["--overwrite"] if (folder / RUN_FILE).is_file() else []
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run wrote, once the new one is sure to start."""
+    for name in (CHECKPOINTS, "evaluation", "tensorboard", "wandb"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "trainer_state.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Write run.json: what was asked, of which model and data, with which versions."""
+    write_text(folder / RUN_FILE, json.dumps({**run, "versions": versions()}, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What run.json of a folder says; empty where there is none."""
+    path = folder / RUN_FILE
+    return read_run_file(path) if path.is_file() else {}
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """What a run.json says.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
+        raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
+    return run
+
+
+def prompt_settings(run: Mapping[str, Any], task_name: str) -> dict[str, Any]:
+    """How a run put the questions of a task and had them answered, where it says so.
+
+    A merge keeps those of each run that went into it. Empty of a task that was not trained on.
+    """
+    if task_name not in trained_on(run):
+        return {}
+    settings = run.get("asked_as", {}).get(task_name, run["settings"])
+    return {key: settings[key] for key in _PROMPT_SETTINGS if key in settings}
+
+
+def evaluation_folder(folder: Path, run: Mapping[str, Any], task_name: str, split: str) -> Path:
+    """Where a run keeps the scores of a task; each of several tasks has a folder of its own."""
+    place = folder / "evaluation"
+    return (place / task_name if len(trained_on(run)) > 1 else place) / split
+
+
+def by_task(run: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Task name -> entry; of several tasks run.json has it so, of one alone the entry itself."""
+    names = trained_on(run)
+    return dict(run[key]) if len(names) > 1 else {names[0]: run[key]}
+
+
+def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
+    """The README.md of an adapter: base, data, settings and what was measured."""
+    settings = run["settings"]
+    names = trained_on(run)
+    trained = [
+        f"{data['num_examples']} examples of {f'{name} ' if len(names) > 1 else ''}split "
+        f"`{data['split']}`"
+        for name, data in by_task(run, "train_data").items()
+    ]
+    rows = [
+        f"| {m['task']} | {m['split']} | {m['num_examples']} | {name} | {_figure(value)} |"
+        for m in metrics
+        for name, value in m["metrics"].items()
+    ]
+    shown = ("quantization", "lora_rank", "lora_alpha", "learning_rate", "num_epochs", "seed")
+    lines = [
+        "---",
+        f"base_model: {run['base_model']}",
+        "library_name: peft",
+        "tags: [lora, vision-language, palitune]",
+        "---",
+        "",
+        f"# {run['base_model']} fine-tuned on {' and '.join(names)}",
+        "",
+        f"LoRA adapter trained on {' and '.join(trained)}. All settings and versions are in "
+        "`run.json`; `--config run.json` repeats the run.",
+        "",
+        "| Setting | Value |",
+        "| --- | --- |",
+        *[f"| {name} | {settings[name]} |" for name in shown],
+        "",
+        "## Measured",
+        "",
+        "| Task | Split | Examples | Metric | Value |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "not available" if value is None else f"{value:.4f}"
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    found = [list(checkpoint.glob(pattern)) for pattern in _CHECKPOINT_FILES]
+    return all(paths and all(map(_is_whole, paths)) for paths in found)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file was written to its end, as far as that is known without reading all of it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.suffix == ".json":
+            return isinstance(json.loads(path.read_bytes()), dict)
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as tensors:
+                return bool(tensors.keys())
+    except (ValueError, SafetensorError):
+        return False
+    return zipfile.is_zipfile(path)  # torch writes zip files, whose index stands last

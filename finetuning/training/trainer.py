@@ -1,0 +1,228 @@
+"""The one trainer: 4-bit load -> LoRA -> transformers.Trainer -> save -> score."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from finetuning.training.collation import EncodedExamples, EpochSampler, JointExamples
+from finetuning.training.lora import add_lora
+from finetuning.training.loss import answer_loss, count_items
+from finetuning.training.output_folder import CHECKPOINTS
+from finetuning.training.progress import Progress
+from finetuning.training.recipe import LossReduction, Recipe
+from models.loading import LoadedModel, choose_dtype
+from models.quantization import quantized_layers
+
+logger = logging.getLogger(__name__)
+
+Scorer = Callable[[Any], Mapping[str, float]]  # model -> named figures, the headline first
+
+
+class AnswerTrainer(Trainer):
+    """transformers' Trainer with our order, our loss and our metric.
+
+    Args:
+        scorer: what `evaluate` calls; None where nothing is scored during training.
+        loss_reduction: see `finetuning.training.loss.answer_loss`.
+        **arguments: for `transformers.Trainer`.
+    """
+
+    # ours divides by the items of the whole optimiser step, micro-batches included; without this
+    # the library would divide again, or (where a model takes loss arguments) not at all
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self, *, scorer: Scorer | None, loss_reduction: LossReduction, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments)
+        self.scorer = scorer
+        self.control: Any
+        self.loss_reduction = loss_reduction
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        return EpochSampler(len(self.train_dataset), self.args.seed)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The micro-batches of one optimiser step and what their loss is divided by."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        num_items = torch.tensor(count_items(batches, self.loss_reduction), device=device)
+        if self.args.world_size > 1:  # DDP averages gradients: the mean over processes is right
+            num_items = self.accelerator.gather(num_items).float().mean()
+        return batches, num_items
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Loss of one micro-batch; those of an optimiser step add up to its loss."""
+        assert not return_outputs, "scoring is by generation, see evaluate()"
+        loss = answer_loss(model, inputs, num_items_in_batch, self.loss_reduction)
+        if not torch.isfinite(loss):
+            raise RuntimeError(
+                f"The loss became {loss.item()} at step {self.state.global_step + 1}; the last "
+                "checkpoint is intact. Lower --learning_rate, or use --dtype bf16 or fp32."
+            )
+        return loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score by generation; logs and returns `eval_<figure>`."""
+        assert self.scorer is not None
+        metrics = {f"eval_{name}": value for name, value in self.scorer(self.model).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+
+def check_gradients(
+    model: Any, batch: Mapping[str, torch.Tensor], reduction: LossReduction
+) -> None:
+    """Verify that each adapted layer still gets a gradient after an evaluation.
+
+    Raises:
+        RuntimeError: a quantised one gets none, so training would move the last layers only.
+        ValueError: nothing of those that get none reaches the output.
+    """
+    dead, num_modules = modules_without_gradient(model, batch, reduction)
+    if not dead:
+        return
+    found = f"{len(dead)} of {num_modules} LoRA modules get no gradient, {dead[0]} first"
+    # the kernels' fault: it cuts off what lies below a layer in 4 bits, itself among them
+    quantized = tuple(name.removesuffix("base_layer") for name in quantized_layers(model))
+    if any(name.startswith(quantized) for name in dead):
+        raise RuntimeError(
+            f"{found}; this bitsandbytes does not train on this device: pass --quantization none."
+        )
+    raise ValueError(
+        f"{found}: nothing of them reaches the answer; leave --lora_vision out, or name the "
+        "layers to adapt by --lora_target_modules."
+    )
+
+
+def modules_without_gradient(
+    model: Any, batch: Mapping[str, torch.Tensor], reduction: LossReduction
+) -> tuple[list[str], int]:
+    """Names of the LoRA modules of a new adapter that get none after an evaluation, of how many."""
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    num_items = count_items([batch], reduction)
+    with torch.random.fork_rng():
+        with torch.no_grad():
+            answer_loss(model.eval(), batch, num_items, reduction)
+        answer_loss(model.train(), batch, num_items, reduction).backward()
+    # B starts at zero and so A has no gradient yet; each module's B has one
+    updates = [(name, p) for name, p in model.named_parameters() if "lora_B" in name]
+    dead = [name for name, p in updates if p.grad is None or not p.grad.abs().max() > 0]
+    model.zero_grad()
+    return dead, len(updates)
+
+
+def make_trainer(
+    loaded: LoadedModel,
+    examples: EncodedExamples | JointExamples,
+    recipe: Recipe,
+    output_dir: Path,
+    scorer: Scorer | None,
+    metric: str,
+) -> AnswerTrainer:
+    """A trainer ready to run, its model with LoRA on top and checked.
+
+    Args:
+        loaded: the base model.
+        examples: what to train on.
+        recipe: how.
+        output_dir: checkpoints go into a folder of it.
+        scorer: scores the model during training, or None.
+        metric: name of the headline among the scorer's figures.
+    """
+    model = add_lora(loaded.model, loaded.family, recipe)
+    probe = loaded.family.collate([examples[0, 0]])
+    check_gradients(model, probe, recipe.loss_reduction)
+    callbacks: list[TrainerCallback] = [Progress(metric)]
+    if recipe.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
+    is_scored = scorer is not None and recipe.evaluates_during_training
+    set_seed(recipe.seed)
+    trainer = AnswerTrainer(
+        scorer=scorer,
+        loss_reduction=recipe.loss_reduction,
+        model=model,
+        args=_arguments(loaded, recipe, output_dir, metric if is_scored else None),
+        train_dataset=examples,
+        eval_dataset=examples if is_scored else None,  # only so that evaluate() is called
+        data_collator=loaded.family.collate,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)  # Progress shows what it would print
+    return trainer
+
+
+def _arguments(
+    loaded: LoadedModel, recipe: Recipe, output_dir: Path, metric: str | None
+) -> TrainingArguments:
+    """The library's arguments; `metric` where it is measured on the way, to keep the best by."""
+    on_gpu = loaded.model.device.type == "cuda"
+    dtype = choose_dtype(recipe.dtype, loaded.model.device.type)
+    checkpointing = recipe.gradient_checkpointing
+    every = "steps" if recipe.save_steps or recipe.eval_steps else "epoch"
+    arguments = TrainingArguments(
+        output_dir=str(output_dir / CHECKPOINTS),
+        num_train_epochs=recipe.num_epochs,
+        max_steps=recipe.max_steps or -1,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=recipe.warmup_ratio,  # below 1 it is a share
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim=recipe.optim,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        activation_checkpointing=on_gpu if checkpointing is None else checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        dataloader_num_workers=recipe.num_workers,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # each LoRA matrix takes part in each step
+        eval_strategy=every if metric else "no",
+        eval_steps=recipe.eval_steps,
+        save_strategy=every,
+        save_steps=recipe.save_steps or recipe.eval_steps or 500,
+        save_total_limit=recipe.save_total_limit,
+        load_best_model_at_end=metric is not None,
+        metric_for_best_model=f"eval_{metric}" if metric else None,
+        greater_is_better=True if metric else None,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,  # its default hides a loss of NaN
+        disable_tqdm=True,  # Progress draws the bar
+        report_to=recipe.report_to,
+        run_name=output_dir.name,
+        seed=recipe.seed,
+        use_cpu=loaded.model.device.type == "cpu",
+    )
+    if arguments.n_gpu > 1:
+        logger.warning(
+            "%d GPUs are visible and one is used; for all of them start the same command with "
+            "`torchrun --nproc_per_node %d`.",
+            arguments.n_gpu,
+            arguments.n_gpu,
+        )
+        arguments._n_gpu = 1  # DataParallel, the library's choice here, breaks 4-bit layers
+    return arguments

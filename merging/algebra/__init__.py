@@ -1,0 +1,1 @@
+"""The arithmetic of merging: adapters in, one update per module out."""

@@ -1,0 +1,142 @@
+"""A merge carried out: as an adapter, as a full model, or as the figures alone."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merging.algebra.adapters import Adapter
+from merging.algebra.base import Base
+from merging.algebra.full_model import ExportReport, Onto, SaveDtype, export_full
+from merging.algebra.merge import Merge, RankLimit
+from merging.algebra.modes import ELECTING
+from merging.algebra.threads import one_thread
+from merging.algebra.writer import verify_adapter, write_adapter
+
+Progress = Callable[[str], None]  # told of each module as it is done
+Figures = dict[str, dict[str, Any]]  # module name -> what the report says of it
+
+
+@one_thread()
+def diagnose(merge: Merge, progress: Progress) -> Figures:
+    """Work out the merge and write nothing."""
+    figures = {}
+    for name in merge.modules:
+        merged = None if merge.is_low_rank else merge.dense(name)
+        figures[name] = merge.figures(name, merged)
+        progress(name)
+    return figures
+
+
+@one_thread()
+def export_adapter(
+    merge: Merge, base: Base, out: Path, rank: RankLimit, dtype: SaveDtype, progress: Progress
+) -> Figures:
+    """Write the merge as an adapter, and read it back.
+
+    Args:
+        merge: what to write.
+        base: what the adapter is of.
+        out: the folder.
+        rank: of each module at most, or the energy share to reach, or all of it.
+        dtype: of the tensors; `auto` is float32.
+        progress: told of each module.
+    """
+    figures: Figures = {}
+    updates = {}
+    for name in merge.modules:
+        updates[name], energy_kept = merge.low_rank(name, rank)
+        merged = None if merge.is_low_rank else updates[name].dense()
+        row = merge.figures(name, merged)
+        figures[name] = row | {"rank": updates[name].rank, "energy_kept": energy_kept}
+        progress(name)
+    torch_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    name = str(base.local.resolve()) if base.local else base.name
+    write_adapter(out, updates, name, base.revision, torch_dtype)
+    verify_adapter(out, updates, 1e-2 if dtype == "bfloat16" else 1e-6)
+    return figures
+
+
+@one_thread()
+def export_model(
+    merge: Merge,
+    adapters: Sequence[Adapter],
+    base: Base,
+    out: Path,
+    save_dtype: SaveDtype,
+    onto: Onto,
+    progress: Progress,
+    finish: Callable[[Path, Figures, ExportReport], None],
+) -> None:
+    """Write base + merge as a full model.
+
+    Args:
+        merge: what is added.
+        adapters: for what they hold beside low-rank updates.
+        base: what it is added to.
+        out: the new folder.
+        save_dtype: of the weights; `auto` is each its own.
+        onto: the base's weights as they are, or as 4-bit training saw them.
+        progress: told of each module.
+        finish: given the folder before it takes its name, the figures of each module, and what
+            the export cost; adds files.
+    """
+    figures: Figures = {}
+
+    def delta(name: str) -> Tensor | None:
+        if name not in merge.modules:
+            return None
+        merged = merge.dense(name)
+        figures[name] = merge.figures(name, merged)
+        progress(name)
+        return merged
+
+    def finish_with_figures(folder: Path, report: ExportReport) -> None:
+        for name in figures:
+            rounding = report.rounding.get(f"{name}.weight")
+            figures[name]["rounding_loss"] = rounding.loss if rounding else 0.0
+        finish(folder, figures, report)
+
+    export_full(
+        base,
+        out,
+        delta,
+        save_dtype=save_dtype,
+        onto=onto,
+        replace=_replaced(merge, adapters, base),
+        finish=finish_with_figures,
+    )
+
+
+def _replaced(merge: Merge, adapters: Sequence[Adapter], base: Base) -> dict[str, Tensor]:
+    """Biases and whole tensors that adapters trained: the base's plus the weighted differences."""
+    options = merge.options
+    if merge.is_weighing:
+        weights = merge.coefficients
+    elif merge.mode in ELECTING:  # they average what agrees, whatever the sum of the weights
+        weights = [options.lam * weight / math.fsum(options.weights) for weight in options.weights]
+    else:
+        weights = [options.lam * weight for weight in options.weights]
+    replaced: dict[str, Tensor] = {}
+
+    def add(adapter: Adapter, name: str, weight: float, value: Tensor, is_difference: bool) -> None:
+        stored = base.tensors.get(name)
+        if stored is None or stored.shape != tuple(value.shape):
+            there = "no such tensor" if stored is None else f"one of shape {stored.shape}"
+            raise ValueError(
+                f"Adapter {adapter.folder} holds {name} of shape {tuple(value.shape)}, and the "
+                f"base has {there}; pass the base that it was trained on."
+            )
+        original = stored.read().float()
+        difference = value.float() if is_difference else value.float() - original
+        replaced[name] = replaced.get(name, original) + weight * difference
+
+    for adapter, weight in zip(adapters, weights, strict=True):
+        for module, bias in adapter.biases.items():
+            add(adapter, f"{module}.bias", weight, bias, is_difference=True)
+        for name, tensor in adapter.saved.items():
+            add(adapter, name, weight, tensor, is_difference=False)
+    return replaced

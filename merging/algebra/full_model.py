@@ -1,0 +1,311 @@
+"""A merged model, written tensor by tensor over its base's safetensors shards.
+
+What no update touches is passed byte for byte. An update is added in float32 and rounded once; what
+that rounding costs is reported. The folder appears whole or not at all.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import torch
+from torch import Tensor
+
+from merging.algebra.base import COMPANIONS, FLOAT_DTYPES, INDEX, Base, Shard, StoredTensor
+from merging.algebra.staging import atomic_folder
+
+SaveDtype = Literal["auto", "float32", "bfloat16"]
+Onto = Literal["original", "nf4"]
+
+_SPELLED = {"float32": "F32", "bfloat16": "BF16"}
+# Values worked on at a time: they stay in the cache, sums keep 8 digits, torch starts no threads.
+_BLOCK = 1 << 15
+_NF4_BLOCKSIZE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What the rounding to the dtype on disk took from one tensor's update.
+
+    Attributes:
+        update: Frobenius norm of the update.
+        lost: of (rounded - exact).
+    """
+
+    update: float
+    lost: float
+
+    @property
+    def loss(self) -> float:
+        """Share of the update that is lost."""
+        return self.lost / self.update
+
+
+@dataclass(slots=True)
+class ExportReport:
+    """What an export did.
+
+    Attributes:
+        rounding: canonical tensor name -> what rounding cost it; for the tensors with an update
+            that is not all zero.
+        bytes_read: of weights.
+        bytes_written: of the whole folder.
+        seconds: wall-clock time, the update's own computation included.
+    """
+
+    rounding: dict[str, Rounding] = field(default_factory=dict)
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+
+
+def export_full(
+    base: Base,
+    out: Path,
+    delta: Callable[[str], Tensor | None],
+    *,
+    save_dtype: SaveDtype = "auto",
+    onto: Onto = "original",
+    replace: Mapping[str, Tensor] = {},
+    finish: Callable[[Path, ExportReport], None] | None = None,
+) -> ExportReport:
+    """Write base + updates as a full model: the base's shards, config, tokenizer and processor.
+
+    Peak memory is a few times the largest tensor, whatever the size of a shard.
+
+    Args:
+        base: an unquantised model.
+        out: the new folder. A temporary one stands beside it until all is written.
+        delta: canonical module name -> its update, (d_out, d_in) float32 on the CPU, or None.
+            Asked once for each matrix of the base, in the order of the files.
+        save_dtype: of all floating-point tensors; `auto` leaves each its own.
+        onto: what the updates are added to: the base's weights, or those after NF4 (blocks of
+            64, double quantisation) and back, as QLoRA training saw them (Dettmers et al. 2023,
+            arXiv:2305.14314, section 3). The latter reaches every linear layer that training
+            quantises, those without an update too.
+        replace: canonical tensor name -> the values that stand in for the base's, float32. For
+            biases and `modules_to_save`; who holds a difference adds it to
+            `base.tensors[name].read()`. An update of `delta` comes on top.
+        finish: given the folder before it takes its name, to add files, and the report.
+
+    Raises:
+        ValueError: the base is quantised, not whole or of unknown kind; `out` exists and is not
+            empty; an update fits no tensor, is of another shape, is of a tied layer, or is not
+            finite in the dtype on disk; or the disk is too small. Nothing is left at `out`.
+    """
+    started = time.monotonic()
+    base.check_unquantized()
+    _check_tied(base, delta, replace)
+    _check_replaced(base, replace)
+    through_nf4 = base.quantized_in_training() if onto == "nf4" else frozenset()
+    report = ExportReport()
+
+    def write_tensor(tensor: StoredTensor, target: BinaryIO) -> None:
+        is_untied = not (base.is_tied and _is_tied_module(tensor.module))
+        update = delta(tensor.module) if tensor.is_matrix and is_untied else None
+        replacement = replace.get(tensor.name)
+        is_through_nf4 = tensor.is_matrix and tensor.module in through_nf4
+        dtype = _saved_dtype(tensor, save_dtype)
+        is_changed = update is not None or replacement is not None or is_through_nf4
+        if not is_changed and dtype == tensor.dtype:
+            target.writelines(tensor.chunks())
+            return
+        _check_update(base, tensor, update, replacement)
+        weight = tensor.read()
+        if replacement is not None:
+            rounding = _write_sum(target, replacement, update, weight, FLOAT_DTYPES[dtype])
+        else:
+            start = nf4_round_trip(weight.float()) if is_through_nf4 else weight
+            rounding = _write_sum(target, start, update, None, FLOAT_DTYPES[dtype])
+        if not math.isfinite(rounding.lost + rounding.update):
+            raise ValueError(
+                f"{tensor.name} with its update has NaN or values beyond {dtype}; check the "
+                "adapter, or pass --save_dtype float32."
+            )
+        if rounding.update:
+            report.rounding[tensor.name] = rounding
+
+    headers = [_header(shard, save_dtype) for shard in base.shards]
+    with atomic_folder(out) as folder:
+        _check_room(folder, sum(size for _, size in headers))
+        for shard, (header, _) in zip(base.shards, headers, strict=True):
+            with _synced(folder / shard.path.name) as target:
+                target.write(header)
+                for tensor in shard.tensors:
+                    write_tensor(tensor, target)
+            report.bytes_read += shard.path.stat().st_size
+        _write_companions(base, folder, save_dtype)
+        if base.index is not None:
+            data = sum(size - len(header) for header, size in headers)
+            metadata = {**base.index.get("metadata", {}), "total_size": data}
+            _write_json(folder / INDEX, {**base.index, "metadata": metadata})
+        report.bytes_written = sum(path.stat().st_size for path in folder.iterdir())
+        report.seconds = time.monotonic() - started
+        if finish is not None:
+            finish(folder, report)
+    return report
+
+
+def nf4_round_trip(weight: Tensor) -> Tensor:
+    """What is left of a float32 matrix after bitsandbytes' NF4 with double quantisation."""
+    import bitsandbytes.functional as bnb
+
+    data, state = bnb.quantize_4bit(
+        weight, blocksize=_NF4_BLOCKSIZE, compress_statistics=True, quant_type="nf4"
+    )
+    # The blocks run over the flattened matrix. On a CPU the kernel takes a row for a whole number
+    # of blocks, which one long row is and rows of other widths are not (models/quantization.py).
+    state.shape = torch.Size([weight.numel()])
+    back: Tensor = bnb.dequantize_4bit(data, state)
+    return back.view(weight.shape)
+
+
+def _is_tied_module(module: str) -> bool:
+    return module == "lm_head" or module.endswith("embed_tokens")
+
+
+def _check_tied(
+    base: Base, delta: Callable[[str], Tensor | None], replace: Mapping[str, Tensor]
+) -> None:
+    if not base.is_tied:
+        return
+    embeddings = [t.module for t in base.tensors.values() if _is_tied_module(t.module)]
+    for module in sorted({"lm_head", *embeddings}):
+        if f"{module}.weight" in replace or delta(module) is not None:
+            raise ValueError(
+                f"The update of {module} cannot be exported: {base.name} ties lm_head to "
+                "embed_tokens, so that it would change both; leave that module out."
+            )
+
+
+def _check_replaced(base: Base, replace: Mapping[str, Tensor]) -> None:
+    for name in replace:
+        if name not in base.tensors:
+            raise ValueError(
+                f"{base.name} has no tensor {name} whose values could be replaced; leave that "
+                "module out, or pass the base that the adapter was trained on."
+            )
+
+
+def _check_update(base: Base, tensor: StoredTensor, *updates: Tensor | None) -> None:
+    if not tensor.is_float:
+        raise ValueError(
+            f"{tensor.name} of {base.name} is stored as {tensor.dtype} and a full export needs the "
+            "unquantised base; pass that, or export an adapter."
+        )
+    for update in updates:
+        if update is not None and tuple(update.shape) != tensor.shape:
+            raise ValueError(
+                f"The update of {tensor.name} has shape {tuple(update.shape)}, the base's is "
+                f"{tensor.shape}; pass the base that the adapter was trained on."
+            )
+
+
+def _check_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise ValueError(
+            f"The full model takes {size / 1e9:.2f} GB and {folder.parent} has {free / 1e9:.2f} GB "
+            "left; make room, or pass another output folder."
+        )
+
+
+def _saved_dtype(tensor: StoredTensor, save_dtype: SaveDtype) -> str:
+    return _SPELLED[save_dtype] if save_dtype != "auto" and tensor.is_float else tensor.dtype
+
+
+def _header(shard: Shard, save_dtype: SaveDtype) -> tuple[bytes, int]:
+    """The bytes before the data, and the size of the whole file."""
+    entries: dict[str, Any] = {} if shard.metadata is None else {"__metadata__": shard.metadata}
+    end = 0
+    for tensor in shard.tensors:
+        dtype = _saved_dtype(tensor, save_dtype)
+        start = end
+        if dtype == tensor.dtype:
+            end += tensor.num_bytes
+        else:
+            end += math.prod(tensor.shape) * FLOAT_DTYPES[dtype].itemsize
+        entries[tensor.stored_name] = {
+            "dtype": dtype,
+            "shape": tensor.shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    return header, len(header) + end
+
+
+def _write_sum(
+    target: BinaryIO,
+    value: Tensor,
+    update: Tensor | None,
+    replaced: Tensor | None,
+    dtype: torch.dtype,
+) -> Rounding:
+    """Write value + update in `dtype`, block by block.
+
+    Where the value stands in for a `replaced` one, all that changes counts as update.
+    """
+    squares_lost = squares_update = 0.0
+    value = value.reshape(-1)
+    update = None if update is None else update.reshape(-1)
+    replaced = None if replaced is None else replaced.reshape(-1)
+    for start in range(0, value.numel(), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        exact = value[block].float()
+        if update is not None:
+            exact = exact + update[block]
+        rounded = exact.to(dtype)
+        target.write(rounded.view(torch.uint8).numpy().data)
+        if replaced is not None:
+            change = exact - replaced[block].float()
+        elif update is not None:
+            change = update[block]
+        else:
+            continue
+        squares_lost += _square(rounded.float() - exact)
+        squares_update += _square(change)
+    return Rounding(math.sqrt(squares_update), math.sqrt(squares_lost))
+
+
+def _square(block: Tensor) -> float:
+    return float(block.square().sum())  # torch.dot would start threads
+
+
+def _write_companions(base: Base, folder: Path, save_dtype: SaveDtype) -> None:
+    for name in ("config.json", *COMPANIONS):
+        if (base.folder / name).is_file():
+            with _synced(folder / name) as target:
+                target.write((base.folder / name).read_bytes())
+    if save_dtype != "auto":
+        _write_json(folder / "config.json", _with_dtype(base.config, save_dtype))
+
+
+def _with_dtype(config: Mapping[str, Any], save_dtype: str) -> dict[str, Any]:
+    """The config with all weights declared to be of this dtype, those of its parts included."""
+    changed: dict[str, Any] = {"torch_dtype" if "torch_dtype" in config else "dtype": save_dtype}
+    for key, value in config.items():
+        if isinstance(value, dict) and ("dtype" in value or "torch_dtype" in value):
+            changed[key] = _with_dtype(value, save_dtype)
+    return {**config, **changed}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with _synced(path) as file:
+        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextmanager
+def _synced(path: Path) -> Iterator[BinaryIO]:
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())  # the folder's new name may outlive a power cut otherwise

@@ -1,0 +1,304 @@
+"""Adapters and a mode -> the merged update of each module, and what the merge did to it."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from merging.algebra.adapters import Adapter
+from merging.algebra.core import cosines, decompose, gram, overlaps
+from merging.algebra.factorise import concatenate, energy, from_core, from_dense
+from merging.algebra.low_rank import LowRank
+from merging.algebra.methods import (
+    COEFFICIENTS,
+    CORE,
+    DENSE,
+    mask_seed,
+    num_kept,
+    sign_conflict,
+)
+from merging.algebra.modes import Options, renormalize
+from merging.algebra.threads import one_thread, side_by_side
+from merging.algebra.thresholds import keep_from_, magnitude_threshold
+
+TRIMMING = ("ties", "magnitude_prune")
+RankLimit = int | float | Literal["full"]
+ReadWeight = Callable[[str], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Module:
+    """One module of a merge.
+
+    Attributes:
+        name: canonical.
+        updates: one per adapter; None where it does not have the module.
+        magnitudes: DoRA's, (d_out,), one per adapter; None where it has none here.
+        cores: (N, R', R'') float64, the low-rank updates in their common basis. The basis itself
+            is worked out again where it is needed: all modules' are several times the adapters.
+    """
+
+    name: str
+    updates: tuple[LowRank | None, ...]
+    magnitudes: tuple[Tensor | None, ...]
+    cores: Tensor
+
+    @property
+    def has_dora(self) -> bool:
+        """Whether some update is more than low rank."""
+        return any(magnitude is not None for magnitude in self.magnitudes)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+        return next(update.shape for update in self.updates if update is not None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merge:
+    """A merge that is settled but not carried out: each module is worked out when it is asked for.
+
+    `start_merge` makes it.
+
+    Attributes:
+        mode: one of the menu.
+        options: its settings.
+        modules: by canonical name, sorted.
+        gram: (N, N) float64 inner products of the whole adapters.
+        seed: of the masks of the dare modes.
+        missing: `renorm` divides by the sum of the weights of the adapters that have a module.
+        trim_scope: what a density is the share of, in `ties` and `magnitude_prune`: of each
+            module's entries or of the whole adapter's.
+        thresholds: per adapter, the magnitude from which trimming over the whole of it keeps.
+        read_weight: the base's weight of a module, float32; for DoRA, whose update depends on it.
+    """
+
+    mode: str
+    options: Options
+    modules: Mapping[str, Module]
+    gram: Tensor
+    seed: int
+    missing: Literal["zero", "renorm"]
+    trim_scope: Literal["tensor", "adapter"] = "tensor"
+    thresholds: tuple[float, ...] | None = None
+    read_weight: ReadWeight | None = None
+
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether the result is exact at the sum of the ranks; else it is dense."""
+        return self.mode not in DENSE
+
+    @property
+    def is_weighing(self) -> bool:
+        """Whether the result is a weighted sum of whole adapters."""
+        return self.mode in COEFFICIENTS
+
+    @property
+    def coefficients(self) -> list[float]:
+        """Of a mode that weighs whole adapters, how much of each is in the sum."""
+        return COEFFICIENTS[self.mode](self.gram, self.options)
+
+    def low_rank(self, name: str, rank: RankLimit = "full") -> tuple[LowRank, float]:
+        """The merged update of a module as two factors, and the share of its energy they keep.
+
+        Args:
+            name: of the module.
+            rank: at most; or the energy share to reach; `full` is exact, for dense results the
+                sum of the ranks.
+        """
+        module = self.modules[name]
+        if not self.is_low_rank:
+            total = sum(update.rank for update in module.updates if update is not None)
+            return from_dense(self.dense(name), total if rank == "full" else rank)
+        if rank == "full" and self.mode in COEFFICIENTS:
+            return concatenate(module.updates, self._options(module)[1]), 1.0
+        cores = decompose(module.updates, module.shape)
+        return from_core(cores, self._core(module, cores.cores), rank)
+
+    def dense(self, name: str) -> Tensor:
+        """The merged update of a module as a (d_out, d_in) float32 matrix."""
+        module = self.modules[name]
+        if self.is_low_rank and not module.has_dora:
+            return self.low_rank(name)[0].dense()
+        options, coefficients = self._options(module)
+        deltas = side_by_side(partial(self._delta, module), range(len(module.updates)))
+        if self.is_weighing:
+            return torch.stack([c * d for c, d in zip(coefficients, deltas, strict=True)]).sum(0)
+        if self.thresholds is not None:
+            for delta, threshold in zip(deltas, self.thresholds, strict=True):
+                keep_from_(delta, threshold)
+            options = replace(options, density=1.0)
+        seeds = [mask_seed(self.seed, name, index) for index in range(len(deltas))]
+        return DENSE[self.mode](deltas, options, seeds)
+
+    def figures(self, name: str, merged: Tensor | None = None) -> dict[str, Any]:
+        """What the report says of a module.
+
+        Args:
+            name: of the module.
+            merged: its merged update where that is at hand, (d_out, d_in); a dense result is
+                otherwise left out of the figures.
+        """
+        module = self.modules[name]
+        if module.has_dora:  # norms and angles of the low-rank part alone would mislead
+            return {"dora": True}
+        products = gram(module.cores)
+        norms = products.diagonal().sqrt()
+        left, right = overlaps(module.cores)
+        figures: dict[str, Any] = {
+            "ranks": [0 if update is None else update.rank for update in module.updates],
+            "norms": norms.tolist(),
+            "cosines": cosines(products).tolist(),
+            "output_overlap": left.tolist(),
+            "input_overlap": right.tolist(),
+        }
+        if self.mode in TRIMMING and self.thresholds is None:
+            numel = math.prod(module.shape)
+            figures["kept_share"] = num_kept(numel, self.options.density) / numel
+        if self.is_low_rank:
+            core = self._core(module, module.cores)
+            inner = torch.einsum("ij,nij->n", core, module.cores)
+            figures["merged_norm"] = float(core.norm())
+            figures["retention"] = _shares(inner, products.diagonal())
+        elif merged is not None:
+            inner = torch.tensor(
+                [0.0 if u is None else u.inner_product(merged) for u in module.updates],
+                dtype=torch.float64,
+            )
+            figures["merged_norm"] = math.sqrt(energy(merged))
+            figures["retention"] = _shares(inner, products.diagonal())
+            parts = (update.parts() for update in module.updates if update is not None)
+            figures["sign_conflict"] = sign_conflict(zip(*parts, strict=True))
+        return figures
+
+    def updates_of(self, index: int) -> Iterator[Tensor]:
+        """An adapter's updates, (d_out, d_in) float32, of the modules that it has."""
+        for module in self.modules.values():
+            if module.updates[index] is not None:
+                yield self._delta(module, index)
+
+    def _delta(self, module: Module, index: int) -> Tensor:
+        """An adapter's update of a module, of its own memory."""
+        update, magnitude = module.updates[index], module.magnitudes[index]
+        delta = torch.zeros(module.shape) if update is None else update.dense()
+        if magnitude is None:
+            return delta
+        assert self.read_weight is not None, "start_merge asks for it where there is DoRA"
+        weight = self.read_weight(module.name)
+        adapted = weight + delta
+        updated: Tensor = (magnitude / adapted.norm(dim=1))[:, None] * adapted
+        return updated - weight
+
+    def _core(self, module: Module, cores: Tensor) -> Tensor:
+        """The merged core of a mode whose result lies in the adapters' common space."""
+        options, coefficients = self._options(module)
+        if self.mode in CORE:
+            return CORE[self.mode](cores, options, min(module.shape))
+        weights = torch.tensor(coefficients, dtype=torch.float64)
+        return torch.einsum("n,nij->ij", weights, cores)
+
+    def _options(self, module: Module) -> tuple[Options, list[float]]:
+        """The settings for one module, and the coefficients where the mode has them."""
+        options = self.options
+        present = [update is not None for update in module.updates]
+        if self.missing == "renorm" and not all(present):
+            options = renormalize(options, present)
+        if self.mode not in COEFFICIENTS:
+            return options, []
+        return options, COEFFICIENTS[self.mode](self.gram, options)
+
+
+@one_thread()
+def start_merge(
+    adapters: Sequence[Adapter],
+    mode: str,
+    options: Options,
+    *,
+    seed: int = 0,
+    missing: Literal["zero", "renorm"] = "zero",
+    trim_scope: Literal["tensor", "adapter"] = "tensor",
+    normalize: bool = False,
+    read_weight: ReadWeight | None = None,
+) -> Merge:
+    """Bring the updates of each module into their common basis and take the adapters' measure.
+
+    Args:
+        adapters: of one base.
+        mode: one of the menu.
+        options: its settings, by `default_options`.
+        seed: of the masks of the dare modes.
+        missing: how an adapter without a module counts there: as an update of zero, or not at all.
+        trim_scope: as in Merge.
+        normalize: scale each adapter to the mean norm of all first.
+        read_weight: as in Merge.
+
+    Raises:
+        ValueError: DoRA with a mode that needs norms or cores of low-rank updates, or an adapter
+            of zero that is to be scaled.
+    """
+    if normalize and any(adapter.dora for adapter in adapters):
+        raise ValueError(
+            "--normalize takes low-rank updates, and an adapter uses DoRA; leave it out."
+        )
+    modules = _modules(adapters, [1.0] * len(adapters))
+    total = _total_gram(modules)
+    if normalize:
+        norms = total.diagonal().sqrt()
+        if not norms.all():
+            raise ValueError("--normalize cannot scale an adapter that is zero; leave it out.")
+        modules = _modules(adapters, (norms.mean() / norms).tolist())
+        total = _total_gram(modules)
+    merge = Merge(mode, options, modules, total, seed, missing, trim_scope, read_weight=read_weight)
+    return with_mode(merge, mode, options)
+
+
+def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
+    """The same adapters merged in another way.
+
+    Raises:
+        ValueError: DoRA with a mode that needs norms or cores of low-rank updates.
+    """
+    modes = ("auto", "linear", *DENSE)
+    if mode not in modes and any(module.has_dora for module in merge.modules.values()):
+        raise ValueError(
+            f"An adapter uses DoRA, whose update is not low rank, and --mode {mode} takes low-rank "
+            f"ones: use one of {', '.join(modes)}."
+        )
+    merge = replace(merge, mode=mode, options=options, thresholds=None)
+    if merge.trim_scope == "tensor" or mode not in TRIMMING:
+        return merge
+    thresholds = [
+        magnitude_threshold(partial(merge.updates_of, index), options.density)
+        for index in range(len(merge.gram))
+    ]
+    return replace(merge, thresholds=tuple(thresholds))
+
+
+def _modules(adapters: Sequence[Adapter], factors: Sequence[float]) -> dict[str, Module]:
+    modules = {}
+    for name in sorted({name for adapter in adapters for name in adapter.updates}):
+        updates = tuple(
+            None if update is None else replace(update, scale=factor * update.scale)
+            for adapter, factor in zip(adapters, factors, strict=True)
+            for update in [adapter.updates.get(name)]
+        )
+        shape = next(update.shape for update in updates if update is not None)
+        magnitudes = tuple(adapter.dora.get(name) for adapter in adapters)
+        modules[name] = Module(name, updates, magnitudes, decompose(updates, shape).cores)
+    return modules
+
+
+def _total_gram(modules: Mapping[str, Module]) -> Tensor:
+    return torch.stack([gram(module.cores) for module in modules.values()]).sum(dim=0)
+
+
+def _shares(inner: Tensor, squares: Tensor) -> list[float | None]:
+    """<merged, D_i> / |D_i|^2; None of an adapter that is zero in this module."""
+    return [
+        float(product / square) if square else None
+        for product, square in zip(inner, squares, strict=True)
+    ]

@@ -1,0 +1,199 @@
+"""A merge measured: its candidates, the base and each adapter on the tasks of `--evaluate`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from evaluation.provenance import trained_on
+from finetuning.training import joint
+from finetuning.training import output_folder as run_folder
+from merging.algebra.adapters import Adapter
+from merging.algebra.base import Base
+from merging.algebra.full_model import Onto
+from merging.algebra.merge import Merge, start_merge, with_mode
+from merging.algebra.modes import default_options
+from merging.settings import Settings, candidate_name
+from merging.trial import Candidate, Trial, choose, retention, unknown_tasks
+from models.checkpoint import Checkpoint
+from palitune import options
+from tasks.base import Dataset, Task
+from tasks.images import check_dataset
+from tasks.splits import resolve_split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What is merged.
+
+    Attributes:
+        checkpoint: the base, resolved.
+        processor_checkpoint: the base with the processor of an adapter whose run set its own.
+        base: the same, as its files.
+        adapters: in the order given.
+        runs: each adapter's run.json, empty where it has none.
+        warnings: of bases that are named otherwise.
+    """
+
+    checkpoint: Checkpoint
+    processor_checkpoint: Checkpoint
+    base: Base
+    adapters: Sequence[Adapter]
+    runs: Sequence[Mapping[str, Any]]
+    warnings: Sequence[str]
+
+    @property
+    def prompt_settings(self) -> dict[str, dict[str, Any]]:
+        """Task -> how the first of the runs that were trained on it asked it."""
+        found: dict[str, dict[str, Any]] = {}
+        for run in self.runs:
+            for name in trained_on(run):
+                found.setdefault(name, run_folder.prompt_settings(run, name))
+        return found
+
+
+def load_datasets(
+    tasks: Sequence[Task], values: Mapping[str, Any], *, is_halved: bool
+) -> list[Dataset]:
+    """The default evaluation split of each task, capped.
+
+    Args:
+        tasks: those of `--evaluate`.
+        values: every option of the command.
+        is_halved: whether one half of the examples is to choose and the other to confirm.
+
+    Raises:
+        ValueError: the data is not there, or too little to be halved.
+    """
+    roots = joint.data_roots(values["data_root"], tasks)  # TASK=FOLDER of a single task too
+    unset = {str(option.name): None for option in options.source_options()}
+    datasets = []
+    for task in tasks:
+        given = {"data_root": roots[task.name], "hub_columns": ()}
+        source = options.make_source(task, unset | given)
+        dataset, note = resolve_split(task, None, source, task.eval_splits)
+        if note:
+            click.echo(note, err=True)
+        dataset = dataset.subset(values["max_eval_samples"], values["seed"])
+        if is_halved and len(dataset) < 2:
+            raise ValueError(
+                f"One half of the examples chooses the merge and the other confirms it, and of "
+                f"{task.name} there is {len(dataset)}; raise --max_eval_samples, or name a --mode."
+            )
+        check_dataset(dataset)
+        datasets.append(dataset)
+    return datasets
+
+
+def make_trial(
+    inputs: Inputs, datasets: Sequence[Dataset], values: Mapping[str, Any]
+) -> Trial | None:
+    """What candidates are scored on; None where no task is named."""
+    if not datasets:
+        return None
+    for adapter in inputs.adapters:
+        if adapter.saved or adapter.biases:
+            raise ValueError(
+                f"--evaluate adds low-rank updates and DoRA alone, and adapter {adapter.folder} "
+                "holds whole tensors or biases too; merge without it and score the result by "
+                "eval.py."
+            )
+    return Trial(
+        checkpoint=inputs.checkpoint,
+        processor_checkpoint=inputs.processor_checkpoint,
+        base=inputs.base,
+        datasets=datasets,
+        settings=inputs.prompt_settings,
+        batch_size=values["batch_size"],
+        device=values["device"],
+    )
+
+
+def trained_onto(run: Mapping[str, Any]) -> Onto:
+    """The weights that an adapter was fitted to, by its run.json."""
+    return "nf4" if run.get("settings", {}).get("quantization") == "nf4" else "original"
+
+
+def sweep_grid(
+    trial: Trial,
+    inputs: Inputs,
+    merged: Merge,
+    grid: Sequence[Settings],
+    onto: Onto,
+    seed: int,
+) -> tuple[dict[str, Any], Merge]:
+    """Measure each candidate of a grid; the record of it, and the merge that was chosen."""
+    merges = {}
+    for settings in grid:
+        found = default_options(num_adapters=len(inputs.adapters), **settings)
+        merges[candidate_name(settings)] = with_mode(merged, settings["mode"], found)
+    record = choose(
+        trial,
+        _adapter_candidates(inputs),
+        [Candidate(name, onto, list(m.modules), m.dense) for name, m in merges.items()],
+        _owners(inputs, trial.datasets),
+        seed,
+    )
+    return record, merges[record["chosen"]]
+
+
+def evaluate(trial: Trial, inputs: Inputs, merged: Merge, onto: Onto) -> dict[str, Any]:
+    """Scores, their intervals and retention of base, adapters and merge.
+
+    The merge is scored on both kinds of weights: `onto_gap` is, of each task, its score on the
+    original ones less that on those rounded to NF4.
+    """
+    names = list(merged.modules)
+    other: Onto = "original" if onto == "nf4" else "nf4"
+    on = {onto: "merged", other: f"merged onto {other}"}
+    measured = trial.measure(
+        [
+            Candidate("base", "original", (), merged.dense),
+            *_adapter_candidates(inputs),
+            *(Candidate(name, place, names, merged.dense) for place, name in on.items()),
+        ]
+    )
+    scores = {name: found.scores for name, found in measured.items()}
+    kept = retention(scores, _owners(inputs, trial.datasets))
+    original, rounded = (scores[on[place]] for place in ("original", "nf4"))
+    return {
+        "num_examples": {dataset.task.name: len(dataset) for dataset in trial.datasets},
+        "metrics": {dataset.task.name: dataset.task.metric for dataset in trial.datasets},
+        "scores": scores,
+        "intervals_95": {name: found.intervals_95 for name, found in measured.items()},
+        "retention": kept,
+        "onto_gap": {task: value - rounded[task] for task, value in original.items()},
+        "notes": [
+            f"No adapter scores above 0 on {task}, so what is retained of it is not known."
+            for task in unknown_tasks(kept["merged"])
+        ],
+    }
+
+
+def _adapter_names(inputs: Inputs) -> list[str]:
+    """What tables call the adapters: unlike each other, and unlike `base`, whatever the folders."""
+    return [f"adapter {n}: {adapter.folder}" for n, adapter in enumerate(inputs.adapters, start=1)]
+
+
+def _adapter_candidates(inputs: Inputs) -> list[Candidate]:
+    """Each adapter alone, on the weights that it was trained on."""
+    candidates = []
+    names = _adapter_names(inputs)
+    for name, adapter, run in zip(names, inputs.adapters, inputs.runs, strict=True):
+        settings = default_options("linear", 1)
+        alone = start_merge([adapter], "linear", settings, read_weight=inputs.base.read_weight)
+        candidates.append(Candidate(name, trained_onto(run), list(alone.modules), alone.dense))
+    return candidates
+
+
+def _owners(inputs: Inputs, datasets: Sequence[Dataset]) -> dict[str, list[str]]:
+    """Task -> the adapters that were trained on it; all of them where none says so."""
+    names = _adapter_names(inputs)
+    return {
+        task: [
+            name for name, run in zip(names, inputs.runs, strict=True) if task in trained_on(run)
+        ]
+        or names
+        for task in (dataset.task.name for dataset in datasets)
+    }

@@ -1,0 +1,71 @@
+"""Scores of merges as tables for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def score_table(
+    metrics: Mapping[str, str],
+    scores: Mapping[str, Mapping[str, float]],
+    retention: Mapping[str, Mapping[str, float | None]],
+    intervals: Mapping[str, Mapping[str, tuple[float, float] | None]] | None = None,
+) -> str:
+    """Score, its 95 % interval where that is known, and in brackets what is retained.
+
+    Args:
+        metrics: task -> name of its headline.
+        scores: name of what was scored -> task -> headline.
+        retention: the same -> share of the score of the task's own adapter; rows may be left out.
+        intervals: the same -> lower and upper end.
+    """
+    rows = [["", *(f"{task} {metric}" for task, metric in metrics.items())]]
+    for name, row in scores.items():
+        cells = [name]
+        for task, value in row.items():
+            cell = f"{value:.2f}"
+            interval = intervals[name][task] if intervals else None
+            if interval:
+                cell += f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+            if name in retention:
+                cell += f" ({share(retention[name][task])})"
+            cells.append(cell)
+        rows.append(cells)
+    return _aligned(rows)
+
+
+def sweep_table(sweep: Mapping[str, Any]) -> str:
+    """What each candidate retains of each task, which is chosen, and the same on other examples.
+
+    Args:
+        sweep: what `merging.trial.choose` gives.
+    """
+    rows = [["candidate", *sweep["confirmed"]["retention"], "worst", "mean"]]
+    for row in [*sweep["candidates"], sweep["confirmed"]]:
+        shares = [*row["retention"].values(), row["worst"], row["mean"]]
+        rows.append([row["name"], *map(share, shares)])
+    rows[-1][0] = f"{sweep['chosen']}, confirmed"
+    sizes = [
+        " and ".join(f"{number} examples of {task}" for task, number in sweep[key].items())
+        for key in ("num_choosing", "num_confirming")
+    ]
+    return (
+        f"Retention by {sizes[0]}:\n{_aligned(rows)}\n"
+        f"Chosen: {sweep['chosen']}; confirmed by the other {sizes[1]}."
+    )
+
+
+def share(value: float | None) -> str:
+    """A share for people; `-` where it is not known."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Columns as wide as their longest cell, the first to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    )

@@ -1,0 +1,92 @@
+"""`palitune`: every command under one name; the scripts are the same commands."""
+
+from importlib import import_module
+
+import click
+
+from evaluation.compare import compare_command
+from experiments.ablate import ablate_command
+from experiments.pipeline import pipeline_command
+from finetuning.training.joint import get_tasks
+from finetuning.training.recipe import Recipe
+from palitune.commands import evaluate_command, finetune_command
+from palitune.demo import demo_command
+from palitune.doctor import doctor_command
+from palitune.merge import merge_command
+from palitune.options import UserError
+from palitune.preview import preview_command
+from tasks.registry import get_task, task_names
+
+_JOINT = "--task "  # then the tasks: what usage lines show as the command
+
+
+class TrainGroup(click.Group):
+    """`train TASK ...`; and `train --task A,B ...`, a command made for just these tasks."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `--task A,B`, wherever it stands among the options, for the name of a command."""
+        if args and args[0].startswith("-"):
+            reader = click.Command(self.name, params=self.params, add_help_option=False)
+            found = reader.make_context(
+                ctx.info_name,
+                list(args),
+                parent=ctx.parent,
+                ignore_unknown_options=True,
+                allow_extra_args=True,
+            )
+            if found.params["task"] is not None:
+                args = ["--", f"{_JOINT}{found.params['task']}", *found.args]
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of one task, or of those that `--task` names."""
+        if not cmd_name.startswith(_JOINT):
+            return super().get_command(ctx, cmd_name)
+        try:
+            tasks = get_tasks(cmd_name.removeprefix(_JOINT))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return finetune_command(",".join(task.name for task in tasks), Recipe())
+
+
+@click.group()
+def palitune() -> None:
+    """Fine-tune vision-language models per task and score them by each task's official metric."""
+
+
+@palitune.group(cls=TrainGroup)
+@click.option(
+    "--task",
+    metavar="A,B",
+    help="In place of a command: one adapter for several tasks, comma between.",
+)
+def train(task: str | None) -> None:
+    """Fine-tune on a task, or on several at once.
+
+    `palitune train TASK --help` and `palitune train --task A,B --help` list the options.
+    """
+
+
+for _task in task_names():
+    train.add_command(import_module(f"finetuning.{_task}").main)
+
+palitune.add_command(ablate_command())
+palitune.add_command(evaluate_command())
+palitune.add_command(compare_command())
+palitune.add_command(merge_command())
+palitune.add_command(pipeline_command())
+palitune.add_command(preview_command())
+palitune.add_command(doctor_command())
+palitune.add_command(demo_command())
+
+
+@palitune.command(name="tasks")
+def list_tasks() -> None:
+    """List the tasks with their metric and splits."""
+    for name in task_names():
+        task = get_task(name)
+        click.echo(f"{name:<16} {task.metric:<13} {', '.join(task.splits)}")
+
+
+if __name__ == "__main__":
+    palitune()

@@ -1,0 +1,202 @@
+"""The command that merges adapters: options -> read, check, merge, write, report."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.algebra.modes import DEFAULTS
+from palitune.options import Command, Option, count_option
+from tasks.registry import task_names
+
+
+def merge_command() -> click.Command:
+    """The command behind merge_vlm.py."""
+    return Command(
+        "merge",
+        params=[
+            *_adapter_options(),
+            *_method_options(),
+            *_export_options(),
+            *_evaluation_options(),
+        ],
+        callback=_merge,
+        help="Merge LoRA adapters of one base into one, on their updates, and report what is left "
+        "of each.",
+    )
+
+
+def _adapter_options() -> list[click.Parameter]:
+    group = "Adapters"
+    folder = click.Path(path_type=Path)
+    return [
+        Option(["--base_model"], group=group, required=True, help="Folder, Hub id, or `tiny`."),
+        Option(["--revision"], group=group, help="Revision of its Hub repository."),
+        Option(
+            ["--model_a"],
+            group=group,
+            required=True,
+            type=folder,
+            help="First adapter: a folder or a Hub id.",
+        ),
+        Option(["--model_b"], group=group, type=folder, help="Second; none: a plain export."),
+        Option(
+            ["--adapter"],
+            group=group,
+            type=folder,
+            multiple=True,
+            help="One more; may be repeated.",
+        ),
+        Option(
+            ["--allow_base_mismatch"],
+            group=group,
+            is_flag=True,
+            help="Take adapters of differently named bases; shapes must fit all the same.",
+        ),
+    ]
+
+
+def _method_options() -> list[click.Parameter]:
+    group = "Method"
+    return [
+        Option(
+            ["--mode"],
+            group=group,
+            type=click.Choice(list(DEFAULTS)),
+            default="auto",
+            show_default=True,
+            help="auto: chosen by scores with --evaluate, else the average, as linear.",
+        ),
+        Option(
+            ["--weights"],
+            group=group,
+            metavar="W,W,…",
+            help="One per adapter [default: 1/N each; 1 each for ties, dare_ties, core_ties].",
+        ),
+        Option(
+            ["--lambda", "lam"],
+            group=group,
+            type=float,
+            help="Scale of the merged update [default: 1].",
+        ),
+        Option(
+            ["--density"],
+            group=group,
+            type=float,
+            help="Share of the entries kept [default: 0.3; 0.5 for dare].",
+        ),
+        Option(["--t"], group=group, type=float, help="Place on slerp's arc [default: 0.5]."),
+        Option(
+            ["--seed"],
+            group=group,
+            default=0,
+            show_default=True,
+            help="Of dare's masks, of the examples that --max_eval_samples draws, and of the "
+            "halves that choose and confirm.",
+        ),
+        Option(
+            ["--missing"],
+            group=group,
+            type=click.Choice(["zero", "renorm"]),
+            default="zero",
+            show_default=True,
+            help="An adapter without a module: counts as an update of zero, or not at all.",
+        ),
+        Option(
+            ["--trim_scope"],
+            group=group,
+            type=click.Choice(["tensor", "adapter"]),
+            default="tensor",
+            show_default=True,
+            help="What --density is a share of: each module, or the whole adapter as in the "
+            "TIES authors' code.",
+        ),
+        Option(
+            ["--normalize"],
+            group=group,
+            is_flag=True,
+            help="Scale each adapter to the mean norm of all first.",
+        ),
+    ]
+
+
+def _export_options() -> list[click.Parameter]:
+    group = "Output"
+    return [
+        Option(
+            ["--output", "output"],
+            group=group,
+            type=click.Path(path_type=Path),
+            help="New folder; needed unless --dry_run.",
+        ),
+        Option(
+            ["--export"],
+            group=group,
+            type=click.Choice(["auto", "adapter", "full", "both"]),
+            default="auto",
+            show_default=True,
+            help="auto: an adapter where that is exact, a full model for ties, dare, "
+            "magnitude_prune and a single adapter; both: the adapter in OUTPUT/adapter.",
+        ),
+        Option(
+            ["--rank"],
+            group=group,
+            default="full",
+            show_default=True,
+            help="Of the written adapter: full, a number, or an energy share such as 0.99.",
+        ),
+        Option(
+            ["--save_dtype"],
+            group=group,
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default="auto",
+            show_default=True,
+            help="auto: the base's own; float32 for an adapter.",
+        ),
+        Option(
+            ["--onto"],
+            group=group,
+            type=click.Choice(["auto", "original", "nf4"]),
+            default="auto",
+            show_default=True,
+            help="The base's weights as they are, or rounded as 4-bit training saw them; auto: a "
+            "single adapter's own, for several the original.",
+        ),
+        Option(
+            ["--dry_run"], group=group, is_flag=True, help="Print the diagnostics, write nothing."
+        ),
+    ]
+
+
+def _evaluation_options() -> list[click.Parameter]:
+    group = "Evaluation"
+    return [
+        Option(
+            ["--evaluate"],
+            group=group,
+            metavar="TASK,…",
+            help="Score base, each adapter and the merge on these tasks "
+            f"({', '.join(task_names())}).",
+        ),
+        Option(
+            ["--sweep"],
+            group=group,
+            metavar="GRID",
+            help='Choose on half of the examples, confirm on the rest: "mode=linear,ties '
+            'density=0.2,0.5 lambda=0.5,1"; what has no axis there is as its own option says.',
+        ),
+        Option(
+            ["--data_root"],
+            group=group,
+            help="Folder for every task, or TASK=FOLDER,…, or `sample` [default: the Hub copies].",
+        ),
+        count_option("--max_eval_samples", group, "Examples per task [default: 256].", default=256),
+        count_option("--batch_size", group, "Examples answered at once.", default=8),
+        Option(["--device"], group=group, default="auto", show_default=True, help="Where."),
+    ]
+
+
+def _merge(**values: Any) -> None:
+    from merging.run import merge
+
+    merge(values)
