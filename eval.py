@@ -1,6 +1,6 @@
 """Score a model: `python eval.py --task vqav2 --model_path runs/vqav2 --data_root DIR`."""
 
-from palitune.commands import evaluate_command
+from palitune.evaluate import evaluate_command
 
 main = evaluate_command()
 

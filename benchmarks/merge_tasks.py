@@ -23,7 +23,7 @@ from merging.algebra.modes import default_options
 from merging.tables import share
 from merging.trial import Candidate, Retention, Scores, retention
 from palitune.demo import NUM_STEPS, RECIPE, sample_trial
-from palitune.options import sample_source
+from tasks.sample import sample_source
 from tasks.registry import get_task
 
 MERGES: dict[str, dict[str, Any]] = {

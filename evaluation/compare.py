@@ -1,7 +1,5 @@
 """What changed between two evaluations of the same examples, and whether it is more than chance."""
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from operator import itemgetter
@@ -9,12 +7,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypedDict
 
-import click
 import msgspec
 
-from palitune.options import Command, Option, count_option
 from tasks.checks import name_some
-from tasks.files import read_bytes, write_text
+from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
 
 
@@ -33,33 +29,6 @@ class _Measured(TypedDict):
     task: str
     split: str
     metric: str
-
-
-def compare_command() -> click.Command:
-    """The command that compares two evaluations; loads neither model nor data."""
-    file = click.Path(path_type=Path)
-    shown = "How many examples to show that rose, and that fell."
-    return Command(
-        "compare",
-        params=[
-            click.Argument(["a"], type=file),
-            click.Argument(["b"], type=file),
-            Option(["--allow_partial"], is_flag=True, help="Compare the examples that both have."),
-            count_option("--num_changes", "General", shown, default=10, minimum=0),
-            count_option("--seed", "General", "Of the bootstrap.", default=0, minimum=0),
-            Option(["--output"], type=file, help="Write the comparison here too, as JSON."),
-        ],
-        callback=_compare,
-        help="Compare two evaluations, example by example. A and B are files that eval wrote as "
-        "predictions.jsonl, or the folders with them.",
-    )
-
-
-def _compare(output: Path | None, **values: Any) -> None:
-    comparison = compare(**values)
-    if output is not None:
-        write_text(output, json.dumps(comparison, ensure_ascii=False, indent=2) + "\n")
-    click.echo(_table(comparison, shutil.get_terminal_size().columns))
 
 
 def compare(
@@ -175,8 +144,8 @@ def _pair(
     return pairs, [f"Left out, in only one of the files: {len(single)}."] if single else []
 
 
-def _table(comparison: Mapping[str, Any], width: int) -> str:
-    """A plain text for a terminal of so many columns."""
+def table(comparison: Mapping[str, Any], width: int) -> str:
+    """Return the comparison as plain text for a terminal of so many columns."""
     c, uncertainty = comparison, comparison["uncertainty"]
     title = [c[key] for key in _Measured.__annotations__ if key in c]
     spread = "no standard error from one example"

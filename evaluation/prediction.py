@@ -1,7 +1,7 @@
 """Batched generation: examples in, raw answers out, in the order given."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from evaluation.prompting import Prompter
 from models.base import Decoding, Encoded
-from tasks.base import Example
+from tasks.base import Dataset, Example, Task
+from tasks.report import Report, answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,44 @@ class Predictor:
         self.model.train(was_training)
         by_index = dict(zip(order, answers, strict=True))
         return [by_index[i] for i in range(len(examples))]
+
+
+def make_predictor(
+    model: Any,
+    task: Task,
+    prompter: Prompter,
+    *,
+    batch_size: int,
+    generation: Mapping[str, Any] = {},
+    num_workers: int = 0,
+) -> Predictor:
+    """Return a predictor that generates as the task does, unless other settings are given.
+
+    Args:
+        model: the loaded model.
+        task: whose examples it answers.
+        prompter: asks.
+        batch_size: examples answered at once.
+        generation: options or settings that hold those of `Decoding` by name; None and absent
+            ones are the task's.
+        num_workers: processes that read images.
+    """
+    names = [field.name for field in fields(Decoding)]
+    given = {name: generation[name] for name in names if generation.get(name) is not None}
+    defaults = {"max_new_tokens": task.max_new_tokens, "num_beams": task.num_beams}
+    return Predictor(
+        model=model,
+        prompter=prompter,
+        batch_size=batch_size,
+        decoding=Decoding(**(defaults | given)),
+        num_workers=num_workers,
+    )
+
+
+def answer_with(predictor: Predictor, task: Task, dataset: Dataset) -> Report:
+    """Answer every example of a split; the report holds the prompts as sent, and no scores."""
+    prompts = [predictor.prompter.messages(example)[-1][1] for example in dataset]
+    return answer(task, predictor, dataset, prompts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,32 @@
-"""One evaluation from its options to its folder: a model's answers, or a file of answers."""
+"""One evaluation from its request to its folder: a model's answers, or a file of answers."""
 
 import gc
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
-
-import click
-from click.core import ParameterSource
 
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
 from evaluation.prompting import check_template, check_texts, make_prompter
 from evaluation.provenance import of_file, of_model, trained_on, with_provenance
-from finetuning.training import output_folder as run_folder
-from finetuning.training.recipe import GENERATION, Recipe
-from models.checkpoint import adapter_folder, resolve, run_folder_of
-from palitune import options
+from evaluation.request import EvaluationRequest, MetricsRequest
+from finetuning.training.output_folder import (
+    check_writable,
+    evaluation_folder,
+    prompt_settings,
+    read_run,
+)
+from models.checkpoint import resolve, run_folder_of
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
-from tasks.registry import get_task, task_names
 from tasks.report import Report, score, write_predictions, write_report
 from tasks.result_files import match, read_predictions, write_results
 from tasks.splits import resolve_split
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Answers:
         report: the predictions, not scored yet.
         dataset: the whole split, of which the report may have a part.
         origin: where they are from, for the provenance.
-        output_dir: where the scores go.
+        output_dir: folder of the scores.
     """
 
     report: Report
@@ -44,142 +46,117 @@ class Answers:
     output_dir: Path
 
 
-def evaluate(task: Task, values: Mapping[str, Any]) -> None:
-    """Get the predictions, score them, write and print what came out.
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """What an evaluation found.
 
-    Args:
-        task: the task.
-        values: every option of the command.
+    Attributes:
+        report: the scored predictions.
+        output_dir: folder with its files.
+        submission: a sentence on the leaderboard's file; None where none was asked for.
+    """
+
+    report: Report
+    output_dir: Path
+    submission: str | None = None
+
+
+def evaluate(request: EvaluationRequest) -> EvaluationResult:
+    """Get the predictions, score them and write the report.
 
     Raises:
         ValueError: something about the input is wrong.
     """
-    if (values["model_path"] is None) == (values["predictions"] is None):
-        raise ValueError(
-            "Pass either --model_path, a model to be scored, or --predictions, a file of answers."
-        )
-    if values["submission"] and values["max_eval_samples"]:
-        raise ValueError("--submission takes the whole split; leave out --max_eval_samples.")
-    source = options.make_source(task, values)
-    clip = open_clip(values["clip_model"], values["device"])
-    answers = (_read if values["predictions"] else _predict)(task, source, values)
-    report = score(with_provenance(answers.report, values["seed"], answers.origin))
-    if report.scores and values["lenient"]:
-        report = add_lenient(report)
-    if report.scores and values["text_metrics"]:
-        report = add_text_metrics(report)
-    if clip:
-        report = add_clip_metrics(report, clip)
-    write_report(report, answers.output_dir)
-    write_gallery(report, answers.output_dir, values["num_viz_samples"])
-    click.echo(report.table())
-    click.echo(f"Predictions and metrics are in {answers.output_dir}")
-    if values["submission"] or report.split in task.hidden_splits:
-        _submit(report, answers)
+    clip = open_clip(request.metrics.clip_model, request.device)
+    answers = (_predict if request.predictions is None else _read)(request)
+    report = score_and_write(
+        with_provenance(answers.report, request.seed, answers.origin),
+        answers.output_dir,
+        request.metrics,
+        clip,
+    )
+    is_submitted = request.submission or report.split in request.task.hidden_splits
+    submission = _submit(report, answers) if is_submitted else None
+    return EvaluationResult(report, answers.output_dir, submission)
 
 
-def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """The task, and the options with what `--run` and `--lora_path` stand for in their place.
+def score_and_write(report: Report, folder: Path, metrics: MetricsRequest, clip: Any) -> Report:
+    """Score predictions, measure what else is asked for, and write all of it to a folder.
 
-    Raises:
-        ValueError: there is no such run, or options contradict each other.
+    Args:
+        report: the predictions, with their provenance.
+        folder: where the files go.
+        metrics: what is measured beside the official metrics.
+        clip: a `models.clip.ClipScorer`, or None.
     """
-    values = dict(values)
-    model, lora = values["model_path"], values.pop("lora_path")
-    if name := values.pop("run"):
-        if model or lora:
-            raise ValueError(f"--run {name} names the model; leave out --model_path, --lora_path.")
-        values["model_path"] = str(_find_run(name, values["runs_dir"]))
-    elif lora:
-        if model is None or values["base_model"]:
-            raise ValueError("--lora_path goes with --model_path, its base, and no --base_model.")
-        if adapter_folder(lora) is None:
-            raise ValueError(f"--lora_path {lora} is no adapter: it has no adapter_config.json.")
-        values |= {"model_path": lora, "base_model": model}
-    task = values["task"]
-    if task is None and (name := values["model_path"]):
-        revision = None if values["base_model"] else values["revision"]
-        folder = adapter_folder(name, revision) or Path(name).expanduser()
-        task = run_folder.read_run(run_folder_of(folder)).get("task")
-    if task is None and values["csv"]:
-        task = "csv_qa"
-    if task is None or "," in task:
-        raise ValueError(f"--task is missing; it is one of {', '.join(task_names())}.")
-    return get_task(task), values | {"task": task}
+    report = score(report)
+    if report.scores and metrics.lenient:
+        report = add_lenient(report)
+    if report.scores and metrics.text_metrics:
+        report = add_text_metrics(report)
+    if clip is not None:
+        report = add_clip_metrics(report, clip)
+    write_report(report, folder)
+    write_gallery(report, folder, metrics.num_viz_samples)
+    return report
 
 
-def _find_run(name: str, runs_dir: Path) -> Path:
-    places = [*runs_dir.glob("*/run.json"), *runs_dir.glob("*/*/run.json")]
-    found = {path.parent.name: path.parent for path in sorted(places)}
-    matches = [path.parent for path in sorted(places) if path.parent.name == name]
-    if not matches:
-        near = get_close_matches(name, found, n=1)
-        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(found) or 'none'}."
-        raise ValueError(f"No run '{name}' in {runs_dir} or a folder of it; {known}")
-    if len(matches) > 1:
-        raise ValueError(
-            f"{len(matches)} runs are called {name}: {', '.join(map(str, matches))}; name one by "
-            "--model_path."
-        )
-    return matches[0]
-
-
-def _predict(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
+def _predict(request: EvaluationRequest) -> Answers:
     """Let a model answer the split; its predictions are written before they are scored."""
     from models.loading import check_device, load_family, load_model
     from models.quantization import check_available
 
-    check_template(values["prompt_template"])
-    given = {name: values[name] for name in GENERATION if values[name] is not None}
-    Recipe(**given)  # checks their ranges
+    task, wanted = request.task, request.model
+    assert wanted is not None
+    check_template(request.prompt.template)
     checkpoint = resolve(
-        values["model_path"],
-        values["base_model"],
-        values["revision"],
-        model_type=values["model_type"],
-        options=options.make_family_options(values),
+        wanted.path,
+        wanted.base_model,
+        wanted.revision,
+        model_type=wanted.model_type,
+        options=wanted.family_options,
     )
-    run = run_folder.read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
-    settings = run.get("settings", {})
-    quantization = values["quantization"] or settings.get("quantization", "none")
+    run = read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
+    quantization = wanted.quantization or run.get("settings", {}).get("quantization", "none")
     check_available(quantization)
-    whole = _load_split(task, values["split"], source)
-    dataset = whole.subset(values["max_eval_samples"], values["seed"])
+    whole = _load_split(task, request.split, request.source)
+    dataset = whole.subset(request.max_eval_samples, request.seed)
     check_dataset(dataset)
-    name = f"csv_{Path(values['csv']).stem}" if values["csv"] else dataset.split
-    output_dir = values["output_dir"] or _model_folder(
-        values["model_path"], checkpoint.adapter, run, task.name, name
+    name = f"csv_{request.table.stem}" if request.table else dataset.split
+    output_dir = request.output_dir or _model_folder(
+        wanted.path, checkpoint.adapter, run, task.name, name
     )
-    run_folder.check_writable(output_dir)
-    check_device(values["device"])
+    check_writable(output_dir)
+    check_device(wanted.device)
 
-    from evaluation.scoring import answer_with, make_predictor
+    from evaluation.prediction import answer_with, make_predictor
 
     family = load_family(checkpoint)
-    same_task = run_folder.prompt_settings(run, task.name)
+    same_task = prompt_settings(run, task.name)
+    prompt = request.prompt
     prompter = make_prompter(
         task,
         family,
-        values["prompt_template"] or same_task.get("prompt_template"),
-        values["max_length"] or same_task.get("max_length"),
-        values["truncate"] or same_task.get("truncate", False),
-        values["system_message"] or same_task.get("system_message"),
+        prompt.template or same_task.get("prompt_template"),
+        prompt.max_length or same_task.get("max_length"),
+        prompt.truncate or same_task.get("truncate", False),
+        prompt.system_message or same_task.get("system_message"),
     )
     check_texts(dataset, prompter, with_answers=False)
     loaded = load_model(
         checkpoint,
         quantization=quantization,
-        dtype=values["dtype"],
-        device=values["device"],
+        dtype=wanted.dtype,
+        device=wanted.device,
         family=family,
     )
     predictor = make_predictor(
         loaded.model,
         task,
         prompter,
-        batch_size=values["batch_size"],
-        generation={"seed": values["seed"]} | same_task | given,
-        num_workers=values["num_workers"],
+        batch_size=request.batch_size,
+        generation={"seed": request.seed} | same_task | dict(request.decoding),
+        num_workers=request.num_workers,
     )
     report = answer_with(predictor, task, dataset)
     write_predictions(report, output_dir)
@@ -206,18 +183,18 @@ def _without_collector() -> Iterator[None]:
 
 
 @_without_collector()
-def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
+def _read(request: EvaluationRequest) -> Answers:
     """Read the answers of a file; the split's images need not be there."""
-    _refuse_model_options()
-    path: Path = values["predictions"]
+    task, path = request.task, request.predictions
+    assert path is not None
     if path.is_dir():
         path = path / "predictions.jsonl"  # as eval.py left it
     predictions = read_predictions(path, task)
-    with_images = values["clip_model"] is not None or values["num_viz_samples"] > 0
-    source = replace(source, with_images=with_images)
-    dataset = _load_split(task, values["split"], source, predictions.keys())
-    output_dir = values["output_dir"] or path.parent / f"{path.stem}_scores"
-    run_folder.check_writable(output_dir)
+    with_images = request.metrics.clip_model is not None or request.metrics.num_viz_samples > 0
+    source = replace(request.source, with_images=with_images)
+    dataset = _load_split(task, request.split, source, predictions.keys())
+    output_dir = request.output_dir or path.parent / f"{path.stem}_scores"
+    check_writable(output_dir)
     if (output_dir / "predictions.jsonl").resolve() == path.resolve():
         raise ValueError(
             f"--output_dir {output_dir} holds the file of --predictions, which would be written "
@@ -227,10 +204,10 @@ def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
         check_dataset(dataset)  # its images will be opened
     where = f"{task.name} split '{dataset.split}'"
     examples, note = match(
-        list(dataset), predictions, path, where, allow_partial=values["allow_partial"]
+        list(dataset), predictions, path, where, allow_partial=request.allow_partial
     )
-    if values["max_eval_samples"]:
-        chosen = dataset.subset(values["max_eval_samples"], values["seed"])
+    if request.max_eval_samples:
+        chosen = dataset.subset(request.max_eval_samples, request.seed)
         kept = {example.example_id for example in chosen}
         examples = [example for example in examples if example.example_id in kept]
         if not examples:
@@ -252,29 +229,13 @@ def _read(task: Task, source: Source, values: Mapping[str, Any]) -> Answers:
     return Answers(report=report, dataset=dataset, origin=of_file(path), output_dir=output_dir)
 
 
-def _refuse_model_options() -> None:
-    context = click.get_current_context()
-    given = [
-        str(parameter.opts[0])
-        for parameter in context.command.params
-        if isinstance(parameter, options.Option)
-        and parameter.group in ("Model", "Generation")
-        and parameter.name != "device"  # CLIP may run there
-        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise ValueError(
-            f"{' and '.join(given)} would change nothing: --predictions scores a file, no model."
-        )
-
-
 def _load_split(
     task: Task, split: str | None, source: Source, answered: Collection[Any] | None = None
 ) -> Dataset:
     splits = task.eval_splits + task.hidden_splits
     dataset, note = resolve_split(task, split, source, splits, answered)
     if note:
-        click.echo(note, err=True)
+        logger.warning(note)
     return dataset
 
 
@@ -287,21 +248,20 @@ def _model_folder(
     """
     is_here = Path(model_path).expanduser().is_dir()  # and not the cache of the Hub
     if adapter is not None and is_here and task_name in (trained_on(run) or [task_name]):
-        return run_folder.evaluation_folder(adapter, run, task_name, name)
+        return evaluation_folder(adapter, run, task_name, name)
     model = Path(model_path).name or "model"
     return Path("runs") / "evaluation" / model / task_name / name
 
 
-def _submit(report: Report, answers: Answers) -> None:
-    """Write the leaderboard's file, unless the answers are a part of the split."""
+def _submit(report: Report, answers: Answers) -> str:
+    """Write the leaderboard's file, unless the answers are a part of the split; say which."""
     task = report.task
     path = answers.output_dir / task.results_name(answers.dataset)
     ids = [example.example_id for example in report.examples]
     if len(ids) < len(answers.dataset):
-        click.echo(
+        return (
             f"No {path.name}: the leaderboard takes the whole split, and {len(ids)} of its "
             f"{len(answers.dataset)} examples were answered."
         )
-        return
     write_results(path, task, answers.dataset, dict(zip(ids, report.predictions, strict=True)))
-    click.echo(f"For the leaderboard: {path}")
+    return f"For the leaderboard: {path}"

@@ -4,7 +4,7 @@ Each row of the CSV, JSON Lines or Parquet table has a picture, an instruction a
 """
 
 from finetuning.training.recipe import Recipe
-from palitune.commands import finetune_command
+from palitune.train import finetune_command
 
 main = finetune_command(
     "csv_qa", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4, max_eval_samples=None)

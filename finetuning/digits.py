@@ -4,7 +4,7 @@ The digits come with scikit-learn, so there is no --data_root; nothing was publi
 """
 
 from finetuning.training.recipe import Recipe
-from palitune.commands import finetune_command
+from palitune.train import finetune_command
 
 main = finetune_command("digits", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4))
 

@@ -5,7 +5,7 @@ conversations.
 """
 
 from finetuning.training.recipe import Recipe
-from palitune.commands import finetune_command
+from palitune.train import finetune_command
 
 _RECIPE = Recipe(learning_rate=1.4e-5, batch_size=8, num_epochs=1, report_to="tensorboard")
 main = finetune_command("frames_chat", _RECIPE, model="llava-hf/llava-1.5-7b-hf")

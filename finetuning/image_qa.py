@@ -5,7 +5,7 @@ steps around it (download, score before and after, merge) are `palitune pipeline
 """
 
 from finetuning.training.recipe import Recipe
-from palitune.commands import finetune_command
+from palitune.train import finetune_command
 
 main = finetune_command("image_qa", Recipe(max_eval_samples=None))
 

@@ -5,7 +5,7 @@ these are the settings that users of the data set train with.
 """
 
 from finetuning.training.recipe import Recipe
-from palitune.commands import finetune_command
+from palitune.train import finetune_command
 
 _RECIPE = Recipe(lora_dropout=0.1, max_eval_samples=None, num_viz_samples=10)
 main = finetune_command("quic360", _RECIPE)

@@ -5,7 +5,7 @@ configs/proj/paligemma/transfers/vqav2.py); LoRA takes a higher rate and fewer p
 """
 
 from finetuning.training.recipe import Recipe
-from palitune.commands import finetune_command
+from palitune.train import finetune_command
 
 main = finetune_command("vqav2", Recipe(learning_rate=2e-4, num_epochs=3, batch_size=4))
 

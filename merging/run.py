@@ -1,97 +1,99 @@
-"""One merge from its options to its folder: read, check, choose, merge, write, report."""
+"""One merge from its request to its folder: read, check, choose, merge, write, report."""
 
 import json
+import logging
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from tqdm import tqdm
 
 from evaluation.provenance import versions
 from finetuning.training import output_folder as run_folder
 from merging.algebra import report
-from merging.algebra.adapters import (
-    check_low_rank_only,
-    check_same_base,
-    check_shapes,
-    read_adapter,
-)
-from merging.algebra.base import open_base
+from merging.algebra.adapters import check_low_rank_only
 from merging.algebra.export import Figures, Progress, diagnose, export_adapter, export_model
 from merging.algebra.full_model import ExportReport, Onto
 from merging.algebra.merge import Merge, RankLimit, start_merge
 from merging.algebra.methods import DENSE
 from merging.algebra.modes import default_options
 from merging.algebra.staging import atomic_folder, check_output
-from merging.scores import (
-    Inputs,
-    evaluate,
-    load_datasets,
-    make_trial,
-    sweep_grid,
-    trained_onto,
-)
-from merging.settings import (
-    Settings,
-    check_export_effects,
-    parse_candidates,
-    parse_rank,
-    parse_tasks,
-)
+from merging.inputs import Inputs, model_type_of, read_inputs
+from merging.request import MergeRequest
+from merging.scores import evaluate, load_datasets, make_trial, sweep_grid, trained_onto
+from merging.settings import Settings, check_export_effects, list_candidates, parse_rank
 from merging.sweep_picture import draw_sweep
-from merging.tables import score_table, sweep_table
-from models.checkpoint import adapter_folder, resolve
+from merging.tables import evaluation_table, sweep_table
+from models.checkpoint import adapter_folder
 from models.loading import load_family
 from tasks.files import write_text
+
+logger = logging.getLogger(__name__)
 
 _REPORT = "merge_report.json"
 _FOR_DORA = ("linear", *DENSE)  # the others need updates of low rank
 
 
-def merge(values: Mapping[str, Any]) -> None:
-    """Carry out the command.
+def merge(request: MergeRequest, show: Callable[[str], None]) -> None:
+    """Merge adapters, score the merge where that is asked for, write and report it.
 
     Args:
-        values: every option of it.
+        request: the merge.
+        show: takes each text for the user as soon as it is known.
 
     Raises:
         ValueError: something about the input is wrong; nothing is left at the output.
     """
     started = time.monotonic()
-    named = [values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]]
-    folders = [adapter_folder(str(folder)) or folder for folder in named]
-    output = _output(values)
-    rank = parse_rank(values["rank"])
-    tasks = parse_tasks(values["evaluate"])
-    candidates, is_measured = parse_candidates(values, len(folders))
-    inputs = _read(folders, values)
-    if is_measured and values["sweep"] is None and any(a.dora for a in inputs.adapters):
+    folders = [adapter_folder(str(folder)) or folder for folder in request.adapters]
+    if request.output is not None:
+        check_output(request.output)
+    rank = parse_rank(request.rank)
+    candidates, is_measured = list_candidates(request)
+    inputs = read_inputs(request, folders)
+    if is_measured and request.sweep is None and any(a.dora for a in inputs.adapters):
         candidates = [c for c in candidates if c["mode"] in _FOR_DORA]
-    _check_exports(candidates, inputs, output, values)
-    datasets = load_datasets(tasks, values, is_halved=is_measured)
-    onto = _onto(values["onto"], inputs)
-    trial = make_trial(inputs, datasets, values)
-    merged = _start(inputs, candidates[0], values)
+    _check_exports(candidates, inputs, request)
+    datasets = load_datasets(request, is_halved=is_measured)
+    onto = _onto(request.onto, inputs)
+    trial = make_trial(inputs, datasets, request.trial)
+    merged = _start(inputs, candidates[0], request)
     sweep = None
     if trial is not None and is_measured:
-        sweep, merged = sweep_grid(trial, inputs, merged, candidates, onto, values["seed"])
-        click.echo(sweep_table(sweep))
-    summary = _describe(inputs, merged, onto, values) | {"chosen_by_scores": sweep is not None}
+        sweep, merged = sweep_grid(trial, inputs, merged, candidates, onto, request.seed)
+        show(sweep_table(sweep))
+    summary = _describe(inputs, merged, onto, request) | {"chosen_by_scores": sweep is not None}
     if trial is not None:
         summary["evaluation"] = evaluate(trial, inputs, merged, onto)
-        _show_scores(summary["evaluation"])
+        show(evaluation_table(summary["evaluation"]))
     found = [*inputs.warnings, *_notes(sweep), *_notes(summary.get("evaluation"))]
-    if output is None:
+    if request.output is None:
         with _progress(merged, "merging") as step:
             figures = diagnose(merged, step)
         _sum_up(inputs, merged, figures, summary, found)
-        _show(inputs, summary)
-        return
+    else:
+        finish = _finisher(inputs, merged, summary, found, sweep, started)
+        _write(request.output, inputs, merged, summary, rank, finish)
+    show(report.table(inputs.adapters, summary["totals"]))
+    for warning in summary["warnings"]:
+        logger.warning("Warning: %s", warning)
+    if request.output is not None:
+        show(f"The merge and {_REPORT} are in {request.output}")
+
+
+def _finisher(
+    inputs: Inputs,
+    merged: Merge,
+    summary: dict[str, Any],
+    found: Sequence[str],
+    sweep: Mapping[str, Any] | None,
+    started: float,
+) -> Callable[[Path, Figures], None]:
+    """Return what writes everything beside the weights, before the folder takes its name."""
 
     def finish(folder: Path, figures: Figures) -> None:
         """Write what stands beside the weights."""
@@ -109,14 +111,10 @@ def merge(values: Mapping[str, Any]) -> None:
                     load_family(inputs.processor_checkpoint).save(str(place))
                 _write_json(place / run_folder.RUN_FILE, _run(inputs, summary))
 
-    _write(output, inputs, merged, summary, rank, finish)
-    _show(inputs, summary)
-    click.echo(f"The merge and {_REPORT} are in {output}")
+    return finish
 
 
-def _describe(
-    inputs: Inputs, merged: Merge, onto: Onto, values: Mapping[str, Any]
-) -> dict[str, Any]:
+def _describe(inputs: Inputs, merged: Merge, onto: Onto, request: MergeRequest) -> dict[str, Any]:
     """What is merged and how, every option after its default."""
     return {
         "inputs": report.describe_adapters(inputs.adapters),
@@ -124,106 +122,36 @@ def _describe(
         "base_revision": inputs.base.revision,
         "mode": merged.mode,
         "options": asdict(merged.options) | {"missing": merged.missing, "seed": merged.seed},
-        "normalize": values["normalize"],
-        "trim_scope": values["trim_scope"],
-        "export": _export(values["export"], merged.mode, inputs),
-        "rank": values["rank"],
-        "save_dtype": values["save_dtype"],
+        "normalize": request.normalize,
+        "trim_scope": request.trim_scope,
+        "export": _export(request.export, merged.mode, inputs),
+        "rank": request.rank,
+        "save_dtype": request.save_dtype,
         "onto": onto,
     }
 
 
-def _output(values: Mapping[str, Any]) -> Path | None:
-    output: Path | None = values["output"]
-    if values["dry_run"]:
-        return None
-    if output is None:
-        raise ValueError("--output names the new folder; pass it, or --dry_run for figures alone.")
-    check_output(output)
-    return output
-
-
-def _read(folders: Sequence[Path], values: Mapping[str, Any]) -> Inputs:
-    runs = [run_folder.read_run(folder) for folder in folders]
-    checkpoint = resolve(
-        values["base_model"],
-        revision=values["revision"],
-        model_type=_model_type(runs),
-    )
-    if checkpoint.adapter is not None:
-        raise ValueError(f"--base_model {values['base_model']} is an adapter; pass its base.")
-    base = open_base(values["base_model"], values["revision"])
-    adapters = [read_adapter(folder) for folder in folders]
-    found = check_same_base(
-        adapters,
-        checkpoint.base,
-        base_fingerprint=checkpoint.fingerprint,
-        allow_mismatch=values["allow_base_mismatch"],
-    )
-    check_shapes(adapters, base.shapes())
-    unknown = [str(folder) for folder, run in zip(folders, runs, strict=True) if not run]
-    if unknown:
-        found.append(
-            f"There is no run.json in {' and '.join(unknown)}, which would say whether 4-bit "
-            "weights were trained on; the original ones are assumed."
-        )
-    own = [
-        folder
-        for folder, run in zip(folders, runs, strict=True)
-        if any(_model_settings(run).values())
-    ]
-    if own and any(_model_settings(run) != _model_settings(runs[0]) for run in runs):
-        found.append(
-            "The adapters were trained with different picture sizes or chat templates; the merge "
-            f"is fed as {own[0]} was."
-        )
-    return Inputs(
-        checkpoint=checkpoint,
-        processor_checkpoint=replace(checkpoint, adapter=own[0]) if own else checkpoint,
-        base=base,
-        adapters=adapters,
-        runs=runs,
-        warnings=found,
-    )
-
-
-def _model_type(runs: Sequence[Mapping[str, Any]]) -> str | None:
-    """The family that the runs named in place of the base's own, if any did."""
-    return next(filter(None, (_model_settings(run)["model_type"] for run in runs)), None)
-
-
-def _model_settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    """How a run fed its model, where it said otherwise than the base."""
-    names = ("model_type", "chat_template", "image_size", "min_pixels", "max_pixels")
-    return {name: run.get("settings", {}).get(name) for name in names}
-
-
-def _start(inputs: Inputs, settings: Settings, values: Mapping[str, Any]) -> Merge:
+def _start(inputs: Inputs, settings: Settings, request: MergeRequest) -> Merge:
     return start_merge(
         inputs.adapters,
         settings["mode"],
         default_options(num_adapters=len(inputs.adapters), **settings),
-        seed=values["seed"],
-        missing=values["missing"],
-        trim_scope=values["trim_scope"],
-        normalize=values["normalize"],
+        seed=request.seed,
+        missing=request.missing,
+        trim_scope=request.trim_scope,
+        normalize=request.normalize,
         read_weight=inputs.base.read_weight,
     )
 
 
-def _check_exports(
-    candidates: Sequence[Settings],
-    inputs: Inputs,
-    output: Path | None,
-    values: Mapping[str, Any],
-) -> None:
+def _check_exports(candidates: Sequence[Settings], inputs: Inputs, request: MergeRequest) -> None:
     """Refuse what could not be written, whichever candidate is chosen, before any work is done."""
-    exports = {_export(values["export"], settings["mode"], inputs) for settings in candidates}
-    check_export_effects(values, exports)
-    if output is not None and exports != {"full"}:
+    exports = {_export(request.export, settings["mode"], inputs) for settings in candidates}
+    check_export_effects(request, exports)
+    if request.output is not None and exports != {"full"}:
         for adapter in inputs.adapters:
             check_low_rank_only(adapter)
-    if output is not None and exports != {"adapter"}:
+    if request.output is not None and exports != {"adapter"}:
         inputs.base.check_unquantized()
 
 
@@ -311,19 +239,6 @@ def _sum_up(
         )
 
 
-def _show_scores(evaluation: Mapping[str, Any]) -> None:
-    parts = (evaluation[key] for key in ("metrics", "scores", "retention", "intervals_95"))
-    click.echo(score_table(*parts))
-    gaps = ", ".join(f"{task} {gap:+.2f}" for task, gap in evaluation["onto_gap"].items())
-    click.echo(f"gap of the merge, original less NF4: {gaps}")
-
-
-def _show(inputs: Inputs, summary: Mapping[str, Any]) -> None:
-    click.echo(report.table(inputs.adapters, summary["totals"]))
-    for warning in summary["warnings"]:
-        click.echo(f"Warning: {warning}", err=True)
-
-
 def _run(inputs: Inputs, summary: Mapping[str, Any]) -> dict[str, Any]:
     """The run.json of a merge: what its tasks and base are, for eval.py."""
     asked = inputs.prompt_settings
@@ -336,7 +251,7 @@ def _run(inputs: Inputs, summary: Mapping[str, Any]) -> dict[str, Any]:
         "settings": {
             "mode": summary["mode"],
             "quantization": "none",
-            "model_type": _model_type(inputs.runs),
+            "model_type": model_type_of(inputs.runs),
         },
         "versions": summary["versions"],
     }

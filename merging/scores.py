@@ -1,81 +1,40 @@
 """A merge measured: its candidates, the base and each adapter on the tasks of `--evaluate`."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import click
-
 from evaluation.provenance import trained_on
-from finetuning.training import joint
-from finetuning.training import output_folder as run_folder
-from merging.algebra.adapters import Adapter
-from merging.algebra.base import Base
 from merging.algebra.full_model import Onto
 from merging.algebra.merge import Merge, start_merge, with_mode
 from merging.algebra.modes import default_options
+from merging.inputs import Inputs
+from merging.request import MergeRequest, TrialRequest
 from merging.settings import Settings, candidate_name
 from merging.trial import Candidate, Trial, choose, retention, unknown_tasks
-from models.checkpoint import Checkpoint
-from palitune import options
-from tasks.base import Dataset, Task
+from tasks.base import Dataset
 from tasks.images import check_dataset
 from tasks.splits import resolve_split
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What is merged.
-
-    Attributes:
-        checkpoint: the base, resolved.
-        processor_checkpoint: the base with the processor of an adapter whose run set its own.
-        base: the same, as its files.
-        adapters: in the order given.
-        runs: each adapter's run.json, empty where it has none.
-        warnings: of bases that are named otherwise.
-    """
-
-    checkpoint: Checkpoint
-    processor_checkpoint: Checkpoint
-    base: Base
-    adapters: Sequence[Adapter]
-    runs: Sequence[Mapping[str, Any]]
-    warnings: Sequence[str]
-
-    @property
-    def prompt_settings(self) -> dict[str, dict[str, Any]]:
-        """Task -> how the first of the runs that were trained on it asked it."""
-        found: dict[str, dict[str, Any]] = {}
-        for run in self.runs:
-            for name in trained_on(run):
-                found.setdefault(name, run_folder.prompt_settings(run, name))
-        return found
+logger = logging.getLogger(__name__)
 
 
-def load_datasets(
-    tasks: Sequence[Task], values: Mapping[str, Any], *, is_halved: bool
-) -> list[Dataset]:
-    """The default evaluation split of each task, capped.
+def load_datasets(request: MergeRequest, *, is_halved: bool) -> list[Dataset]:
+    """Load the default evaluation split of each task, capped.
 
     Args:
-        tasks: those of `--evaluate`.
-        values: every option of the command.
-        is_halved: whether one half of the examples is to choose and the other to confirm.
+        request: names the tasks, the sources and the number of examples.
+        is_halved: one half of the examples is to choose and the other to confirm.
 
     Raises:
         ValueError: the data is not there, or too little to be halved.
     """
-    roots = joint.data_roots(values["data_root"], tasks)  # TASK=FOLDER of a single task too
-    unset = {str(option.name): None for option in options.source_options()}
     datasets = []
-    for task in tasks:
-        given = {"data_root": roots[task.name], "hub_columns": ()}
-        source = options.make_source(task, unset | given)
+    for task, source in ((pair.task, pair.source) for pair in request.trial.tasks):
         dataset, note = resolve_split(task, None, source, task.eval_splits)
         if note:
-            click.echo(note, err=True)
-        dataset = dataset.subset(values["max_eval_samples"], values["seed"])
+            logger.warning(note)
+        dataset = dataset.subset(request.trial.max_eval_samples, request.seed)
         if is_halved and len(dataset) < 2:
             raise ValueError(
                 f"One half of the examples chooses the merge and the other confirms it, and of "
@@ -86,10 +45,8 @@ def load_datasets(
     return datasets
 
 
-def make_trial(
-    inputs: Inputs, datasets: Sequence[Dataset], values: Mapping[str, Any]
-) -> Trial | None:
-    """What candidates are scored on; None where no task is named."""
+def make_trial(inputs: Inputs, datasets: Sequence[Dataset], request: TrialRequest) -> Trial | None:
+    """Return the trial that scores candidates; None where no task is named."""
     if not datasets:
         return None
     for adapter in inputs.adapters:
@@ -105,8 +62,8 @@ def make_trial(
         base=inputs.base,
         datasets=datasets,
         settings=inputs.prompt_settings,
-        batch_size=values["batch_size"],
-        device=values["device"],
+        batch_size=request.batch_size,
+        device=request.device,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from merging.algebra.merge import TRIMMING, RankLimit
 from merging.algebra.modes import DEFAULTS, default_options
+from merging.request import MergeRequest
 from tasks.base import Task
 from tasks.registry import get_task
 
@@ -24,15 +25,11 @@ _SETTINGS = {"lambda": "lam", "density": "density", "t": "t", "weights": "weight
 _SWEPT = [mode for mode in DEFAULTS if mode != "auto"]
 
 
-def parse_candidates(values: Mapping[str, Any], num_adapters: int) -> tuple[list[Settings], bool]:
-    """The merges that the options ask for, each checked.
+def list_candidates(request: MergeRequest) -> tuple[list[Settings], bool]:
+    """List the merges that a request asks for, each checked.
 
     Beside `--sweep`, and beside `auto` where it measures, a setting with an option of its own has
     that value in every candidate whose mode has it.
-
-    Args:
-        values: every option of the command.
-        num_adapters: how many are merged.
 
     Returns:
         One merge, or the candidates, and whether scores are to choose among them.
@@ -40,20 +37,16 @@ def parse_candidates(values: Mapping[str, Any], num_adapters: int) -> tuple[list
     Raises:
         ValueError: a value is wrong, or an option contradicts the grid or changes nothing.
     """
-    fixed: Settings = {name: values[name] for name in ("lam", "density", "t")}
-    fixed["weights"] = parse_weights(values["weights"])
-    fixed = {name: value for name, value in fixed.items() if value is not None}
-    mode = values["mode"]
+    fixed: Settings = request.given_settings
+    mode, num_adapters = request.mode, len(request.adapters)
     is_measured = True
-    if values["sweep"] is not None:
-        if values["evaluate"] is None:
+    if request.sweep is not None:
+        if not request.trial.tasks:
             raise ValueError("--sweep chooses by scores: name the tasks by --evaluate too.")
         if num_adapters < 2:
             raise ValueError("--sweep chooses how adapters are merged; pass two or more.")
-        candidates = parse_grid(
-            values["sweep"], fixed if mode == "auto" else {"mode": mode, **fixed}
-        )
-    elif mode == "auto" and values["evaluate"] is not None and num_adapters > 1:
+        candidates = parse_grid(request.sweep, fixed if mode == "auto" else {"mode": mode, **fixed})
+    elif mode == "auto" and request.trial.tasks and num_adapters > 1:
         candidates = _settled(AUTO_GRID, fixed)
     else:
         is_measured = False
@@ -62,7 +55,7 @@ def parse_candidates(values: Mapping[str, Any], num_adapters: int) -> tuple[list
         candidates = [{"mode": mode, **fixed}]
     for candidate in candidates:
         default_options(num_adapters=num_adapters, **candidate)
-    _check_effects(values, [candidate["mode"] for candidate in candidates], num_adapters)
+    _check_effects(request, [candidate["mode"] for candidate in candidates])
     return candidates, is_measured
 
 
@@ -136,22 +129,19 @@ def candidate_name(settings: Settings) -> str:
     return " ".join([settings["mode"], *(f"{name}={value}" for name, value in shown.items())])
 
 
-def _check_effects(values: Mapping[str, Any], modes: Sequence[str], num_adapters: int) -> None:
+def _check_effects(request: MergeRequest, modes: Sequence[str]) -> None:
     """Refuse options that would change nothing in merges of these modes."""
     named = ", ".join(dict.fromkeys(modes))
     is_weighted = any(DEFAULTS[mode].weights for mode in modes)
     idle = {
         f"--missing renorm is a rule for weights, and {named} has none": (
-            values["missing"] == "renorm" and not is_weighted
+            request.missing == "renorm" and not is_weighted
         ),
         f"--trim_scope adapter is for {' and '.join(TRIMMING)}, and the mode is {named}": (
-            values["trim_scope"] == "adapter" and not set(modes) & set(TRIMMING)
+            request.trim_scope == "adapter" and not set(modes) & set(TRIMMING)
         ),
         "--normalize brings adapters to one norm, and there is one adapter": (
-            values["normalize"] and num_adapters == 1
-        ),
-        "--data_root is for scores, and --evaluate names no task": (
-            values["data_root"] is not None and values["evaluate"] is None
+            request.normalize and len(request.adapters) == 1
         ),
     }
     for reason, is_idle in idle.items():
@@ -159,22 +149,22 @@ def _check_effects(values: Mapping[str, Any], modes: Sequence[str], num_adapters
             raise ValueError(f"{reason}: it would change nothing; leave it out.")
 
 
-def check_export_effects(values: Mapping[str, Any], exports: set[str]) -> None:
+def check_export_effects(request: MergeRequest, exports: set[str]) -> None:
     """Refuse options that would change nothing in what is written.
 
     Args:
-        values: every option of the command.
+        request: the merge.
         exports: what may be written: adapter, full, both.
 
     Raises:
         ValueError: there is one.
     """
-    if exports == {"full"} and values["rank"] != "full":
+    if exports == {"full"} and request.rank != "full":
         raise ValueError(
-            f"--rank {values['rank']} is of a written adapter, and a full model is written: pass "
+            f"--rank {request.rank} is of a written adapter, and a full model is written: pass "
             "--export adapter or both, or leave it out."
         )
-    if exports == {"adapter"} and values["onto"] == "nf4" and values["evaluate"] is None:
+    if exports == {"adapter"} and request.onto == "nf4" and not request.trial.tasks:
         raise ValueError(
             "--onto nf4 is of a full model or of scores, and an adapter alone is written: pass "
             "--export full or both, or --evaluate, or leave it out."

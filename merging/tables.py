@@ -54,6 +54,17 @@ def sweep_table(sweep: Mapping[str, Any]) -> str:
     )
 
 
+def evaluation_table(evaluation: Mapping[str, Any]) -> str:
+    """Return the scores of base, adapters and merge, and the merge's gap between both bases.
+
+    Args:
+        evaluation: what `merging.scores.evaluate` gives.
+    """
+    parts = (evaluation[key] for key in ("metrics", "scores", "retention", "intervals_95"))
+    gaps = ", ".join(f"{task} {gap:+.2f}" for task, gap in evaluation["onto_gap"].items())
+    return f"{score_table(*parts)}\ngap of the merge, original less NF4: {gaps}"
+
+
 def share(value: float | None) -> str:
     """A share for people; `-` where it is not known."""
     return "-" if value is None else f"{value:.2f}"

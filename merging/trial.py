@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from evaluation.prediction import answer_with, make_predictor
 from evaluation.prompting import make_prompter
-from evaluation.scoring import answer_with, make_predictor
 from merging.algebra.base import Base
 from merging.algebra.full_model import Onto, nf4_round_trip
 from models.checkpoint import Checkpoint

@@ -14,12 +14,12 @@ import msgspec
 
 from finetuning.training.recipe import Recipe
 from merging.tables import score_table
-from palitune import options
-from palitune.options import Command, Option
-from tasks.base import Dataset, Example, Task
+from palitune.command import Command, Option
+from tasks.base import Dataset, Example, Task, TaskSource
 from tasks.files import write_text
 from tasks.registry import get_task, task_names
 from tasks.report import Predict, evaluate
+from tasks.sample import sample_source
 
 # About a minute a task on two cores. The tiny model bears a higher rate than a 3B one.
 NUM_STEPS = {"coco_captioning": 120, "docvqa": 300, "digits": 140}
@@ -92,21 +92,22 @@ def run_task(
     Returns:
         A row of summary.json, and what must be said beside it (that a score is approximate).
     """
-    from finetuning.training.run import Job, finetune, load_data
+    from finetuning.training.job import Job, load_data
+    from finetuning.training.run import finetune
 
+    pair = TaskSource(task, sample_source(task))
     job = Job(
-        task=task,
+        tasks=(pair,),
         model_path="tiny",
-        source=options.sample_source(task),
         recipe=recipe,
         output_dir=output_dir,
         overwrite=True,
         settings={"model_path": "tiny", "data_root": "sample"},
     )
-    train_data, eval_data = load_data(job)
+    train_data, eval_data = load_data(pair, recipe)
     assert eval_data is not None
-    report = finetune(job)
-    assert report is not None and report.scores is not None
+    (report,) = finetune(job)
+    assert report.scores is not None
     tuned = _predictor(task, recipe, str(output_dir))
     row = {
         "task": task.name,
@@ -169,7 +170,7 @@ def sample_trial(names: Sequence[str], num_examples: int | None) -> Any:
     from models.checkpoint import resolve
 
     datasets = [
-        task.load(task.eval_splits[0], options.sample_source(task)).subset(num_examples, seed=0)
+        task.load(task.eval_splits[0], sample_source(task)).subset(num_examples, seed=0)
         for task in map(get_task, names)
     ]
     return Trial(
@@ -233,8 +234,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _predictor(task: Task, recipe: Recipe, model_path: str) -> Any:
+    from evaluation.prediction import make_predictor
     from evaluation.prompting import make_prompter
-    from evaluation.scoring import make_predictor
     from models.checkpoint import resolve
     from models.loading import load_model
 

@@ -4,17 +4,18 @@ from importlib import import_module
 
 import click
 
-from evaluation.compare import compare_command
 from experiments.ablate import ablate_command
 from experiments.pipeline import pipeline_command
-from finetuning.training.joint import get_tasks
 from finetuning.training.recipe import Recipe
-from palitune.commands import evaluate_command, finetune_command
+from palitune.command import UserError
+from palitune.compare import compare_command
 from palitune.demo import demo_command
 from palitune.doctor import doctor_command
+from palitune.evaluate import evaluate_command
 from palitune.merge import merge_command
-from palitune.options import UserError
 from palitune.preview import preview_command
+from palitune.sources import get_tasks
+from palitune.train import finetune_command
 from tasks.registry import get_task, task_names
 
 _JOINT = "--task "  # then the tasks: what usage lines show as the command

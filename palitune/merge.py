@@ -1,12 +1,17 @@
-"""The command that merges adapters: options -> read, check, merge, write, report."""
+"""The command that merges adapters."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from merging.algebra.modes import DEFAULTS
-from palitune.options import Command, Option, count_option
+from merging.request import MergeRequest, TrialRequest
+from merging.settings import parse_tasks, parse_weights
+from palitune.command import Command, Option, count_option
+from palitune.sources import data_roots, folder_source
+from tasks.base import TaskSource
 from tasks.registry import task_names
 
 
@@ -199,4 +204,49 @@ def _evaluation_options() -> list[click.Parameter]:
 def _merge(**values: Any) -> None:
     from merging.run import merge
 
-    merge(values)
+    merge(make_request(values), click.echo)
+
+
+def make_request(values: Mapping[str, Any]) -> MergeRequest:
+    """Return the merge that the options of the command ask for.
+
+    Raises:
+        ValueError: a value is wrong, an option would change nothing, or data is not where it
+            should be.
+    """
+    if values["output"] is None and not values["dry_run"]:
+        raise ValueError("--output names the new folder; pass it, or --dry_run for figures alone.")
+    tasks = parse_tasks(values["evaluate"])
+    if values["data_root"] is not None and not tasks:
+        raise ValueError(
+            "--data_root is for scores, and --evaluate names no task: it would change nothing; "
+            "leave it out."
+        )
+    roots = data_roots(values["data_root"], tasks)  # TASK=FOLDER of a single task too
+    return MergeRequest(
+        base_model=values["base_model"],
+        revision=values["revision"],
+        adapters=[values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]],
+        allow_base_mismatch=values["allow_base_mismatch"],
+        mode=values["mode"],
+        weights=parse_weights(values["weights"]),
+        lam=values["lam"],
+        density=values["density"],
+        t=values["t"],
+        sweep=values["sweep"],
+        seed=values["seed"],
+        missing=values["missing"],
+        trim_scope=values["trim_scope"],
+        normalize=values["normalize"],
+        output=None if values["dry_run"] else values["output"],
+        export=values["export"],
+        rank=values["rank"],
+        save_dtype=values["save_dtype"],
+        onto=values["onto"],
+        trial=TrialRequest(
+            tasks=[TaskSource(task, folder_source(task, roots[task.name])) for task in tasks],
+            max_eval_samples=values["max_eval_samples"],
+            batch_size=values["batch_size"],
+            device=values["device"],
+        ),
+    )

@@ -1,10 +1,5 @@
-"""How our commands take options and report mistakes; no command itself."""
+"""Options that several commands share, and what a group of them means."""
 
-import logging
-import os
-import re
-import traceback
-import warnings
 from collections.abc import Container, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,110 +11,8 @@ import click
 from finetuning.training.output_folder import read_run_file
 from finetuning.training.recipe import ALL, Recipe
 from models.base import FamilyOptions
-from tasks.base import Source, Task
-from tasks.files import local_root
-from tasks.registry import get_task, task_names
-
-_PACKAGES = (
-    *("evaluation", "experiments", "finetuning", "merging"),
-    *("models", "palitune", "synthetic", "tasks"),
-)
-_OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in _PACKAGES)
-_WORKER_ERROR = re.compile(
-    r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M
-)
-
-
-class UserError(click.ClickException):
-    """Something that the user can mend."""
-
-    exit_code = 2
-
-
-class SystemFault(click.ClickException):
-    """Something that the user cannot mend by other input."""
-
-    exit_code = 1
-
-
-class Option(click.Option):
-    """An option that knows under which heading `--help` shows it."""
-
-    def __init__(self, *args: Any, group: str = "General", **kwargs: Any) -> None:
-        self.group = group
-        super().__init__(*args, **kwargs)
-
-
-class Command(click.Command):
-    """Options by group in `--help`, hyphens as good as underscores, mistakes in one sentence."""
-
-    def __init__(self, name: str, **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-        self.context_settings = {
-            "token_normalize_func": lambda text: text.replace("-", "_"),
-            "max_content_width": 100,
-        }
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options under their groups, in the order in which groups first appear."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                groups.setdefault(getattr(parameter, "group", "General"), []).append(record)
-        for name, records in groups.items():
-            with formatter.section(name):
-                formatter.write_dl(records)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run; a mistake of the user becomes one sentence and exit code 2, a fault exit code 1."""
-        _show_log()
-        try:
-            return super().invoke(ctx)
-        except (ValueError, OSError, RuntimeError) as error:
-            if os.environ.get("PALITUNE_TRACEBACK"):
-                raise
-            sentence = _sentence(error)
-            if sentence is None:
-                raise  # not foreseen: the traceback is what a bug report needs
-            raise (SystemFault if isinstance(error, RuntimeError) else UserError)(
-                sentence
-            ) from error
-
-
-def _sentence(error: Exception) -> str | None:
-    """The message for the user, where the error is one that we raised or the system did."""
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}."
-    if caught := _WORKER_ERROR.search(str(error)):
-        return caught[2]
-    frames = traceback.extract_tb(error.__traceback__)
-    return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
-
-
-class _Echo(logging.Handler):
-    """Writes to what is standard error at that moment."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
-
-
-def _show_log() -> None:
-    handler = _Echo()
-    if not logging.root.handlers:  # libraries that find none give the root one, for our lines too
-        logging.root.addHandler(logging.NullHandler())
-    for name in _PACKAGES:
-        logger = logging.getLogger(name)
-        if not logger.handlers:
-            logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # what the libraries warn each other of is nothing that a user could change
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers warn otherwise
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+from palitune.command import Option
+from tasks.registry import get_task
 
 
 def model_option(**kwargs: Any) -> Option:
@@ -195,20 +88,6 @@ def device_option() -> Option:
         default="auto",
         show_default=True,
         help="auto, cpu, cuda or cuda:N.",
-    )
-
-
-def count_option(
-    name: str, group: str, help: str, default: int | None = None, minimum: int = 1
-) -> Option:
-    """An option that counts something, or how many at most."""
-    return Option(
-        [name],
-        group=group,
-        type=click.IntRange(min=minimum),
-        default=default,
-        show_default=default is not None,
-        help=help,
     )
 
 
@@ -319,66 +198,6 @@ def own_file_options(*names: str) -> list[click.Parameter]:
         for name in names
         for option, text in get_task(name).own_files.items()
     ]
-
-
-def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options of tables give to a Source."""
-    named = {split: values.get(f"{split}_csv") for split in task.splits}
-    named |= dict.fromkeys(task.splits, values["csv"]) if values.get("csv") else {}
-    columns = {
-        name: values[f"{name}_column"]
-        for name in ("image", "instruction", "response")
-        if values.get(f"{name}_column")
-    }
-    if (values.get("csv") or columns or values.get("csv_lenient")) and not task.reads_tables:
-        readers = [name for name in task_names() if get_task(name).reads_tables]
-        raise ValueError(
-            f"{task.name} has official files and reads no table; --csv and its columns are for "
-            f"{' and '.join(readers)}."
-        )
-    files = {split: Path(name).expanduser() for split, name in named.items() if name}
-    for path in files.values():
-        if not path.is_file():
-            raise ValueError(f"The table {path} does not exist; give the path of a file.")
-    own = {name: Path(values[name]).expanduser() for name in task.own_files if values.get(name)}
-    for name, path in own.items():
-        if not path.exists():
-            raise ValueError(f"--{name} {path} does not exist.")
-    return {"files": files | own, "columns": columns, "lenient": bool(values.get("csv_lenient"))}
-
-
-def make_source(task: Task, values: Mapping[str, Any]) -> Source:
-    """The source that the options describe; the embedded sample is made on first use."""
-    data_root = values["data_root"]
-    tables = _tables(task, values)
-    columns = tables.pop("columns")
-    for pair in values["hub_columns"]:
-        name, equals, column = pair.partition("=")
-        if not (name and equals and column):
-            raise ValueError(f"--hub_columns takes NAME=COLUMN, got {pair}.")
-        columns[name] = column
-    if data_root == "sample" and task.needs_data:
-        from tasks.sample import sample_root
-
-        data_root = sample_root(task.name)
-    source = Source(
-        data_root=None if data_root in (None, "sample") else Path(data_root).expanduser(),
-        hub_repo=values["hub_repo"],
-        hub_config=values["hub_config"],
-        hub_split=values["hub_split"],
-        hub_revision=values["hub_revision"],
-        columns=columns,
-        **tables,
-    )
-    if source.data_root is not None:
-        local_root(source)  # said at once, before the Hub is asked for a model
-    return source
-
-
-def sample_source(task: Task) -> Source:
-    """The embedded data of a task."""
-    values: dict[str, Any] = {str(option.name): None for option in source_options()}
-    return make_source(task, values | {"data_root": "sample", "hub_columns": ()})
 
 
 def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:

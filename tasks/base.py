@@ -261,3 +261,16 @@ class Source:
     files: Mapping[str, Path] = field(default_factory=dict)
     lenient: bool = False
     with_images: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSource:
+    """A task and the source of its data.
+
+    Attributes:
+        task: the task.
+        source: where its data comes from.
+    """
+
+    task: "Task"
+    source: Source

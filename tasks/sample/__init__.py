@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tasks.base import Source, Task
 from tasks.sample import coco_captioning, docvqa, gqa, vqav2
 from tasks.sample.cache import build_once, cache_dir
 
@@ -26,3 +27,8 @@ def sample_root(task_name: str) -> Path:
         raise ValueError(f"No sample data for '{task_name}'; there is for {', '.join(WRITERS)}.")
     folder = cache_dir() / f"sample-v{FORMAT_VERSION}" / task_name
     return build_once(folder, WRITERS[task_name])
+
+
+def sample_source(task: Task) -> Source:
+    """Return the source of a task's embedded data; a task that draws its data needs no folder."""
+    return Source(data_root=sample_root(task.name) if task.needs_data else None)

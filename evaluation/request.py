@@ -1,0 +1,122 @@
+"""What an evaluation is asked to do, as typed values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.base import FamilyOptions
+from models.loading import Dtype
+from models.quantization import Quantization
+from tasks.base import Source, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """A model to load.
+
+    Attributes:
+        path: folder, Hub id or `tiny`; a full model or an adapter.
+        base_model: the adapter's base, where it has moved.
+        revision: revision of the Hub repository.
+        model_type: family that feeds the model, in place of the one its config.json names.
+        family_options: settings of that family.
+        quantization: precision of the language model; None takes the adapter's, else `none`.
+        dtype: precision of the rest.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+    """
+
+    path: str
+    base_model: str | None = None
+    revision: str | None = None
+    model_type: str | None = None
+    family_options: FamilyOptions = field(default_factory=FamilyOptions)
+    quantization: Quantization | None = None
+    dtype: Dtype = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRequest:
+    """Settings of the prompt; None takes the run's setting, else the task's.
+
+    Attributes:
+        template: text with `{question}` in it.
+        system_message: text that the model reads before the question.
+        max_length: text budget in tokens.
+        truncate: cut prompts over the budget.
+    """
+
+    template: str | None = None
+    system_message: str | None = None
+    max_length: int | None = None
+    truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsRequest:
+    """What is measured beside the official metrics.
+
+    Attributes:
+        lenient: add the unofficial variants of the task's metric.
+        text_metrics: add the metrics of free-form text.
+        clip_model: CLIP for CLIP-S and RefCLIP-S; None leaves them out.
+        num_viz_samples: number of answers to draw as images.
+    """
+
+    lenient: bool = False
+    text_metrics: bool = False
+    clip_model: str | None = None
+    num_viz_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRequest:
+    """One evaluation: a model or a file of predictions on a task's split.
+
+    Attributes:
+        task: the task.
+        source: where its data comes from.
+        model: the model to score; None where a file is scored.
+        predictions: the file to score; None where a model is scored.
+        allow_partial: score the examples that the file and the split share.
+        submission: write the leaderboard's file.
+        split: the split; None takes the task's own.
+        table: the user's table in place of a split, whose name the output folder gets.
+        max_eval_samples: size of a seeded subset; None takes all.
+        seed: seed of the subset and of drawn answers.
+        num_workers: processes that read images.
+        batch_size: examples answered at once.
+        decoding: settings of `models.base.Decoding` by name; the run's or the task's where absent.
+        prompt: settings of the prompt.
+        metrics: what is measured beside the official metrics.
+        device: where CLIP runs.
+        output_dir: folder of the results; None takes the default.
+    """
+
+    task: Task
+    source: Source
+    model: ModelRequest | None = None
+    predictions: Path | None = None
+    allow_partial: bool = False
+    submission: bool = False
+    split: str | None = None
+    table: Path | None = None
+    max_eval_samples: int | None = None
+    seed: int = 0
+    num_workers: int = 0
+    batch_size: int = 8
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    prompt: PromptRequest = field(default_factory=PromptRequest)
+    metrics: MetricsRequest = field(default_factory=MetricsRequest)
+    device: str = "auto"
+    output_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.predictions is None):
+            raise ValueError(
+                "Pass either --model_path, a model to be scored, or --predictions, a file of "
+                "answers."
+            )
+        if self.submission and self.max_eval_samples:
+            raise ValueError("--submission takes the whole split; leave out --max_eval_samples.")

@@ -1,0 +1,220 @@
+"""A training as it is asked for, and everything that is checked before it starts."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from evaluation.prompting import Prompter, check_template, make_prompter
+from finetuning.training.recipe import Recipe
+from finetuning.training.tracking import check_tracker
+from models.base import Family, FamilyOptions
+from models.checkpoint import Checkpoint, adapter_folder, read_json, resolve
+from models.loading import check_adapter_weights, check_device, load_family
+from models.quantization import check_available
+from tasks.base import Dataset, MissingSplit, Task, TaskSource
+from tasks.images import check_dataset
+from tasks.splits import resolve_split
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training: the model, the tasks, the recipe and the folder.
+
+    Attributes:
+        tasks: what the adapter learns, each task with its source; most jobs have one.
+        model_path: base model: folder, Hub id or `tiny`.
+        revision: of the Hub repository.
+        model_type: family to feed it by, in place of that of its config.json.
+        family_options: what the user said about it.
+        recipe: how to train.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        output_dir: where the run goes.
+        resume: go on from the newest complete checkpoint in it.
+        overwrite: replace what is in it.
+        settings: every option as given, for run.json and `--config`.
+    """
+
+    tasks: tuple[TaskSource, ...]
+    model_path: str
+    revision: str | None = None
+    model_type: str | None = None
+    family_options: FamilyOptions = field(default_factory=FamilyOptions)
+    recipe: Recipe
+    device: str = "auto"
+    output_dir: Path
+    resume: bool = False
+    overwrite: bool = False
+    settings: Mapping[str, Any]
+
+
+def check_model(job: Job) -> tuple[Job, Checkpoint]:
+    """Check the settings and the base, as far as that needs neither data nor weights.
+
+    Returns:
+        The job, its recipe completed by the adapter that training goes on from; and the base.
+
+    Raises:
+        ValueError: something about them is wrong.
+    """
+    recipe = job.recipe
+    check_available(recipe.quantization)
+    check_template(recipe.prompt_template)
+    check_tracker(recipe.report_to)
+    checkpoint = resolve(
+        job.model_path,
+        revision=job.revision,
+        model_type=job.model_type,
+        options=job.family_options,
+    )
+    if checkpoint.adapter is not None:
+        raise ValueError(
+            f"{job.model_path} is an adapter, and training starts from a full model, such as its "
+            f"base {checkpoint.base}; --lora_init_from goes on from an adapter."
+        )
+    return replace(job, recipe=with_initial_adapter(recipe, checkpoint, job.model_type)), checkpoint
+
+
+def open_family(job: Job, checkpoint: Checkpoint) -> Family:
+    """Return the family of the base if device, optimiser and the layers to adapt are there.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    check_device(job.device)
+    if job.device.startswith("cuda:") and job.device != "cuda:0" and "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            f"Training takes the first visible GPU: in place of --device {job.device} set "
+            f"CUDA_VISIBLE_DEVICES={job.device[5:]}."
+        )
+    _check_optim(job.recipe.optim)
+    family = load_family(checkpoint)
+    _check_lora(job.recipe, family)
+    return family
+
+
+def recipe_prompter(task: Task, family: Family, recipe: Recipe) -> Prompter:
+    """Return what asks a task's examples in a training by this recipe."""
+    return make_prompter(
+        task,
+        family,
+        recipe.prompt_template,
+        recipe.max_length,
+        recipe.truncate,
+        recipe.system_message,
+    )
+
+
+def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    """Return a task's examples to train on and, where it has them, to score on.
+
+    No image is opened.
+    """
+    task = pair.task
+    for split in filter(None, (recipe.train_split, recipe.eval_split)):
+        task.check_split(split)
+        if split in task.hidden_splits:
+            raise ValueError(
+                f"The answers of {task.name} split '{split}' are withheld: it can be predicted "
+                f"by eval.py, not trained or scored on."
+            )
+    train_data, note = resolve_split(task, recipe.train_split, pair.source, task.train_splits)
+    if note:
+        logger.warning("%s: %s", task.name, note)
+    train_data = train_data.subset(recipe.max_train_samples, recipe.seed)
+    check_dataset(train_data)
+    if recipe.skip_evaluation and not recipe.evaluates_during_training:
+        return train_data, None
+    # these two name the training split's place; the other split has its own
+    source = replace(pair.source, hub_split=None, hub_config=None)
+    try:
+        eval_data, note = resolve_split(task, recipe.eval_split, source, task.eval_splits)
+    except MissingSplit:
+        if recipe.eval_split or recipe.evaluates_during_training:
+            raise
+        logger.warning("No evaluation split of %s is there: it will not be scored.", task.name)
+        return train_data, None
+    if note:
+        logger.warning("%s: %s", task.name, note)
+    eval_data = eval_data.subset(recipe.max_eval_samples, recipe.seed)
+    check_dataset(eval_data)
+    return train_data, eval_data
+
+
+def load_selection(pair: TaskSource, recipe: Recipe, eval_data: Dataset | None) -> Dataset | None:
+    """Return the examples to score during training, of the task's own split if it has one."""
+    task = pair.task
+    if not recipe.evaluates_during_training or task.selection_split is None:
+        return eval_data
+    source = replace(pair.source, hub_split=None, hub_config=None)
+    try:
+        selection_data, _ = resolve_split(task, task.selection_split, source, ())
+    except MissingSplit as error:
+        raise MissingSplit(
+            f"{error} The best checkpoint is chosen on it, never on what is scored at the end; "
+            "give it, or do not score during training (--eval_steps, --eval_epochs; in a YAML file "
+            "eval_strategy)."
+        ) from error
+    selection_data = selection_data.subset(recipe.max_eval_samples, recipe.seed)
+    check_dataset(selection_data)
+    return selection_data
+
+
+def with_initial_adapter(
+    recipe: Recipe, checkpoint: Checkpoint, model_type: str | None = None
+) -> Recipe:
+    """Return the recipe with rank, alpha and kind of the adapter that training goes on from.
+
+    Raises:
+        ValueError: it is none, or of another base.
+    """
+    if recipe.lora_init_from is None:
+        return recipe
+    folder = adapter_folder(recipe.lora_init_from)
+    config = {} if folder is None else read_json(folder / "adapter_config.json")
+    if folder is None or config.get("peft_type") != "LORA":
+        raise ValueError(
+            f"--lora_init_from takes the folder of a LoRA adapter, and {recipe.lora_init_from} is "
+            "none."
+        )
+    try:
+        resolve(
+            str(folder),
+            base_model=checkpoint.base,
+            revision=checkpoint.revision,
+            model_type=model_type,
+            options=checkpoint.options,
+        )
+        check_adapter_weights(folder)
+    except ValueError as error:
+        raise ValueError(f"--lora_init_from cannot go on from {folder}: {error}") from error
+    return replace(
+        recipe,
+        lora_init_from=str(folder),
+        lora_rank=config["r"],
+        lora_alpha=config["lora_alpha"],
+        lora_dropout=config.get("lora_dropout", 0.0),
+        use_dora=config.get("use_dora", False),
+        use_rslora=config.get("use_rslora", False),
+    )
+
+
+def _check_optim(optim: str) -> None:
+    """Raise ValueError, with the names that there are, where transformers has no such optimiser."""
+    from transformers.training_args import OptimizerNames
+
+    names = [kind.value for kind in OptimizerNames]
+    if optim not in names:
+        raise ValueError(f"optim must be one of {', '.join(names)}, got {optim}.")
+
+
+def _check_lora(recipe: Recipe, family: Family) -> None:
+    """Raise ValueError where the model does not have the layers that are to be adapted."""
+    from finetuning.training.lora import target_modules
+
+    if recipe.lora_init_from is None:
+        target_modules(family.empty_model, family, recipe.lora_target_modules, recipe.lora_vision)

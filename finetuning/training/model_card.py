@@ -1,0 +1,52 @@
+"""The model card of an adapter."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.provenance import trained_on
+from finetuning.training.output_folder import by_task
+
+
+def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Return the README.md of an adapter: base, data, settings and what was measured."""
+    settings = run["settings"]
+    names = trained_on(run)
+    trained = [
+        f"{data['num_examples']} examples of {f'{name} ' if len(names) > 1 else ''}split "
+        f"`{data['split']}`"
+        for name, data in by_task(run, "train_data").items()
+    ]
+    rows = [
+        f"| {m['task']} | {m['split']} | {m['num_examples']} | {name} | {_figure(value)} |"
+        for m in metrics
+        for name, value in m["metrics"].items()
+    ]
+    shown = ("quantization", "lora_rank", "lora_alpha", "learning_rate", "num_epochs", "seed")
+    lines = [
+        "---",
+        f"base_model: {run['base_model']}",
+        "library_name: peft",
+        "tags: [lora, vision-language, palitune]",
+        "---",
+        "",
+        f"# {run['base_model']} fine-tuned on {' and '.join(names)}",
+        "",
+        f"LoRA adapter trained on {' and '.join(trained)}. All settings and versions are in "
+        "`run.json`; `--config run.json` repeats the run.",
+        "",
+        "| Setting | Value |",
+        "| --- | --- |",
+        *[f"| {name} | {settings[name]} |" for name in shown],
+        "",
+        "## Measured",
+        "",
+        "| Task | Split | Examples | Metric | Value |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "not available" if value is None else f"{value:.4f}"

@@ -1,0 +1,88 @@
+"""What a training records of itself in run.json, and what a resumed one must share with it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from evaluation.provenance import describe_data
+from finetuning.training import output_folder
+from finetuning.training.job import Job
+from finetuning.training.recipe import GENERATION, Recipe
+from models.base import FamilyOptions
+from models.checkpoint import Checkpoint
+from tasks.base import Dataset
+
+# settings that a resumed run may have otherwise: how long, how often, where to
+_MAY_CHANGE = {
+    *("num_epochs", "max_steps", "save_steps", "save_total_limit", "logging_steps", "num_workers"),
+    *("eval_split", "eval_steps", "eval_epochs", "eval_batch_size", "max_eval_samples"),
+    *("early_stopping_patience", "report_to", "wandb_project"),
+    *GENERATION,
+    *("skip_evaluation", "num_viz_samples", "clip_model"),
+}
+
+
+def describe(
+    job: Job, checkpoint: Checkpoint, data: Sequence[tuple[Dataset, Dataset | None]]
+) -> dict[str, Any]:
+    """Return what run.json records, versions apart."""
+    return {
+        "task": ",".join(train_data.task.name for train_data, _ in data),
+        "base_model": job.model_path,
+        "base_revision": checkpoint.revision,
+        "base_fingerprint": checkpoint.fingerprint,
+        "seed": job.recipe.seed,
+        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+        **describe_all(data),
+        "settings": {**job.settings, **asdict(job.recipe)},
+    }
+
+
+def describe_all(data: Sequence[tuple[Dataset, Dataset | None]]) -> dict[str, Any]:
+    """Return the `train_data` and `eval_data` of a run.json; several tasks each have a key."""
+    names = [train_data.task.name for train_data, _ in data]
+    train_data, eval_data = (
+        [None if dataset is None else describe_data(dataset.split, dataset) for dataset in datasets]
+        for datasets in zip(*data, strict=True)
+    )
+    is_joint = len(names) > 1
+    return {
+        "train_data": dict(zip(names, train_data, strict=True)) if is_joint else train_data[0],
+        "eval_data": dict(zip(names, eval_data, strict=True)) if is_joint else eval_data[0],
+    }
+
+
+def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data, another base or another adapter shape.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    before = output_folder.read_run(folder)
+    if not before:
+        raise ValueError(f"{folder} has no run.json, so what to resume is not known; start anew.")
+    keys = (
+        "task",
+        "base_model",
+        "base_revision",
+        "base_fingerprint",
+        "train_data",
+        "num_processes",
+    )
+    for key in keys:
+        if before.get(key) != run[key]:
+            raise ValueError(
+                f"The run in {folder} had {key} {before.get(key)}, this one has {run[key]}: "
+                "resume with the same, or start anew in another folder."
+            )
+    # a run of an earlier version lacks the settings that came later, and had their defaults
+    defaults = {e.name: e.default for e in (*fields(Recipe), *fields(FamilyOptions))}
+    for key, default in {**defaults, "model_type": None}.items():
+        was, now = (entry["settings"].get(key, default) for entry in (before, run))
+        if key not in _MAY_CHANGE and was != now:
+            raise ValueError(
+                f"The run in {folder} had --{key} {was}, not {now}: resume with the same, or "
+                "start anew in another folder."
+            )

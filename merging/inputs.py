@@ -1,0 +1,107 @@
+"""The inputs of a merge, read and checked against each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evaluation.provenance import trained_on
+from finetuning.training import output_folder as run_folder
+from merging.algebra.adapters import Adapter, check_same_base, check_shapes, read_adapter
+from merging.algebra.base import Base, open_base
+from merging.request import MergeRequest
+from models.checkpoint import Checkpoint, resolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """The base, the adapters and their records.
+
+    Attributes:
+        checkpoint: the base, resolved.
+        processor_checkpoint: the base with the processor of an adapter whose run set its own.
+        base: the same, as its files.
+        adapters: in the order given.
+        runs: each adapter's run.json, empty where it has none.
+        warnings: of bases that are named otherwise.
+    """
+
+    checkpoint: Checkpoint
+    processor_checkpoint: Checkpoint
+    base: Base
+    adapters: Sequence[Adapter]
+    runs: Sequence[Mapping[str, Any]]
+    warnings: Sequence[str]
+
+    @property
+    def prompt_settings(self) -> dict[str, dict[str, Any]]:
+        """Return, by task, the prompt settings of the first run that was trained on it."""
+        found: dict[str, dict[str, Any]] = {}
+        for run in self.runs:
+            for name in trained_on(run):
+                found.setdefault(name, run_folder.prompt_settings(run, name))
+        return found
+
+
+def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
+    """Read the base, the adapters and their records, and check that they fit together.
+
+    Args:
+        request: the merge.
+        folders: the adapters' folders on this machine.
+
+    Raises:
+        ValueError: one cannot be read, or they do not fit together.
+    """
+    runs = [run_folder.read_run(folder) for folder in folders]
+    checkpoint = resolve(
+        request.base_model,
+        revision=request.revision,
+        model_type=model_type_of(runs),
+    )
+    if checkpoint.adapter is not None:
+        raise ValueError(f"--base_model {request.base_model} is an adapter; pass its base.")
+    base = open_base(request.base_model, request.revision)
+    adapters = [read_adapter(folder) for folder in folders]
+    found = check_same_base(
+        adapters,
+        checkpoint.base,
+        base_fingerprint=checkpoint.fingerprint,
+        allow_mismatch=request.allow_base_mismatch,
+    )
+    check_shapes(adapters, base.shapes())
+    unknown = [str(folder) for folder, run in zip(folders, runs, strict=True) if not run]
+    if unknown:
+        found.append(
+            f"There is no run.json in {' and '.join(unknown)}, which would say whether 4-bit "
+            "weights were trained on; the original ones are assumed."
+        )
+    own = [
+        folder
+        for folder, run in zip(folders, runs, strict=True)
+        if any(_model_settings(run).values())
+    ]
+    if own and any(_model_settings(run) != _model_settings(runs[0]) for run in runs):
+        found.append(
+            "The adapters were trained with different picture sizes or chat templates; the merge "
+            f"is fed as {own[0]} was."
+        )
+    return Inputs(
+        checkpoint=checkpoint,
+        processor_checkpoint=replace(checkpoint, adapter=own[0]) if own else checkpoint,
+        base=base,
+        adapters=adapters,
+        runs=runs,
+        warnings=found,
+    )
+
+
+def model_type_of(runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the family that the runs named in place of the base's own, if any did."""
+    return next(filter(None, (_model_settings(run)["model_type"] for run in runs)), None)
+
+
+def _model_settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a run fed its model, where it set more than the base does."""
+    names = ("model_type", "chat_template", "image_size", "min_pixels", "max_pixels")
+    return {name: run.get("settings", {}).get(name) for name in names}

@@ -1,0 +1,126 @@
+"""The kind of command and option that every command here is: groups, hyphens, errors, log."""
+
+import logging
+import os
+import re
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+_PACKAGES = (
+    *("evaluation", "experiments", "finetuning", "merging"),
+    *("models", "palitune", "synthetic", "tasks"),
+)
+_OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in _PACKAGES)
+_WORKER_ERROR = re.compile(
+    r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M
+)
+
+
+class UserError(click.ClickException):
+    """Something that the user can mend."""
+
+    exit_code = 2
+
+
+class SystemFault(click.ClickException):
+    """Something that the user cannot mend by other input."""
+
+    exit_code = 1
+
+
+class Option(click.Option):
+    """An option that knows under which heading `--help` shows it."""
+
+    def __init__(self, *args: Any, group: str = "General", **kwargs: Any) -> None:
+        self.group = group
+        super().__init__(*args, **kwargs)
+
+
+class Command(click.Command):
+    """Options by group in `--help`, hyphens as good as underscores, mistakes in one sentence."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self.context_settings = {
+            "token_normalize_func": lambda text: text.replace("-", "_"),
+            "max_content_width": 100,
+        }
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options under their groups, in the order in which groups first appear."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", "General"), []).append(record)
+        for name, records in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; a mistake of the user becomes one sentence and exit code 2, a fault exit code 1."""
+        _show_log()
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, RuntimeError) as error:
+            if os.environ.get("PALITUNE_TRACEBACK"):
+                raise
+            sentence = _sentence(error)
+            if sentence is None:
+                raise  # not foreseen: the traceback is what a bug report needs
+            raise (SystemFault if isinstance(error, RuntimeError) else UserError)(
+                sentence
+            ) from error
+
+
+def _sentence(error: Exception) -> str | None:
+    """The message for the user, where the error is one that we raised or the system did."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}."
+    if caught := _WORKER_ERROR.search(str(error)):
+        return caught[2]
+    frames = traceback.extract_tb(error.__traceback__)
+    return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
+
+
+class _Echo(logging.Handler):
+    """Writes to what is standard error at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+def _show_log() -> None:
+    handler = _Echo()
+    if not logging.root.handlers:  # libraries that find none give the root one, for our lines too
+        logging.root.addHandler(logging.NullHandler())
+    for name in _PACKAGES:
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # what the libraries warn each other of is nothing that a user could change
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers warn otherwise
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def count_option(
+    name: str, group: str, help: str, default: int | None = None, minimum: int = 1
+) -> Option:
+    """An option that counts something, or how many at most."""
+    return Option(
+        [name],
+        group=group,
+        type=click.IntRange(min=minimum),
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )

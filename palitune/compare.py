@@ -1,0 +1,39 @@
+"""The command that compares two evaluations."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from evaluation.compare import compare, table
+from palitune.command import Command, Option, count_option
+from tasks.files import write_text
+
+
+def compare_command() -> click.Command:
+    """The command that compares two evaluations; loads neither model nor data."""
+    file = click.Path(path_type=Path)
+    shown = "How many examples to show that rose, and that fell."
+    return Command(
+        "compare",
+        params=[
+            click.Argument(["a"], type=file),
+            click.Argument(["b"], type=file),
+            Option(["--allow_partial"], is_flag=True, help="Compare the examples that both have."),
+            count_option("--num_changes", "General", shown, default=10, minimum=0),
+            count_option("--seed", "General", "Of the bootstrap.", default=0, minimum=0),
+            Option(["--output"], type=file, help="Write the comparison here too, as JSON."),
+        ],
+        callback=_compare,
+        help="Compare two evaluations, example by example. A and B are files that eval wrote as "
+        "predictions.jsonl, or the folders with them.",
+    )
+
+
+def _compare(output: Path | None, **values: Any) -> None:
+    comparison = compare(**values)
+    if output is not None:
+        write_text(output, json.dumps(comparison, ensure_ascii=False, indent=2) + "\n")
+    click.echo(table(comparison, shutil.get_terminal_size().columns))

@@ -1,0 +1,321 @@
+"""The command that scores a model or a file of predictions."""
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from click.core import ParameterSource
+
+from evaluation.request import EvaluationRequest, MetricsRequest, ModelRequest, PromptRequest
+from finetuning.training.output_folder import read_run
+from finetuning.training.recipe import GENERATION, Recipe
+from models.checkpoint import adapter_folder, run_folder_of
+from models.loading import Dtype
+from models.quantization import Quantization
+from palitune import options
+from palitune.command import Command, Option, count_option
+from palitune.sources import make_source
+from tasks.base import Task
+from tasks.registry import get_task, task_names
+
+
+def evaluate_command() -> click.Command:
+    """The command that scores a model, or a file of predictions, on a task's split."""
+    output_dir = Option(
+        ["--output_dir"],
+        type=click.Path(path_type=Path),
+        help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
+        "adapter's folder, evaluation/TASK/SPLIT in that of one trained on several tasks, else "
+        "runs/evaluation/MODEL/TASK/SPLIT; of a table csv_NAME in SPLIT's place; of a file of "
+        "predictions FILE_scores beside it].",
+    )
+
+    def evaluate(**values: Any) -> None:
+        from evaluation.run import evaluate as run
+
+        result = run(make_request(values, _given_options()))
+        click.echo(result.report.table())
+        click.echo(f"Predictions and metrics are in {result.output_dir}")
+        if result.submission:
+            click.echo(result.submission)
+
+    return Command(
+        "eval",
+        params=[
+            Option(
+                ["--task"],
+                help=f"One of {', '.join(task_names())} [default: the run's; csv_qa with --csv].",
+            ),
+            output_dir,
+            *_file_options(),
+            *_loading_options(),
+            *options.source_options(),
+            *options.table_options("csv"),
+            *options.own_file_options(*task_names()),
+            *_example_options(),
+            *_metric_options(),
+            *_generation_options(),
+        ],
+        callback=evaluate,
+        help="Score a model, an adapter or a file of predictions by the task's official metric.",
+    )
+
+
+def make_request(values: Mapping[str, Any], given: Collection[str] = ()) -> EvaluationRequest:
+    """Return the evaluation that the options of the command ask for.
+
+    Args:
+        values: every option of the command.
+        given: names of the options that were typed.
+
+    Raises:
+        ValueError: options contradict each other, a value is out of its range, or data is not
+            where it should be.
+    """
+    task, values = resolve_model_options(values)
+    decoding = {name: values[name] for name in GENERATION if values[name] is not None}
+    Recipe(**decoding)  # checks their ranges
+    name = values["model_path"]
+    model = None if name is None else make_model_request(name, values)
+    predictions = values["predictions"]
+    if predictions is not None and model is None:
+        _refuse_model_options(given)
+    return EvaluationRequest(
+        task=task,
+        source=make_source(task, values),
+        model=model,
+        predictions=predictions,
+        allow_partial=values["allow_partial"],
+        submission=values["submission"],
+        split=values["split"],
+        table=None if values["csv"] is None else Path(values["csv"]),
+        max_eval_samples=values["max_eval_samples"],
+        seed=values["seed"],
+        num_workers=values["num_workers"],
+        batch_size=values["batch_size"],
+        decoding=decoding,
+        prompt=make_prompt_request(values),
+        metrics=MetricsRequest(
+            lenient=values["lenient"],
+            text_metrics=values["text_metrics"],
+            clip_model=values["clip_model"],
+            num_viz_samples=values["num_viz_samples"],
+        ),
+        device=values["device"],
+        output_dir=values["output_dir"],
+    )
+
+
+def make_model_request(path: str, values: Mapping[str, Any]) -> ModelRequest:
+    """Return the model that the options name; those that a command does not have are left out."""
+    return ModelRequest(
+        path=path,
+        base_model=values.get("base_model"),
+        revision=values["revision"],
+        model_type=values["model_type"],
+        family_options=options.make_family_options(values),
+        quantization=values.get("quantization"),
+        dtype=values.get("dtype", "auto"),
+        device=values.get("device", "auto"),
+    )
+
+
+def make_prompt_request(values: Mapping[str, Any]) -> PromptRequest:
+    """Return the settings of the prompt that the options give."""
+    return PromptRequest(
+        template=values["prompt_template"],
+        system_message=values.get("system_message"),
+        max_length=values["max_length"],
+        truncate=values["truncate"],
+    )
+
+
+def _given_options() -> set[str]:
+    """Return the names of the options that were typed."""
+    context = click.get_current_context()
+    source = context.get_parameter_source
+    return {name for name in context.params if source(name) is ParameterSource.COMMANDLINE}
+
+
+def _refuse_model_options(given: Collection[str]) -> None:
+    """Refuse options of a model and of its answers where a file is scored."""
+    idle = [
+        str(parameter.opts[0])
+        for parameter in evaluate_command().params
+        if isinstance(parameter, Option)
+        and parameter.group in ("Model", "Generation")
+        and parameter.name != "device"  # CLIP may run there
+        and parameter.name in given
+    ]
+    if idle:
+        raise ValueError(
+            f"{' and '.join(idle)} would change nothing: --predictions scores a file, no model."
+        )
+
+
+def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The task, and the options with what `--run` and `--lora_path` stand for in their place.
+
+    Raises:
+        ValueError: there is no such run, or options contradict each other.
+    """
+    values = dict(values)
+    model, lora = values["model_path"], values.pop("lora_path")
+    if name := values.pop("run"):
+        if model or lora:
+            raise ValueError(f"--run {name} names the model; leave out --model_path, --lora_path.")
+        values["model_path"] = str(_find_run(name, values["runs_dir"]))
+    elif lora:
+        if model is None or values["base_model"]:
+            raise ValueError("--lora_path goes with --model_path, its base, and no --base_model.")
+        if adapter_folder(lora) is None:
+            raise ValueError(f"--lora_path {lora} is no adapter: it has no adapter_config.json.")
+        values |= {"model_path": lora, "base_model": model}
+    task = values["task"]
+    if task is None and (name := values["model_path"]):
+        revision = None if values["base_model"] else values["revision"]
+        folder = adapter_folder(name, revision) or Path(name).expanduser()
+        task = read_run(run_folder_of(folder)).get("task")
+    if task is None and values["csv"]:
+        task = "csv_qa"
+    if task is None or "," in task:
+        raise ValueError(f"--task is missing; it is one of {', '.join(task_names())}.")
+    return get_task(task), values | {"task": task}
+
+
+def _find_run(name: str, runs_dir: Path) -> Path:
+    places = [*runs_dir.glob("*/run.json"), *runs_dir.glob("*/*/run.json")]
+    found = {path.parent.name: path.parent for path in sorted(places)}
+    matches = [path.parent for path in sorted(places) if path.parent.name == name]
+    if not matches:
+        near = get_close_matches(name, found, n=1)
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(found) or 'none'}."
+        raise ValueError(f"No run '{name}' in {runs_dir} or a folder of it; {known}")
+    if len(matches) > 1:
+        raise ValueError(
+            f"{len(matches)} runs are called {name}: {', '.join(map(str, matches))}; name one by "
+            "--model_path."
+        )
+    return matches[0]
+
+
+def _file_options() -> list[click.Parameter]:
+    group = "Predictions"
+    return [
+        Option(
+            ["--predictions"],
+            group=group,
+            type=click.Path(path_type=Path),
+            help="Score this file, as it is written, in place of a model: results in the "
+            "leaderboard's format, or a predictions.jsonl. Needs no images.",
+        ),
+        Option(
+            ["--allow_partial"],
+            group=group,
+            is_flag=True,
+            help="Score the examples that it has in common with the split.",
+        ),
+        Option(
+            ["--submission"],
+            group=group,
+            is_flag=True,
+            help="Write the leaderboard's results file too [always where answers are withheld].",
+        ),
+    ]
+
+
+def _metric_options() -> list[click.Parameter]:
+    group = "Metrics"
+    return [
+        Option(
+            ["--lenient"],
+            group=group,
+            is_flag=True,
+            help="Add common unofficial variants of the metric, under names of their own.",
+        ),
+        Option(
+            ["--text_metrics"],
+            group=group,
+            is_flag=True,
+            help="Add exact match, sacreBLEU, ROUGE and the COCO family, and token statistics.",
+        ),
+        *options.recipe_options(Recipe(), ("clip_model",)),
+        count_option(
+            "--num_viz_samples", group, "Draw so many answers, as pictures.", default=0, minimum=0
+        ),
+    ]
+
+
+def _loading_options() -> list[click.Parameter]:
+    quantizations, dtypes = click.Choice(get_args(Quantization)), click.Choice(get_args(Dtype))
+    return [
+        options.model_option(),
+        Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
+        Option(["--lora_path"], group="Model", help="Adapter on top of --model_path."),
+        Option(["--run"], group="Model", help="In place of --model_path: the name of a run …"),
+        Option(
+            ["--runs_dir"],
+            group="Model",
+            type=click.Path(path_type=Path),
+            default=Path("results"),
+            show_default=True,
+            help="… in this folder or in a folder of it.",
+        ),
+        options.revision_option(),
+        *options.family_options(),
+        Option(
+            ["--quantization"],
+            group="Model",
+            type=quantizations,
+            help="Precision of the language model [default: an adapter's own, else none].",
+        ),
+        Option(
+            ["--dtype"],
+            group="Model",
+            type=dtypes,
+            default="auto",
+            show_default=True,
+            help="Precision of the rest and of the arithmetic.",
+        ),
+        options.device_option(),
+    ]
+
+
+def _example_options() -> list[click.Parameter]:
+    return [
+        Option(["--split"], group="Data", help="Split to score [default: the task's]."),
+        count_option(
+            "--max_eval_samples", "Data", "Score a seeded subset of this size [default: all]."
+        ),
+        Option(["--seed"], group="Data", default=0, show_default=True, help="Of that subset."),
+        count_option("--num_workers", "Data", "Processes that read images.", default=0, minimum=0),
+    ]
+
+
+def _generation_options() -> list[click.Parameter]:
+    group = "Generation"
+    return [
+        count_option(
+            "--batch_size", group, "Examples at once; no influence on the answers.", default=8
+        ),
+        *options.recipe_options(None, GENERATION),
+        Option(
+            ["--prompt_template"],
+            group=group,
+            help="Prompt with {question} in it [default: the run's, else the task's].",
+        ),
+        Option(
+            ["--system_message"],
+            group=group,
+            help="What the model is told before the question [default: as the run was told].",
+        ),
+        count_option(
+            "--max_length",
+            group,
+            "Text budget of the prompt [default: the run's, else the task's].",
+            minimum=8,
+        ),
+        Option(["--truncate"], group=group, is_flag=True, help="Cut prompts over it."),
+    ]

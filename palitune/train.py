@@ -1,0 +1,177 @@
+"""The command that fine-tunes on a task or on several at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from evaluation.request import EvaluationRequest, MetricsRequest
+from finetuning.training.recipe import GENERATION, Recipe
+from palitune import options
+from palitune.command import Command, Option
+from palitune.sources import make_source, make_sources
+from tasks.base import Task, TaskSource
+from tasks.registry import get_task
+
+if TYPE_CHECKING:
+    from finetuning.training.job import Job
+
+DEFAULT_MODEL = "google/paligemma-3b-pt-448"
+
+
+def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL) -> click.Command:
+    """The command that fine-tunes on a task, or on several at once.
+
+    Args:
+        task_name: the task; several have commas between.
+        recipe: its best settings; each is the default of an option.
+        model: the base that is trained where none is named.
+    """
+    names = task_name.split(",")
+    parameters: list[click.Parameter] = [
+        Option(
+            ["--config"],
+            is_eager=True,
+            expose_value=False,
+            callback=options.load_config,
+            help="Repeat a run: its run.json. Options given beside it win.",
+        ),
+        Option(
+            ["--output_dir"],
+            type=click.Path(path_type=Path),
+            default=Path("runs", "-".join(["joint", *names]) if len(names) > 1 else task_name),
+            show_default=True,
+            help="Folder of the run.",
+        ),
+        Option(["--resume"], is_flag=True, help="Go on with the run in the output folder."),
+        Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
+        options.model_option(default=model, show_default=True),
+        options.revision_option(),
+        options.device_option(),
+        *options.family_options(),
+        *options.source_options(),
+        *(_own_options(get_task(task_name)) if len(names) == 1 else []),
+        *options.recipe_options(recipe),
+        Option(
+            ["--use_wandb"], is_flag=True, group="Progress", help="The same as --report_to wandb."
+        ),
+    ]
+
+    def finetune(**values: Any) -> None:
+        from finetuning.training.run import finetune
+
+        if values.pop("skip_training", False):
+            return _score_run(get_task(task_name), values)
+        job = make_job(names, values)
+        reports = finetune(job)
+        for report in reports:
+            click.echo(report.table())
+        if reports:
+            click.echo(f"Adapter, scores and model card are in {job.output_dir}")
+
+    return Command(
+        task_name,
+        params=parameters,
+        callback=finetune,
+        help=f"Fine-tune a vision-language model on {' and '.join(names)} by 4-bit LoRA, then "
+        f"score it.{_joint_help(names) if len(names) > 1 else ''}",
+    )
+
+
+def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
+    """Return the training that the options of the command ask for.
+
+    Args:
+        names: of the tasks, the first given first.
+        values: of every option of the command.
+
+    Raises:
+        ValueError: a value is out of its range, or data is not where it should be.
+    """
+    from finetuning.training.job import Job
+
+    settings = dict(values)
+    settings.pop("skip_training", None)
+    if settings.pop("use_wandb"):
+        settings["report_to"] = "wandb"
+    fixed = {name: settings.pop(name) for name in ("output_dir", "resume", "overwrite")}
+    tasks = [get_task(name) for name in names]
+    return Job(
+        tasks=tuple(map(TaskSource, tasks, make_sources(tasks, settings))),
+        model_path=settings["model_path"],
+        revision=settings["revision"],
+        model_type=settings["model_type"],
+        family_options=options.make_family_options(settings),
+        recipe=Recipe(**{entry.name: settings[entry.name] for entry in fields(Recipe)}),
+        device=settings["device"],
+        settings=settings,
+        **fixed,
+    )
+
+
+def _own_options(task: Task) -> list[click.Parameter]:
+    """Options of training on one task that make no sense for several."""
+    tables = [f"{split}_csv" for split in task.splits] if task.reads_tables else []
+    return [
+        *(options.table_options(*tables) if tables else []),
+        *options.own_file_options(task.name),
+        Option(
+            ["--skip_training"],
+            is_flag=True,
+            help="Only score the run in the output folder, as eval.py does.",
+        ),
+    ]
+
+
+def _score_run(task: Task, values: Mapping[str, Any]) -> None:
+    """Evaluate the adapter of the output folder, on the data that training would score it on."""
+    from evaluation.run import evaluate
+    from palitune.evaluate import make_model_request, make_prompt_request
+
+    if values["skip_evaluation"]:
+        raise ValueError("--skip_training and --skip_evaluation leave nothing to do; pass one.")
+    if not (values["output_dir"] / "adapter_config.json").is_file():
+        raise ValueError(
+            f"--skip_training scores the run in --output_dir, and {values['output_dir']} holds "
+            "none; train first, or name its folder."
+        )
+    # the run's own precision, revision and answers count, and the two name the training split
+    run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
+    values = {**values, **run_settings}
+    source = click.get_current_context().get_parameter_source
+    result = evaluate(
+        EvaluationRequest(
+            task=task,
+            source=make_source(task, values),
+            model=make_model_request(str(values["output_dir"]), values),
+            split=values["eval_split"],
+            max_eval_samples=values["max_eval_samples"],
+            seed=values["seed"],
+            num_workers=values["num_workers"],
+            batch_size=values["eval_batch_size"] or 2 * values["batch_size"],
+            decoding={
+                name: values[name]
+                for name in GENERATION
+                if source(name) is not ParameterSource.DEFAULT and values[name] is not None
+            },
+            prompt=make_prompt_request(values),
+            metrics=MetricsRequest(
+                clip_model=values["clip_model"], num_viz_samples=values["num_viz_samples"]
+            ),
+            device=values["device"],
+        )
+    )
+    click.echo(result.report.table())
+    click.echo(f"Predictions and metrics are in {result.output_dir}")
+
+
+def _joint_help(names: Sequence[str]) -> str:
+    roots = ",".join(f"{name}=FOLDER" for name in names)
+    return (
+        " One adapter learns all tasks, each with its own prompt and answers, and is scored on "
+        "each. --max_train_samples and --max_eval_samples count per task. --data_root is one for "
+        f"all tasks, or {roots}; a task left out there takes its Hub copy."
+    )
