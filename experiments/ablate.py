@@ -26,7 +26,7 @@ from finetuning.training.output_folder import (
     resume_arguments,
 )
 from models.checkpoint import read_json
-from palitune.options import Command, Option
+from palitune.command import Command, Option
 from tasks.files import write_chunks, write_text
 
 SUMMARY = "ablation_summary.json"
@@ -141,15 +141,10 @@ def _check(grid: Sequence[Run]) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: names the run and what is wrong with it.
     """
-    from finetuning.training.run import (
-        check_model,
-        describe_all,
-        load_data,
-        load_selection,
-        open_family,
-    )
-    from palitune.commands import make_job
+    from finetuning.training.job import check_model, load_data, load_selection, open_family
+    from finetuning.training.record import describe_all
     from palitune.main import palitune
+    from palitune.train import make_job
 
     train = palitune.commands["train"]
     assert isinstance(train, click.Group)
@@ -160,8 +155,8 @@ def _check(grid: Sequence[Run]) -> dict[str, dict[str, Any]]:
             job = make_job([run.task], command.make_context(run.task, list(run.options)).params)
             job, checkpoint = check_model(job)
             if run.task not in data:
-                datasets = load_data(job)
-                load_selection(job, datasets[1])
+                datasets = load_data(job.tasks[0], job.recipe)
+                load_selection(job.tasks[0], job.recipe, datasets[1])
                 data[run.task] = describe_all([datasets])
             open_family(job, checkpoint)
         except (ValueError, click.ClickException) as error:

@@ -19,8 +19,8 @@ from experiments.processes import carry_out
 from experiments.yaml_settings import command_words
 from merging.algebra.staging import atomic_folder
 from models.checkpoint import read_json
-from palitune.options import Command, Option, count_option
-from tasks.base import Source
+from palitune.command import Command, Option, count_option
+from tasks.base import Source, TaskSource
 from tasks.files import write_text
 from tasks.registry import get_task
 
@@ -124,19 +124,18 @@ def check(settings: Settings, steps: "tuple[Step, ...]") -> None:
     if settings.model_id is None:
         raise ValueError("No model is named: pass --model_id, or set MODEL_ID.")
     from finetuning.image_qa import main as train_command
+    from finetuning.training.job import Job, check_model, open_family, recipe_prompter
     from finetuning.training.recipe import Recipe
-    from finetuning.training.run import Job, check_model, open_family, recipe_prompter
     from models.base import FamilyOptions
-    from palitune.commands import evaluate_command
+    from palitune.evaluate import evaluate_command
 
     given = train_command.make_context(_TASK, list(command_words(settings.training))).params
     evaluate_command().make_context("eval", list(command_words(settings.evaluation)))
     task = get_task(_TASK)
     job = Job(
-        task=task,
+        tasks=(TaskSource(task, Source()),),
         model_path=settings.model_id,
         family_options=FamilyOptions(model_class=settings.classes.model_class),
-        source=Source(),
         recipe=Recipe(**{entry.name: given[entry.name] for entry in fields(Recipe)}),
         output_dir=_results(settings),
         settings={},

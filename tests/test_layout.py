@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from models.base import Family
 from models.registry import FAMILIES
 from palitune.main import palitune
-from palitune.options import Option
+from palitune.command import Option
 from tasks.registry import get_task, task_names
 from tests.conftest import REPOSITORY
 

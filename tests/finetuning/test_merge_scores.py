@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from evaluation.scoring import make_predictor
+from evaluation.prediction import make_predictor
 from finetuning.training.output_folder import prompt_settings
 from merging.sweep_picture import draw_sweep
 from merging.tables import score_table

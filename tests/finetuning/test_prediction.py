@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from evaluation.prediction import Predictor
+from evaluation.prediction import Predictor, make_predictor
 from evaluation.prompting import make_prompter
-from evaluation.scoring import make_predictor
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tasks.base import Source
