@@ -18,9 +18,9 @@ from merging.algebra import report
 from merging.algebra.adapters import check_low_rank_only
 from merging.algebra.export import Figures, Progress, diagnose, export_adapter, export_model
 from merging.algebra.full_model import ExportReport, Onto
-from merging.algebra.merge import Merge, RankLimit, start_merge
+from merging.algebra.merge import Merge, start_merge
 from merging.algebra.methods import DENSE
-from merging.algebra.modes import default_options
+from merging.algebra.modes import RankLimit, default_options
 from merging.algebra.staging import atomic_folder, check_output
 from merging.inputs import Inputs, model_type_of, read_inputs
 from merging.request import MergeRequest

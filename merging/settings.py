@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from merging.algebra.merge import TRIMMING, RankLimit
-from merging.algebra.modes import DEFAULTS, default_options
+from merging.algebra.modes import DEFAULTS, TRIMMING, RankLimit, default_options
 from merging.request import MergeRequest
 from tasks.base import Task
 from tasks.registry import get_task

@@ -11,8 +11,8 @@ from torch import Tensor
 from merging.algebra.adapters import Adapter
 from merging.algebra.base import Base
 from merging.algebra.full_model import ExportReport, Onto, SaveDtype, export_full
-from merging.algebra.merge import Merge, RankLimit
-from merging.algebra.modes import ELECTING
+from merging.algebra.merge import Merge
+from merging.algebra.modes import ELECTING, RankLimit
 from merging.algebra.threads import one_thread
 from merging.algebra.writer import verify_adapter, write_adapter
 

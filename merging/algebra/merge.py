@@ -21,12 +21,10 @@ from merging.algebra.methods import (
     num_kept,
     sign_conflict,
 )
-from merging.algebra.modes import Options, renormalize
+from merging.algebra.modes import TRIMMING, Options, RankLimit, renormalize
 from merging.algebra.threads import one_thread, side_by_side
 from merging.algebra.thresholds import keep_from_, magnitude_threshold
 
-TRIMMING = ("ties", "magnitude_prune")
-RankLimit = int | float | Literal["full"]
 ReadWeight = Callable[[str], Tensor]
 
 

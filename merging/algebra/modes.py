@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+RankLimit = int | float | Literal["full"]  # at most; or the share of the energy to keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ DEFAULTS = {
     "core_ties": _Defaults(weights=_one, lam=1.0, density=0.3),
     "tsv": _Defaults(lam=1.0),
 }
+TRIMMING = ("ties", "magnitude_prune")
 ELECTING = {"ties", "dare_ties", "core_ties"}
 
 

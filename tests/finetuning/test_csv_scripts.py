@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from finetuning.training.job import Job, load_data, load_selection
 from finetuning.training.recipe import Recipe
-from finetuning.training.run import Job, load_data, load_selection
 from models.clip import load_clip
-from tasks.base import MissingSplit, Source
+from tasks.base import MissingSplit, Source, TaskSource
 from tasks.images import FileImage
 from tasks.metrics import captioning
 from tasks.registry import get_task
@@ -202,9 +202,8 @@ def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
 def job(folder: Path, recipe: Recipe, *names: str) -> Job:
     files = {name.replace("valid", "val"): folder / f"{name}.csv" for name in names}
     return Job(
-        task=get_task("quic360"),
+        tasks=(TaskSource(get_task("quic360"), Source(files=files)),),
         model_path="tiny",
-        source=Source(files=files),
         recipe=recipe,
         output_dir=folder,
         settings={},
@@ -220,8 +219,9 @@ def test_checkpoints_are_chosen_on_the_val_table_and_the_end_is_scored_on_the_te
 
     def splits(recipe: Recipe, *names: str) -> tuple[Any, Any]:
         single = job(folder, recipe, "train", *names)
-        _, end = load_data(single)
-        chosen = load_selection(single, end)
+        (pair,) = single.tasks
+        _, end = load_data(pair, recipe)
+        chosen = load_selection(pair, recipe, end)
         return chosen and chosen.split, end and end.split
 
     assert splits(scoring, "valid", "test") == ("val", "test")

@@ -10,11 +10,13 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import ImageColor
 
+from finetuning.training import environment as environment_module
+from finetuning.training.doctor import drawn_conversations
+from finetuning.training.environment import environment
 from finetuning.training.probes import PROBES, Conversation
 from models import quantization
 from models.paligemma import PaliGemma
-from palitune import doctor
-from palitune.doctor import doctor_command, drawn_conversations, environment
+from palitune.doctor import doctor_command
 from tests.official_files import write_docvqa
 
 
@@ -112,7 +114,7 @@ def test_a_package_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
             raise PackageNotFoundError(package)
         return "1.2"
 
-    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(environment_module, "version", version)
     monkeypatch.setattr(quantization, "find_spec", lambda _: None)
     lines = environment("cpu")
     assert lines["versions"] == "torch 1.2, transformers 1.2, peft 1.2, bitsandbytes absent"

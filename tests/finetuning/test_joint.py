@@ -15,6 +15,7 @@ from finetuning.training import trainer as trainer_module
 from finetuning.training.collation import JointExamples
 from models.base import Encoded
 from palitune.main import palitune
+from palitune.sources import make_sources
 from tasks.base import Scores, Task
 from tasks.metrics import captioning
 from tasks.registry import get_task
@@ -301,7 +302,7 @@ def report(task: Task, value: float | None) -> Report:
 
 def test_the_joint_figure_is_the_mean_of_the_shares_of_each_best_value() -> None:
     # 50 of 100, 2 of 10, 0.8 of 1: (0.5 + 0.2 + 0.8) / 3 = 0.5
-    found = joint.figures([report(VQAV2, 50.0), report(COCO, 2.0), report(DOCVQA, 0.8)])
+    found = joint.joint_metrics([report(VQAV2, 50.0), report(COCO, 2.0), report(DOCVQA, 0.8)])
     assert found == {
         "joint": pytest.approx(0.5),
         "vqav2_vqa_accuracy": 50.0,
@@ -309,11 +310,12 @@ def test_the_joint_figure_is_the_mean_of_the_shares_of_each_best_value() -> None
         "docvqa_anls": 0.8,
     }
     assert next(iter(found)) == joint.METRIC
-    assert joint.figures([report(VQAV2, 50.0)]) == {"vqa_accuracy": 50.0, "another": 1.0}
+    assert joint.joint_metrics([report(VQAV2, 50.0)]) == {"vqa_accuracy": 50.0, "another": 1.0}
 
 
 def test_where_a_headline_is_not_available_there_is_no_joint_figure() -> None:
-    assert joint.figures([report(VQAV2, 50.0), report(COCO, None)]) == {"vqav2_vqa_accuracy": 50.0}
+    found = joint.joint_metrics([report(VQAV2, 50.0), report(COCO, None)])
+    assert found == {"vqav2_vqa_accuracy": 50.0}
 
 
 # What is asked for
@@ -329,7 +331,7 @@ def test_data_roots_are_one_for_all_or_one_for_each_task(tmp_path: Path) -> None
     comma.mkdir()
 
     def roots(text: str | None) -> list[Path | None]:
-        return [source.data_root for source in joint.make_sources([VQAV2, COCO], values(text))]
+        return [source.data_root for source in make_sources([VQAV2, COCO], values(text))]
 
     assert roots(None) == [None, None]
     assert roots(str(tmp_path)) == [tmp_path, tmp_path]
@@ -343,16 +345,16 @@ def test_the_sample_is_each_tasks_own(monkeypatch: pytest.MonkeyPatch, tmp_path:
         (tmp_path / name).mkdir()
     monkeypatch.setattr("tasks.sample.sample_root", lambda name: tmp_path / name)
     tasks = [VQAV2, COCO, get_task("digits")]
-    found = [source.data_root for source in joint.make_sources(tasks, values("sample"))]
+    found = [source.data_root for source in make_sources(tasks, values("sample"))]
     assert found == [tmp_path / "vqav2", tmp_path / "coco_captioning", None]
-    mixed = joint.make_sources(tasks[:2], values(f"vqav2=sample,coco={tmp_path}"))
+    mixed = make_sources(tasks[:2], values(f"vqav2=sample,coco={tmp_path}"))
     assert [source.data_root for source in mixed] == [tmp_path / "vqav2", tmp_path]
 
 
 def test_a_task_alone_may_have_any_folder(tmp_path: Path) -> None:
     folder = tmp_path / "coco=x"
     folder.mkdir()
-    (source,) = joint.make_sources([VQAV2], values(str(folder)))
+    (source,) = make_sources([VQAV2], values(str(folder)))
     assert source.data_root == folder
 
 

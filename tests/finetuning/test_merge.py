@@ -214,7 +214,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 def test_an_output_in_use_is_kept_and_said_before_anything_is_read(
     adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.run.read_adapter", lambda folder: pytest.fail("read"))
+    monkeypatch.setattr("merging.inputs.read_adapter", lambda folder: pytest.fail("read"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("x")
     before = hashes(tmp_path)

@@ -1,33 +1,32 @@
-"""Which merges the options of merge_vlm.py ask for, and which options contradict each other."""
+"""The merges that a request asks for, and the settings that contradict each other."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from merging.request import MergeRequest, TrialRequest
 from merging.settings import (
     AUTO_GRID,
     candidate_name,
-    parse_candidates,
+    list_candidates,
     parse_rank,
     parse_tasks,
 )
+from tasks.base import Source, TaskSource
+from tasks.registry import get_task
 
 
-def asked(**given: Any) -> dict[str, Any]:
-    """The options, all others at their defaults."""
-    unset = dict.fromkeys(("lam", "density", "t", "weights", "sweep", "evaluate", "data_root"))
-    return {
-        **unset,
-        "mode": "auto",
-        "missing": "zero",
-        "trim_scope": "tensor",
-        "normalize": False,
-        **given,
-    }
+def asked(num_adapters: int = 2, evaluate: str | None = None, **given: Any) -> MergeRequest:
+    """A merge of so many adapters, scored on a task where `evaluate` names one."""
+    tasks = [] if evaluate is None else [TaskSource(get_task(evaluate), Source())]
+    adapters = [Path(f"adapter{number}") for number in range(num_adapters)]
+    trial = TrialRequest(tasks=tasks)
+    return MergeRequest(base_model="tiny", adapters=adapters, trial=trial, **given)
 
 
 def swept(grid: str, **given: Any) -> list[dict[str, Any]]:
-    candidates, is_measured = parse_candidates(asked(sweep=grid, evaluate="digits", **given), 2)
+    candidates, is_measured = list_candidates(asked(sweep=grid, evaluate="digits", **given))
     assert is_measured
     return candidates
 
@@ -41,7 +40,7 @@ def test_a_grid_leaves_out_settings_that_a_mode_does_not_have() -> None:
 
 
 def test_options_beside_a_grid_are_those_of_every_candidate_that_has_them() -> None:
-    found = swept("mode=linear,slerp,ties lambda=0.5", density=0.2, t=0.1, weights="2,1")
+    found = swept("mode=linear,slerp,ties lambda=0.5", density=0.2, t=0.1, weights=[2, 1])
     assert found == [
         {"mode": "linear", "lam": 0.5, "weights": [2, 1]},
         {"mode": "slerp", "lam": 0.5, "t": 0.1},
@@ -55,9 +54,9 @@ def test_the_mode_may_come_from_its_option() -> None:
 
 
 def test_auto_with_scores_tries_its_own_grid_with_what_is_given() -> None:
-    candidates, is_measured = parse_candidates(asked(evaluate="digits"), 2)
+    candidates, is_measured = list_candidates(asked(evaluate="digits"))
     assert is_measured and candidates == list(AUTO_GRID)
-    candidates, _ = parse_candidates(asked(evaluate="digits", lam=0.6, density=0.4), 2)
+    candidates, _ = list_candidates(asked(evaluate="digits", lam=0.6, density=0.4))
     # three lambdas of balanced and of tsv and two densities of ties become one each
     assert [candidate_name(candidate) for candidate in candidates] == [
         "linear lambda=0.6",
@@ -70,10 +69,10 @@ def test_auto_with_scores_tries_its_own_grid_with_what_is_given() -> None:
 
 
 def test_without_scores_or_with_a_mode_there_is_one_merge() -> None:
-    assert parse_candidates(asked(), 2) == ([{"mode": "auto"}], False)
-    assert parse_candidates(asked(evaluate="digits"), 1) == ([{"mode": "linear"}], False)
+    assert list_candidates(asked()) == ([{"mode": "auto"}], False)
+    assert list_candidates(asked(1, evaluate="digits")) == ([{"mode": "linear"}], False)
     ties = asked(mode="ties", density=0.4, evaluate="digits")
-    assert parse_candidates(ties, 2) == ([{"mode": "ties", "density": 0.4}], False)
+    assert list_candidates(ties) == ([{"mode": "ties", "density": 0.4}], False)
 
 
 def test_names_of_candidates_say_all_their_settings() -> None:
@@ -110,10 +109,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"mode": "dare_ties", "trim_scope": "adapter"},
         "--trim_scope adapter is for ties and magnitude_prune, and the mode is dare_ties",
     ),
-    "data for nothing": (
-        {"mode": "ties", "evaluate": None, "data_root": "sample"},
-        "--data_root is for scores, and --evaluate names no task",
-    ),
 }  # fmt: skip
 
 
@@ -121,7 +116,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 def test_contradictions_and_options_without_effect_are_refused(name: str) -> None:
     given, message = MISTAKES[name]
     with pytest.raises(ValueError, match=message):
-        parse_candidates(asked(**{"evaluate": "digits", **given}), 2)
+        list_candidates(asked(**{"evaluate": "digits", **given}))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +128,7 @@ def test_contradictions_and_options_without_effect_are_refused(name: str) -> Non
     ],
 )
 def test_an_option_that_some_candidate_has_is_taken(given: dict[str, Any]) -> None:
-    assert parse_candidates(asked(evaluate="digits", **given), 2)[0]
+    assert list_candidates(asked(evaluate="digits", **given))[0]
 
 
 def test_tasks_are_found_by_any_of_their_names() -> None:

@@ -9,10 +9,9 @@ import huggingface_hub
 import pytest
 from click.testing import CliRunner, Result
 
-from evaluation.run import resolve_model_options
 from models.checkpoint import resolve
 from models.loading import load_family
-from palitune.evaluate import evaluate_command
+from palitune.evaluate import evaluate_command, resolve_model_options
 from palitune.main import palitune
 from tests.experiments.test_ablate import write_tables
 from tests.models.tiny_families import maker

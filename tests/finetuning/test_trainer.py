@@ -20,13 +20,14 @@ from transformers import TrainerCallback
 from evaluation.prompting import make_prompter
 from finetuning.training import trainer as trainer_module
 from finetuning.training.collation import EncodedExamples, EpochSampler
+from finetuning.training.job import Job, load_data
 from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
-from finetuning.training.run import Job, finetune, load_data
+from finetuning.training.run import finetune
 from finetuning.training.trainer import AnswerTrainer, check_gradients, make_trainer
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
-from tasks.base import Source
+from tasks.base import Source, TaskSource
 from tasks.registry import get_task
 from tests.conftest import REPOSITORY
 from tests.official_files import write_coco, write_hub_copy
@@ -60,9 +61,8 @@ def job(pico: Path, output_dir: Path, **changes: Any) -> Job:
     )
     fields = {name: changes.pop(name) for name in ("resume", "overwrite") if name in changes}
     return Job(
-        task=DIGITS,
+        tasks=(TaskSource(DIGITS, Source()),),
         model_path=str(pico),
-        source=Source(),
         recipe=replace(recipe, **changes),
         output_dir=output_dir,
         settings={"model_path": str(pico)},
@@ -323,7 +323,7 @@ def test_hub_split_names_what_is_trained_on_and_not_what_is_scored(
     data = write_hub_copy(tmp_path / "data", "docvqa")
     base = job(pico1, tmp_path / "run", max_steps=1)
     source = Source(data_root=data, hub_split="train")
-    train_data, eval_data = load_data(replace(base, task=get_task("docvqa"), source=source))
+    train_data, eval_data = load_data(TaskSource(get_task("docvqa"), source), base.recipe)
     assert eval_data is not None
     assert not {e.example_id for e in train_data} & {e.example_id for e in eval_data}
 
