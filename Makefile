@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export TOKENIZERS_PARALLELISM := false
+# Two processes of one thread each: the models of the tests are too small for threads to pay.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test test-slow: export OMP_NUM_THREADS := 1
+test test-slow: export MKL_NUM_THREADS := 1
 
 .PHONY: setup demo test test-slow lint public-surface
 .DEFAULT_GOAL := setup
@@ -19,10 +23,10 @@ demo: setup
 	$(BIN)/palitune demo
 
 test: setup lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -81,8 +81,14 @@ def make_pico(folder: Path, text_model: str, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The embedded data is written once for all tests, and never into the user's own cache."""
-    os.environ["PALITUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """The embedded data is written once for all tests, and never into the user's own cache.
+
+    The processes of pytest-xdist share it: a set of data appears whole or not at all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then each process has a folder of its own in that
+        folder = folder.parent
+    os.environ["PALITUNE_CACHE"] = str(folder / "cache")
 
 
 @pytest.fixture(scope="session", params=["gemma", "gemma2"], ids=["paligemma1", "paligemma2"])
