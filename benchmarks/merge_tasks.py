@@ -23,8 +23,8 @@ from merging.algebra.modes import default_options
 from merging.tables import share
 from merging.trial import Candidate, Retention, Scores, retention
 from palitune.demo import NUM_STEPS, RECIPE, sample_trial
-from tasks.sample import sample_source
 from tasks.registry import get_task
+from tasks.sample import sample_source
 
 MERGES: dict[str, dict[str, Any]] = {
     "linear": {"mode": "linear"},

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from finetuning.training.output_folder import check_writable
+from common.files import check_writable
 from tasks.report import Report
 
 FOLDER = "visualizations"

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from common.files import check_writable, write_text
 from evaluation.prompting import make_prompter
 from evaluation.request import ModelRequest, PromptRequest
-from finetuning.training.output_folder import check_writable
 from models.base import Encoded, Family
 from models.checkpoint import resolve
 from tasks.base import Dataset, Example, Source, Task
-from tasks.files import write_text
 from tasks.splits import resolve_split
 
 _PAGE = """<!doctype html>

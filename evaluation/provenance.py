@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from common.files import file_hash
 from models.base import Decoding
 from tasks.base import Example
 from tasks.overlap import overlap_notes
@@ -35,21 +36,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _weights(adapter: Path) -> Path:
     """The file with an adapter's weights; old ones are pickled."""
     path = adapter / "adapter_model.safetensors"
     return path if path.is_file() else adapter / "adapter_model.bin"
-
-
-def trained_on(run: Mapping[str, Any]) -> list[str]:
-    """The tasks that a run.json says its adapter was trained on."""
-    return run["task"].split(",") if "task" in run else []
 
 
 def of_file(path: Path) -> dict[str, Any]:

@@ -8,18 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common.files import check_writable
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
 from evaluation.prompting import check_template, check_texts, make_prompter
-from evaluation.provenance import of_file, of_model, trained_on, with_provenance
+from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.request import EvaluationRequest, MetricsRequest
-from finetuning.training.output_folder import (
-    check_writable,
-    evaluation_folder,
-    prompt_settings,
-    read_run,
-)
 from models.checkpoint import resolve, run_folder_of
+from models.run_record import evaluation_folder, prompt_settings, read_run, trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
 from tasks.report import Report, score, write_predictions, write_report

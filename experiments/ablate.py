@@ -15,19 +15,14 @@ from typing import Any
 import click
 import msgspec
 
+from common.files import check_writable, write_chunks, write_text
+from common.json_files import read_json
 from evaluation.provenance import versions
 from experiments import processes
 from experiments.ablation import Ablation, Run, read_ablation, runs
-from finetuning.training.output_folder import (
-    check_writable,
-    evaluation_folder,
-    has_checkpoint,
-    read_run,
-    resume_arguments,
-)
-from models.checkpoint import read_json
+from finetuning.training.output_folder import has_checkpoint, resume_arguments
+from models.run_record import evaluation_folder, read_run
 from palitune.command import Command, Option
-from tasks.files import write_chunks, write_text
 
 SUMMARY = "ablation_summary.json"
 METRICS = "generation_metrics.json"  # the last file of a run: with it the run is finished

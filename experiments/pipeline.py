@@ -14,14 +14,14 @@ from typing import Any
 
 import click
 
+from common.files import write_text
+from common.json_files import read_json
 from experiments.pipeline_config import Settings, check_processor, read_settings
 from experiments.processes import carry_out
 from experiments.yaml_settings import command_words
 from merging.algebra.staging import atomic_folder
-from models.checkpoint import read_json
 from palitune.command import Command, Option, count_option
 from tasks.base import Source, TaskSource
-from tasks.files import write_text
 from tasks.registry import get_task
 
 _TASK = "image_qa"
@@ -262,7 +262,7 @@ def _base_made_with(settings: Settings) -> dict[str, Any]:
 
 def _deployment_made_with(settings: Settings) -> dict[str, Any]:
     """The adapter that went into the deployment model, by its weights."""
-    from evaluation.provenance import file_hash
+    from common.files import file_hash
 
     folder = _results(settings) / "model"
     if not (folder / _RECORD).is_file():
@@ -291,7 +291,7 @@ def _data(settings: Settings) -> dict[str, str]:
     Raises:
         ValueError: there is none yet.
     """
-    from evaluation.provenance import file_hash
+    from common.files import file_hash
     from experiments.pipeline_data import RECORD
 
     record = _raw(settings) / RECORD

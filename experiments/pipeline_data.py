@@ -8,10 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from common.files import write_text
+from common.hub import hub_is_reachable
 from experiments.pipeline_config import Columns
 from merging.algebra.staging import atomic_folder
-from tasks.files import write_text
-from tasks.hub import hub_is_reachable
 from tasks.tables import text_cell
 
 RECORD = "dataset.json"

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evaluation.provenance import trained_on
-from finetuning.training import output_folder as run_folder
 from merging.algebra.adapters import Adapter, check_same_base, check_shapes, read_adapter
 from merging.algebra.base import Base, open_base
 from merging.request import MergeRequest
+from models import run_record
 from models.checkpoint import Checkpoint, resolve
+from models.run_record import trained_on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Inputs:
         found: dict[str, dict[str, Any]] = {}
         for run in self.runs:
             for name in trained_on(run):
-                found.setdefault(name, run_folder.prompt_settings(run, name))
+                found.setdefault(name, run_record.prompt_settings(run, name))
         return found
 
 
@@ -53,7 +53,7 @@ def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
     Raises:
         ValueError: one cannot be read, or they do not fit together.
     """
-    runs = [run_folder.read_run(folder) for folder in folders]
+    runs = [run_record.read_run(folder) for folder in folders]
     checkpoint = resolve(
         request.base_model,
         revision=request.revision,

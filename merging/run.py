@@ -1,6 +1,5 @@
 """One merge from its request to its folder: read, check, choose, merge, write, report."""
 
-import json
 import logging
 import resource
 import time
@@ -12,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.json_files import write_json
 from evaluation.provenance import versions
-from finetuning.training import output_folder as run_folder
 from merging.algebra import report
 from merging.algebra.adapters import check_low_rank_only
 from merging.algebra.export import Figures, Progress, diagnose, export_adapter, export_model
@@ -28,9 +27,9 @@ from merging.scores import evaluate, load_datasets, make_trial, sweep_grid, trai
 from merging.settings import Settings, check_export_effects, list_candidates, parse_rank
 from merging.sweep_picture import draw_sweep
 from merging.tables import evaluation_table, sweep_table
+from models import run_record
 from models.checkpoint import adapter_folder
 from models.loading import load_family
-from tasks.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -99,17 +98,17 @@ def _finisher(
         """Write what stands beside the weights."""
         _sum_up(inputs, merged, figures, summary, found)
         if sweep is not None:
-            _write_json(folder / "sweep.json", sweep)
+            write_json(folder / "sweep.json", sweep)
             draw_sweep(sweep).save(folder / "sweep.png")
         summary["seconds"] = time.monotonic() - started
         summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         summary["versions"] = versions()
-        _write_json(folder / _REPORT, summary | {"modules": figures})
+        write_json(folder / _REPORT, summary | {"modules": figures})
         for place in (folder, folder / "adapter"):  # each can be scored by eval.py
             if place.is_dir():
                 if inputs.processor_checkpoint != inputs.checkpoint:
                     load_family(inputs.processor_checkpoint).save(str(place))
-                _write_json(place / run_folder.RUN_FILE, _run(inputs, summary))
+                write_json(place / run_record.RUN_FILE, _run(inputs, summary))
 
     return finish
 
@@ -255,7 +254,3 @@ def _run(inputs: Inputs, summary: Mapping[str, Any]) -> dict[str, Any]:
         },
         "versions": summary["versions"],
     }
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")

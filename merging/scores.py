@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.provenance import trained_on
 from merging.algebra.full_model import Onto
 from merging.algebra.merge import Merge, start_merge, with_mode
 from merging.algebra.modes import default_options
@@ -12,6 +11,7 @@ from merging.inputs import Inputs
 from merging.request import MergeRequest, TrialRequest
 from merging.settings import Settings, candidate_name
 from merging.trial import Candidate, Trial, choose, retention, unknown_tasks
+from models.run_record import trained_on
 from tasks.base import Dataset
 from tasks.images import check_dataset
 from tasks.splits import resolve_split

@@ -3,7 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -70,6 +70,9 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+
+
+GENERATION = tuple(entry.name for entry in fields(Decoding) if entry.name != "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

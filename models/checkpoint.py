@@ -1,19 +1,19 @@
 """Where a model lies: Hub id, folder, adapter folder or `tiny` -> Checkpoint; loads nothing."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from common.hub import hub_is_reachable
+from common.json_files import read_json
 from models.base import Family, FamilyOptions
 from models.registry import check_native, family_for, family_named
 from models.remote_code import check_remote_code
 
 TINY = Path(__file__).parent / "tiny"
-_TIMEOUT_S = 3.0
 _ADAPTER_FOLDERS = ("lora_adapter", "lora_weights", "final")  # where other trainers put it
 
 
@@ -235,7 +235,8 @@ def _hub_file(name: str, revision: str | None, file: str) -> Path | None:
     )
 
     where = f"{name}@{revision}" if revision else name
-    _check_reachable(where)
+    if not hub_is_reachable():
+        raise _unreachable(where)
     try:
         return Path(hf_hub_download(name, file, revision=revision, etag_timeout=3))
     except GatedRepoError as error:
@@ -257,18 +258,6 @@ def _unreadable(where: str) -> ValueError:
     )
 
 
-def _check_reachable(where: str) -> None:
-    """Ask the Hub once: its library would retry for half a minute before it gave up."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return  # the cache is taken
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
-    except Exception as error:  # whichever HTTP library it stands on: there was no answer
-        raise _unreachable(where) from error
-
-
 def _unreachable(where: str) -> ValueError:
     from huggingface_hub import constants
 
@@ -280,19 +269,6 @@ def _unreachable(where: str) -> ValueError:
         f"Model {where} is no folder here and cannot be loaded: {why}; pass a folder with the "
         f"model, or {remedy}."
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file; ValueError where it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}); copy or download it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__} where an object is expected.")
-    return content
 
 
 def _fingerprint(folder: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 _PACKAGES = (
-    *("evaluation", "experiments", "finetuning", "merging"),
+    *("common", "evaluation", "experiments", "finetuning", "merging"),
     *("models", "palitune", "synthetic", "tasks"),
 )
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in _PACKAGES)

@@ -1,15 +1,14 @@
 """The command that compares two evaluations."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
+from common.json_files import write_json
 from evaluation.compare import compare, table
 from palitune.command import Command, Option, count_option
-from tasks.files import write_text
 
 
 def compare_command() -> click.Command:
@@ -35,5 +34,5 @@ def compare_command() -> click.Command:
 def _compare(output: Path | None, **values: Any) -> None:
     comparison = compare(**values)
     if output is not None:
-        write_text(output, json.dumps(comparison, ensure_ascii=False, indent=2) + "\n")
+        write_json(output, comparison, ensure_ascii=False)
     click.echo(table(comparison, shutil.get_terminal_size().columns))

@@ -12,11 +12,11 @@ from typing import Any
 import click
 import msgspec
 
+from common.files import write_text
 from finetuning.training.recipe import Recipe
 from merging.tables import score_table
 from palitune.command import Command, Option
 from tasks.base import Dataset, Example, Task, TaskSource
-from tasks.files import write_text
 from tasks.registry import get_task, task_names
 from tasks.report import Predict, evaluate
 from tasks.sample import sample_source

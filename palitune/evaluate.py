@@ -9,11 +9,12 @@ import click
 from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest, ModelRequest, PromptRequest
-from finetuning.training.output_folder import read_run
-from finetuning.training.recipe import GENERATION, Recipe
+from finetuning.training.recipe import Recipe
+from models.base import GENERATION
 from models.checkpoint import adapter_folder, run_folder_of
 from models.loading import Dtype
 from models.quantization import Quantization
+from models.run_record import read_run
 from palitune import options
 from palitune.command import Command, Option, count_option
 from palitune.sources import make_source

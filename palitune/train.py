@@ -9,7 +9,8 @@ import click
 from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest
-from finetuning.training.recipe import GENERATION, Recipe
+from finetuning.training.recipe import Recipe
+from models.base import GENERATION
 from palitune import options
 from palitune.command import Command, Option
 from palitune.sources import make_source, make_sources

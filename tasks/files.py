@@ -1,6 +1,5 @@
 """Files on disk: find the official ones in any layout, decode them, write ours whole."""
 
-import errno
 import fnmatch
 import logging
 import os
@@ -134,24 +133,3 @@ def _list_folder(folder: Path, must_exist: bool = False) -> list[str]:
         return []
     except OSError as error:
         raise ValueError(f"{folder} cannot be read: {error.strerror}.") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file such that a reader finds the old one or the whole new one, never a half."""
-    write_chunks(path, [text.encode()])
-
-
-def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
-    """As write_text, one piece after the other."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())  # a rename may outlive a power cut that the content does not
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from common.hub import hub_is_reachable
 from tasks.base import MissingSplit, Source
 from tasks.images import DatasetImage
 
 T = TypeVar("T")
 _BATCH = 1000
-_TIMEOUT_S = 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -203,19 +203,6 @@ def _download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
 
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0].rstrip(".")
-
-
-def hub_is_reachable() -> bool:
-    """Ask the Hub once: `load_dataset` would retry for half a minute before it gave up."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return True  # load_dataset takes its cache
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
-    except Exception:  # whichever HTTP library it stands on: there was no answer
-        return False
-    return True
 
 
 def _unreachable(repo: str) -> ValueError:

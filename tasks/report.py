@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from common.files import write_chunks, write_text
 from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
-from tasks.files import write_chunks, write_text
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
 from tasks.tables import write_csv
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from common.files import write_chunks
 from tasks.base import Dataset, Example, Task
 from tasks.checks import check_ids, name_some
-from tasks.files import read_bytes, write_chunks
+from tasks.files import read_bytes
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):

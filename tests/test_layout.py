@@ -14,24 +14,36 @@ from click.testing import CliRunner
 
 from models.base import Family
 from models.registry import FAMILIES
-from palitune.main import palitune
 from palitune.command import Option
+from palitune.main import palitune
 from tasks.registry import get_task, task_names
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
-LAYERS = ("experiments", "finetuning", "merging", "models", "synthetic", "tasks")
-ABOVE = ("experiments", "finetuning")
+# From the top; a file may import from its own package and from the floors below.
+FLOORS = (
+    ("palitune",),
+    ("experiments",),
+    ("finetuning", "merging"),
+    ("evaluation",),
+    ("tasks", "models"),
+    ("synthetic", "common"),
+)
+LAYERS = tuple(package for floor in FLOORS for package in floor)
+# The doors: each names one command of `palitune`, and the registry of scripts alone names them.
+DOORS = ("eval.py", "merge_vlm.py", *(f"finetuning/{name}.py" for name in task_names()))
+# The only dynamic imports: registry -> the modules that it loads by name.
+REGISTRIES = {"palitune/scripts.py": tuple(f"finetuning.{name}" for name in task_names())}
+# They make the embedded model out of the embedded tasks.
+TINY_SCRIPTS = "models/tiny/"
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "wandb")
 # imported inside a command's body; pretrain.py is a script
 MAY_BE_HEAVY = {
+    "evaluation/prediction.py",
     "finetuning/training/collation.py",
     "finetuning/training/loss.py",
-    "merging/trial.py",
-    "evaluation/prediction.py",
     "finetuning/training/probes.py",
     "finetuning/training/progress.py",
     "finetuning/training/trainer.py",
-    "merging/algebra/writer.py",
     "merging/algebra/adapters.py",
     "merging/algebra/base.py",
     "merging/algebra/core.py",
@@ -43,6 +55,8 @@ MAY_BE_HEAVY = {
     "merging/algebra/methods.py",
     "merging/algebra/threads.py",
     "merging/algebra/thresholds.py",
+    "merging/algebra/writer.py",
+    "merging/trial.py",
     "models/tiny/pretrain.py",
 }
 SCRIPTS = task_names()
@@ -107,31 +121,101 @@ def imports_at_module_level(path: Path) -> set[str]:
     return imported(walk(ast.parse(path.read_text()).body))
 
 
-@pytest.mark.parametrize(
-    ("place", "forbidden"),
-    [
-        ("tasks", {*ABOVE, "models", "merging", "torch", "transformers", "peft"}),
-        ("tasks/metrics", {*ABOVE, "models", "synthetic"}),
-        ("merging", {*ABOVE, "tasks", "synthetic"}),
-        ("models", {*ABOVE, "merging"}),
-        ("synthetic", {*ABOVE, "models", "tasks"}),
-    ],
-)
-def test_a_layer_imports_nothing_from_above_or_beside(place: str, forbidden: set[str]) -> None:
-    found = {relative(path): imports_anywhere(path) & forbidden for path in source_files(place)}
-    assert len(found) > 1
-    assert not {path: names for path, names in found.items() if names}
+def imported_modules(path: Path) -> set[str]:
+    """Dotted names of the modules of ours that a file imports, in function bodies too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            folder = REPOSITORY / node.module.replace(".", "/")
+            inner = {a.name for a in node.names if (folder / f"{a.name}.py").is_file()}
+            names |= {f"{node.module}.{name}" for name in inner}
+            if len(inner) < len(node.names):
+                names.add(node.module)
+    names |= set(REGISTRIES.get(relative(path), ()))
+    return {name for name in names if name.partition(".")[0] in LAYERS}
 
 
-def test_finetuning_knows_no_experiment_but_for_their_commands() -> None:
-    paths = [*source_files("finetuning"), *REPOSITORY.glob("*.py")]
-    found = [relative(path) for path in paths if "experiments" in imports_anywhere(path)]
-    assert found == ["palitune/main.py"]
+def level(package: str) -> int:
+    return next(number for number, floor in enumerate(FLOORS) if package in floor)
 
 
-def test_models_know_no_task_but_for_the_script_that_makes_the_tiny_one() -> None:
-    paths = [path for path in source_files("models") if path.parent.name != "tiny"]
-    assert not [relative(path) for path in paths if "tasks" in imports_anywhere(path)]
+def test_no_import_runs_up_or_beside() -> None:
+    wrong = []
+    for path in source_files(*LAYERS):
+        place = relative(path)
+        package = place.partition("/")[0]
+        if place in DOORS or place.startswith(TINY_SCRIPTS):
+            continue
+        for name in sorted(imported_modules(path)):
+            other = name.partition(".")[0]
+            is_door = f"{name.replace('.', '/')}.py" in DOORS
+            if is_door and place in REGISTRIES:
+                continue
+            if is_door or (other != package and level(other) <= level(package)):
+                wrong.append(f"{place} -> {name}")
+    assert not wrong
+
+
+def test_a_door_names_one_command_of_the_command_line() -> None:
+    for door in DOORS:
+        found = [n for n in imported_modules(REPOSITORY / door) if n.startswith("palitune")]
+        assert len(found) == 1, door
+
+
+def circles(arrows: dict[str, set[str]]) -> list[str]:
+    """The names that can be reached from themselves."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(arrows.get(start, ()))
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += arrows.get(name, ())
+        return seen
+
+    return [name for name in arrows if name in reached(name)]
+
+
+def test_no_files_and_no_folders_import_each_other_in_a_circle() -> None:
+    files = {
+        relative(path): {f"{name.replace('.', '/')}.py" for name in imported_modules(path)}
+        for path in source_files(*LAYERS)
+    }
+    assert not circles(files)
+    folders: dict[str, set[str]] = {}
+    for path, others in files.items():
+        if path in DOORS or path.startswith(TINY_SCRIPTS):
+            continue
+        folder = path.partition("/")[0]
+        found = {other.partition("/")[0] for other in others if other not in DOORS}
+        folders[folder] = folders.get(folder, set()) | (found - {folder})
+    assert not circles(folders)
+
+
+def test_a_planted_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+def test_dynamic_imports_stand_in_the_registries_alone() -> None:
+    found = {
+        relative(path)
+        for path in source_files(*LAYERS)
+        if any(word in path.read_text() for word in ("import_module", "__import__("))
+    }
+    assert found == set(REGISTRIES)
+
+
+def test_click_is_known_to_the_command_line_alone() -> None:
+    found = {
+        relative(path).partition("/")[0]
+        for path in source_files(*LAYERS)
+        if "click" in imports_anywhere(path)
+    }
+    assert found == {"palitune"}
 
 
 def test_metrics_import_nothing_of_ours_but_each_other() -> None:
@@ -195,6 +279,8 @@ def test_no_script_hides_a_module_of_python_or_of_an_installed_package() -> None
     taken = (set(sys.stdlib_module_names) | set(packages_distributions())) - ours
     paths = [*(REPOSITORY / "finetuning").glob("*.py"), *REPOSITORY.glob("*.py")]
     assert len(paths) > 10
+    folders = {path.name for path in (REPOSITORY / "finetuning").iterdir() if path.is_dir()}
+    assert not folders & set(LAYERS)
     assert not [relative(path) for path in paths if path.stem in taken]
 
 

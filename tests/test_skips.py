@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 SKIPPED = "import pytest\n\n\ndef test_it():\n    pytest.skip('not here')\n"
 

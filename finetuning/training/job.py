@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from common.json_files import read_json
 from evaluation.prompting import Prompter, check_template, make_prompter
 from finetuning.training.recipe import Recipe
 from finetuning.training.tracking import check_tracker
 from models.base import Family, FamilyOptions
-from models.checkpoint import Checkpoint, adapter_folder, read_json, resolve
+from models.checkpoint import Checkpoint, adapter_folder, resolve
 from models.loading import check_adapter_weights, check_device, load_family
 from models.quantization import check_available
 from tasks.base import Dataset, MissingSplit, Task, TaskSource

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.provenance import trained_on
-from finetuning.training.output_folder import by_task
+from models.run_record import by_task, trained_on
 
 
 def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:

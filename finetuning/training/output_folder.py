@@ -12,16 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evaluation.provenance import trained_on, versions
-from finetuning.training.recipe import GENERATION
-from tasks.files import write_text
+from common.files import check_writable
+from common.json_files import write_json
+from evaluation.provenance import versions
+from models.run_record import RUN_FILE
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 _PATIENCE_S = 10.0  # a worker looks for its parent every 5 s
-RUN_FILE = "run.json"
-_PROMPT_SETTINGS = ("prompt_template", "max_length", "truncate", "system_message", *GENERATION)
 # without one of these the library resumes all the same, from a fresh optimiser or other noise
 _CHECKPOINT_FILES = (
     "adapter_model.safetensors",
@@ -95,16 +94,6 @@ def _lock(descriptor: int, deadline: float) -> None:
             time.sleep(0.5)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ValueError where files could not be made in a folder; it need not exist yet."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        what = "is read-only" if existing.is_dir() else "is a file"
-        raise ValueError(
-            f"--output_dir {folder} cannot be written: {existing} {what}; give another one."
-        )
-
-
 def last_checkpoint(folder: Path) -> Path:
     """The newest checkpoint that is complete; a torn one is passed over.
 
@@ -153,51 +142,7 @@ def clear(folder: Path) -> None:
 
 def write_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Write run.json: what was asked, of which model and data, with which versions."""
-    write_text(folder / RUN_FILE, json.dumps({**run, "versions": versions()}, indent=2) + "\n")
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """What run.json of a folder says; empty where there is none."""
-    path = folder / RUN_FILE
-    return read_run_file(path) if path.is_file() else {}
-
-
-def read_run_file(path: Path) -> dict[str, Any]:
-    """What a run.json says.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
-        raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
-    return run
-
-
-def prompt_settings(run: Mapping[str, Any], task_name: str) -> dict[str, Any]:
-    """How a run put the questions of a task and had them answered, where it says so.
-
-    A merge keeps those of each run that went into it. Empty of a task that was not trained on.
-    """
-    if task_name not in trained_on(run):
-        return {}
-    settings = run.get("asked_as", {}).get(task_name, run["settings"])
-    return {key: settings[key] for key in _PROMPT_SETTINGS if key in settings}
-
-
-def evaluation_folder(folder: Path, run: Mapping[str, Any], task_name: str, split: str) -> Path:
-    """Where a run keeps the scores of a task; each of several tasks has a folder of its own."""
-    place = folder / "evaluation"
-    return (place / task_name if len(trained_on(run)) > 1 else place) / split
-
-
-def by_task(run: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Task name -> entry; of several tasks run.json has it so, of one alone the entry itself."""
-    names = trained_on(run)
-    return dict(run[key]) if len(names) > 1 else {names[0]: run[key]}
+    write_json(folder / RUN_FILE, {**run, "versions": versions()})
 
 
 def _is_complete(checkpoint: Path) -> bool:

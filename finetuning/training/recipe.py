@@ -167,7 +167,6 @@ class Recipe:
 
 
 ALL = tuple(entry.name for entry in fields(Recipe))
-GENERATION = tuple(e.name for e in fields(Recipe) if e.metadata["group"] == "Generation")
 
 
 def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:

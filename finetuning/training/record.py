@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.provenance import describe_data
-from finetuning.training import output_folder
 from finetuning.training.job import Job
-from finetuning.training.recipe import GENERATION, Recipe
-from models.base import FamilyOptions
+from finetuning.training.recipe import Recipe
+from models import run_record
+from models.base import GENERATION, FamilyOptions
 from models.checkpoint import Checkpoint
 from tasks.base import Dataset
 
@@ -60,7 +60,7 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     Raises:
         ValueError: names what differs.
     """
-    before = output_folder.read_run(folder)
+    before = run_record.read_run(folder)
     if not before:
         raise ValueError(f"{folder} has no run.json, so what to resume is not known; start anew.")
     keys = (

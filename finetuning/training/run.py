@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from common.files import write_text
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter, check_texts
-from evaluation.provenance import of_model, trained_on, with_provenance
+from evaluation.provenance import of_model, with_provenance
 from evaluation.request import MetricsRequest
 from evaluation.run import score_and_write
 from finetuning.training import joint, output_folder
@@ -22,9 +23,10 @@ from finetuning.training.model_card import model_card
 from finetuning.training.recipe import Recipe
 from finetuning.training.record import check_same_run, describe
 from finetuning.training.tracking import finish_tracker, prepare_tracker
+from models import run_record
 from models.loading import LoadedModel, load_model
+from models.run_record import trained_on
 from tasks.base import Dataset, Task
-from tasks.files import write_text
 from tasks.report import Report, score, write_predictions
 
 
@@ -202,7 +204,7 @@ def _score_part(
     from evaluation.prediction import answer_with
 
     task = dataset.task
-    folder = output_folder.evaluation_folder(job.output_dir, run, task.name, dataset.split)
+    folder = run_record.evaluation_folder(job.output_dir, run, task.name, dataset.split)
     report = answer_with(predictor, task, dataset)
     write_predictions(report, folder)
     origin = of_model(

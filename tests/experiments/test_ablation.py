@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from experiments.ablation import read_ablation, runs
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 from tests.models.tiny_families import maker
 
 GUIDE = REPOSITORY / "configs" / "vlm_ablation.yaml"

@@ -32,9 +32,8 @@ from palitune.main import palitune
 from tasks.base import Example, Source, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY, one_sentence
 from tests.models.tiny_families import maker
-from tests.tasks.conftest import one_sentence
 
 SECRETS = {"HF_TOKEN": "hf_markedsecret", "WANDB_API_KEY": "markedwandbsecret" + 23 * "0"}
 VARIABLES = (*SECRETS, "MODEL_ID", "DATASET", "VLM_MODEL_CONFIG", "VLM_COLLATOR_CONFIG")

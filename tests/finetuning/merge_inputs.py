@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from palitune.main import palitune
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 from tests.merging.make_adapters import load_tiny, train
 
 TINY = REPOSITORY / "models" / "tiny"

@@ -19,8 +19,7 @@ from tasks.base import Source
 from tasks.overlap import overlap_notes
 from tasks.registry import get_task
 from tasks.report import Report
-from tests.conftest import REPOSITORY
-from tests.finetuning.test_mistakes import sentence
+from tests.helpers import REPOSITORY, sentence
 from tests.models.test_clip import make_clip
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
 

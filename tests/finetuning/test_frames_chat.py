@@ -14,7 +14,7 @@ from models.loading import load_family
 from palitune.main import palitune
 from tasks.base import Source
 from tasks.registry import get_task
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 from tests.models.tiny_families import maker
 from tests.tasks.test_frames_chat import write_frames
 

@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from evaluation.provenance import trained_on
 from finetuning.training import joint
-from finetuning.training import output_folder as run_folder
 from finetuning.training import trainer as trainer_module
 from finetuning.training.collation import JointExamples
+from models import run_record
 from models.base import Encoded
+from models.run_record import trained_on
 from palitune.main import palitune
 from palitune.sources import make_sources
 from tasks.base import Scores, Task
 from tasks.metrics import captioning
 from tasks.registry import get_task
 from tasks.report import Report
-from tests.finetuning.test_scripts import check_metrics, evaluate, hashes, read_json, read_lines
+from tests.finetuning.test_scripts import check_metrics, evaluate
+from tests.helpers import hashes, read_json, read_lines
 from tests.official_files import write_coco, write_docvqa, write_json, write_vqav2
 
 VQAV2, COCO, DOCVQA = (get_task(name) for name in ("vqav2", "coco_captioning", "docvqa"))
@@ -428,6 +429,6 @@ def test_a_command_of_one_task_is_no_joint_one() -> None:
 def test_runs_from_before_or_of_others_are_read_as_ever(tmp_path: Path) -> None:
     one = {"task": "vqav2", "train_data": {"split": "train"}}
     assert (trained_on(one), trained_on({})) == (["vqav2"], [])
-    assert run_folder.by_task(one, "train_data") == {"vqav2": {"split": "train"}}
-    place = run_folder.evaluation_folder(tmp_path, one, "vqav2", "val")
+    assert run_record.by_task(one, "train_data") == {"vqav2": {"split": "train"}}
+    place = run_record.evaluation_folder(tmp_path, one, "vqav2", "val")
     assert place == tmp_path / "evaluation/val"

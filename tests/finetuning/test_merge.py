@@ -20,8 +20,7 @@ from tests.finetuning.merge_inputs import (
     write_adapters,
     write_run,
 )
-from tests.finetuning.test_mistakes import sentence
-from tests.finetuning.test_scripts import hashes, read_json
+from tests.helpers import hashes, read_json, sentence
 from tests.merging.make_adapters import load_tiny
 
 

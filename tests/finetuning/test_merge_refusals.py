@@ -26,8 +26,7 @@ from tests.finetuning.merge_inputs import (
     write_adapter,
     write_adapters,
 )
-from tests.finetuning.test_mistakes import sentence
-from tests.finetuning.test_scripts import read_json
+from tests.helpers import read_json, sentence
 from tests.merging.make_adapters import load_tiny
 
 KEY = f"base_model.model.{Q0}"

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from evaluation.prediction import make_predictor
-from finetuning.training.output_folder import prompt_settings
 from merging.sweep_picture import draw_sweep
 from merging.tables import score_table
 from merging.trial import Candidate, Measured, Trial, _added, choose, retention
+from models.run_record import prompt_settings
 from palitune.main import palitune
 from tasks.base import Dataset, Source
 from tasks.registry import get_task
@@ -27,8 +27,7 @@ from tests.finetuning.merge_inputs import (
     write_adapters,
     write_run,
 )
-from tests.finetuning.test_mistakes import sentence
-from tests.finetuning.test_scripts import read_json, read_lines
+from tests.helpers import read_json, read_lines, sentence
 from tests.merging.make_adapters import load_tiny
 from tests.official_files import write_docvqa
 

@@ -20,8 +20,8 @@ from finetuning.training import output_folder as run_folder
 from finetuning.training import run as finetune
 from models import loading, quantization
 from palitune.main import palitune
-from tests.conftest import REPOSITORY, make_pico
-from tests.finetuning.test_scripts import hashes, train
+from tests.finetuning.test_scripts import train
+from tests.helpers import REPOSITORY, hashes, make_pico, sentence
 from tests.official_files import write_docvqa, write_json, write_vqav2
 
 QUESTIONS = "v2_OpenEnded_mscoco_{}2014_questions.json"
@@ -42,16 +42,6 @@ for name, arguments in json.load(sys.stdin).items():
     results[name] = [result.exit_code, result.output, error, time.monotonic() - start]
 print(json.dumps(results))
 """
-
-
-def sentence(exit_code: int, output: str) -> str:
-    """The one sentence that a mistake gets, with which the output ends."""
-    assert exit_code == 2, output
-    assert "Traceback" not in output
-    lines = output.rstrip().splitlines()
-    assert [line.startswith("Error: ") for line in lines].count(True) == 1, output
-    assert lines[-1].startswith("Error: ") and lines[-1].endswith((".", ")")), output
-    return lines[-1].removeprefix("Error: ")
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:

@@ -18,7 +18,7 @@ DIGITS = get_task("digits")
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    from tests.conftest import make_pico
+    from tests.helpers import make_pico
 
     folder = make_pico(tmp_path_factory.mktemp("pico"), "gemma")
     return load_model(resolve(str(folder)), quantization="none", device="cpu")

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from tasks.metrics import captioning
 from tasks.registry import get_task
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY, hashes, read_json, read_lines
 from tests.official_files import (
     COCO_LAYOUTS,
     DOCVQA_LAYOUTS,
@@ -115,22 +114,6 @@ def train(task: str, pico: Path, data: Path, output_dir: Path, *more: object) ->
 
 def evaluate(task: str, model: Path, data: Path, *more: object) -> Result:
     return run("eval", "--task", task, "--model_path", model, "--data_root", data, *BRIEF, *more)
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def hashes(folder: Path, leave_out: str = " ") -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and leave_out not in path.parts
-    }
 
 
 def check_metrics(

@@ -29,7 +29,7 @@ from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tasks.base import Source, TaskSource
 from tasks.registry import get_task
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 from tests.official_files import write_coco, write_hub_copy
 
 DIGITS = get_task("digits")

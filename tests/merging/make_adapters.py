@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PaliGemmaForConditionalGeneration
 
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 Q = "model.language_model.layers.0.self_attn.q_proj"  # 128 x 128 in the tiny model
 KEY = f"base_model.model.{Q}"

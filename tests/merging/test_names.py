@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PaliGemmaForConditionalGeneration
 
 from merging.algebra.names import canonical
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 
 @pytest.mark.parametrize(

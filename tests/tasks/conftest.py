@@ -1,8 +1,5 @@
-"""What the task tests share: loading a split, counting opened pictures, one-sentence errors."""
+"""What the task tests share: loading a split, counting opened pictures, no Java."""
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,8 +8,7 @@ from tasks import images
 from tasks.base import Dataset, Source
 from tasks.metrics import captioning
 from tasks.registry import get_task
-
-Load = Callable[[str, str, Path], Dataset]
+from tests.helpers import Load
 
 
 @pytest.fixture
@@ -43,15 +39,3 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caption scores without Java: approximate, and 12 s faster."""
     monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
-
-
-@contextmanager
-def one_sentence(*parts: str, kind: type[ValueError] = ValueError) -> Iterator[None]:
-    """The block raises `kind` with one line that ends as a sentence and holds every part."""
-    with pytest.raises(kind) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.endswith(".")
-    for part in parts:
-        assert re.search(re.escape(part), message), f"'{part}' is not in: {message}"

@@ -13,8 +13,8 @@ from tasks.checks import check_references
 from tasks.images import FileImage
 from tasks.registry import get_task, task_names
 from tasks.splits import resolve_split
+from tests.helpers import Load, one_sentence
 from tests.official_files import write_coco, write_vqav2
-from tests.tasks.conftest import Load, one_sentence
 
 REFERENCES = ("one", "two ", "three", "three", "five")
 

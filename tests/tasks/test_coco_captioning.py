@@ -9,8 +9,8 @@ import pytest
 
 from tasks.metrics import captioning
 from tasks.registry import get_task
+from tests.helpers import Load, one_sentence
 from tests.official_files import COCO_LAYOUTS, coco_captions, write_coco
-from tests.tasks.conftest import Load, one_sentence
 
 
 @pytest.mark.parametrize("layout", COCO_LAYOUTS)

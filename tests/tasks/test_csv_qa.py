@@ -12,7 +12,7 @@ from tasks.base import Dataset, Example, MissingSplit, Source
 from tasks.registry import get_task
 from tasks.report import evaluate, write_report
 from tasks.splits import resolve_split
-from tests.tasks.conftest import one_sentence
+from tests.helpers import one_sentence
 
 TASK = get_task("csv_qa")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.registry import get_task
+from tests.helpers import Load
 from tests.official_files import DOCVQA_LAYOUTS, write_docvqa
-from tests.tasks.conftest import Load
 
 
 @pytest.mark.parametrize("layout", DOCVQA_LAYOUTS)

@@ -12,8 +12,8 @@ from tasks import report as evaluation
 from tasks.base import Dataset, Example, Source
 from tasks.registry import get_task
 from tasks.report import Report, evaluate, write_predictions, write_report
+from tests.helpers import one_sentence
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
-from tests.tasks.conftest import one_sentence
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "vqav2": write_vqav2,

@@ -9,8 +9,8 @@ import pytest
 
 from tasks import files
 from tasks.base import MissingSplit
+from tests.helpers import Load, one_sentence
 from tests.official_files import write_docvqa, write_vqav2
-from tests.tasks.conftest import Load, one_sentence
 
 QUESTIONS = "v2_OpenEnded_mscoco_val2014_questions.json"
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks.base import Dataset, MissingSplit, Source
 from tasks.frames_chat import FramesChat, read_conversations, read_count
-from tests.tasks.conftest import one_sentence
+from tests.helpers import one_sentence
 
 MESSAGES = """\
 user: How many people are there?

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasks.registry import get_task
+from tests.helpers import Load, one_sentence
 from tests.official_files import GQA_LAYOUTS, gqa_question, write_gqa, write_json
-from tests.tasks.conftest import Load, one_sentence
 
 
 @pytest.mark.parametrize("layout", GQA_LAYOUTS)

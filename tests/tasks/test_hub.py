@@ -11,8 +11,8 @@ from tasks import hub
 from tasks.base import Dataset, MissingSplit, Source
 from tasks.registry import get_task
 from tasks.splits import resolve_split
+from tests.helpers import Load, one_sentence
 from tests.official_files import coco_captions, color_of, write_hub_copy
-from tests.tasks.conftest import Load, one_sentence
 
 HUB_TASKS = ("vqav2", "docvqa", "gqa", "coco_captioning")
 RGB = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tasks.base import Example, Source
 from tasks.registry import get_task
-from tests.tasks.conftest import one_sentence
+from tests.helpers import one_sentence
 
 TASK = get_task("image_qa")
 

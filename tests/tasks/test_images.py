@@ -13,8 +13,8 @@ from PIL import Image
 from tasks import images
 from tasks.base import Dataset
 from tasks.images import ArrayImage, FileImage, check_dataset, decode_image, missing_images
+from tests.helpers import Load, one_sentence
 from tests.official_files import write_vqav2
-from tests.tasks.conftest import Load, one_sentence
 
 
 def encode(image: Image.Image, format_: str = "PNG", **options: Any) -> bytes:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tasks.base import Dataset, MissingSplit, Source
 from tasks.registry import get_task
-from tests.tasks.conftest import one_sentence
+from tests.helpers import one_sentence
 
 TASK = get_task("quic360")
 # the first annotation, as in the guides, has unquoted commas

@@ -9,8 +9,8 @@ import pytest
 from tasks.base import Dataset, Source
 from tasks.registry import get_task
 from tasks.result_files import Prediction, match, read_predictions, write_results
+from tests.helpers import one_sentence
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
-from tests.tasks.conftest import one_sentence
 
 OFFICIAL = {
     "vqav2": ("question_id", "answer", 500000),

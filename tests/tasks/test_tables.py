@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.tables import read_rows, text_cell, write_csv
-from tests.tasks.conftest import one_sentence
+from tests.helpers import one_sentence
 
 COLUMNS = {"image": ("image", "url"), "response": ("response", "annotation")}
 

@@ -7,8 +7,8 @@ import pytest
 
 from tasks.base import MissingSplit, Source
 from tasks.registry import get_task
+from tests.helpers import Load, one_sentence
 from tests.official_files import VQAV2_LAYOUTS, color_of, write_vqav2
-from tests.tasks.conftest import Load, one_sentence
 
 ANNOTATIONS = "v2_mscoco_val2014_annotations.json"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 NAMES = tuple(module.name for module in iter_modules(__path__))
 TINY = REPOSITORY / "models" / "tiny"  # whose words the tokenizers have

@@ -1,8 +1,8 @@
-"""PaliGemma, of the first generation; `tests.conftest` makes the second too."""
+"""PaliGemma, of the first generation; the fixture `pico` makes the second too."""
 
 from pathlib import Path
 
-from tests.conftest import make_pico
+from tests.helpers import make_pico
 
 
 def make(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Ground that every floor stands on: files, JSON, the Hub."""

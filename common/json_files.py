@@ -1,0 +1,26 @@
+"""JSON objects in files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.files import write_text
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file; raise ValueError where it holds none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); copy or download it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__} where an object is expected.")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:
+    """Write a JSON object, indented by two; a reader never finds half a file."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=ensure_ascii) + "\n")

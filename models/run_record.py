@@ -1,0 +1,60 @@
+"""The record of a run, `run.json`: all that is read from it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.base import GENERATION
+
+RUN_FILE = "run.json"
+_PROMPT_SETTINGS = ("prompt_template", "max_length", "truncate", "system_message", *GENERATION)
+
+
+def trained_on(run: Mapping[str, Any]) -> list[str]:
+    """Return the tasks that the record says the adapter was trained on."""
+    return run["task"].split(",") if "task" in run else []
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return the record in a folder; empty where there is none."""
+    path = folder / RUN_FILE
+    return read_run_file(path) if path.is_file() else {}
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """Return what a run.json says.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}).") from error
+    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
+        raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
+    return run
+
+
+def prompt_settings(run: Mapping[str, Any], task_name: str) -> dict[str, Any]:
+    """Return the prompt and decoding settings that a run used for a task, where it says so.
+
+    A merge keeps those of each run that went into it. Empty of a task that was not trained on.
+    """
+    if task_name not in trained_on(run):
+        return {}
+    settings = run.get("asked_as", {}).get(task_name, run["settings"])
+    return {key: settings[key] for key in _PROMPT_SETTINGS if key in settings}
+
+
+def evaluation_folder(folder: Path, run: Mapping[str, Any], task_name: str, split: str) -> Path:
+    """Return the folder of a task's scores in a run; each of several tasks has its own."""
+    place = folder / "evaluation"
+    return (place / task_name if len(trained_on(run)) > 1 else place) / split
+
+
+def by_task(run: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the entries of a key by task; a run of one task holds the entry alone."""
+    names = trained_on(run)
+    return dict(run[key]) if len(names) > 1 else {names[0]: run[key]}
