@@ -14,7 +14,7 @@ from palitune.command import Command, Option, count_option
 def compare_command() -> click.Command:
     """The command that compares two evaluations; loads neither model nor data."""
     file = click.Path(path_type=Path)
-    shown = "How many examples to show that rose, and that fell."
+    shown = "Show so many examples that rose, and so many that fell."
     return Command(
         "compare",
         params=[
@@ -22,8 +22,10 @@ def compare_command() -> click.Command:
             click.Argument(["b"], type=file),
             Option(["--allow_partial"], is_flag=True, help="Compare the examples that both have."),
             count_option("--num_changes", "General", shown, default=10, minimum=0),
-            count_option("--seed", "General", "Of the bootstrap.", default=0, minimum=0),
-            Option(["--output"], type=file, help="Write the comparison here too, as JSON."),
+            count_option(
+                "--seed", "General", "Seed the bootstrap with this number.", default=0, minimum=0
+            ),
+            Option(["--output"], type=file, help="Write the comparison to this JSON file too."),
         ],
         callback=_compare,
         help="Compare two evaluations, example by example. A and B are files that eval wrote as "

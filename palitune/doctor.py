@@ -30,7 +30,7 @@ def doctor_command() -> click.Command:
             type=click.Choice(_EXACT),
             default="nf4",
             show_default=True,
-            help="Precision of the language model.",
+            help="Hold the language model in this precision.",
         ),
         options.device_option(),
         Option(

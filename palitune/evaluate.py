@@ -27,7 +27,8 @@ def evaluate_command() -> click.Command:
     output_dir = Option(
         ["--output_dir"],
         type=click.Path(path_type=Path),
-        help="Folder for predictions.jsonl and metrics.json [default: evaluation/SPLIT in an "
+        help="Write predictions.jsonl and metrics.json to this folder [default: evaluation/SPLIT "
+        "in an "
         "adapter's folder, evaluation/TASK/SPLIT in that of one trained on several tasks, else "
         "runs/evaluation/MODEL/TASK/SPLIT; of a table csv_NAME in SPLIT's place; of a file of "
         "predictions FILE_scores beside it].",
@@ -47,7 +48,8 @@ def evaluate_command() -> click.Command:
         params=[
             Option(
                 ["--task"],
-                help=f"One of {', '.join(task_names())} [default: the run's; csv_qa with --csv].",
+                help=f"Score on this task, one of {', '.join(task_names())} "
+                "[default: the run's; csv_qa with --csv].",
             ),
             output_dir,
             *_file_options(),
@@ -210,13 +212,13 @@ def _file_options() -> list[click.Parameter]:
             group=group,
             type=click.Path(path_type=Path),
             help="Score this file, as it is written, in place of a model: results in the "
-            "leaderboard's format, or a predictions.jsonl. Needs no images.",
+            "leaderboard's format, or a predictions.jsonl. No images are needed.",
         ),
         Option(
             ["--allow_partial"],
             group=group,
             is_flag=True,
-            help="Score the examples that it has in common with the split.",
+            help="Score the examples that the file of --predictions and the split share.",
         ),
         Option(
             ["--submission"],
@@ -234,7 +236,7 @@ def _metric_options() -> list[click.Parameter]:
             ["--lenient"],
             group=group,
             is_flag=True,
-            help="Add common unofficial variants of the metric, under names of their own.",
+            help="Add common unofficial variants of the metric, under separate names.",
         ),
         Option(
             ["--text_metrics"],
@@ -244,7 +246,11 @@ def _metric_options() -> list[click.Parameter]:
         ),
         *options.recipe_options(Recipe(), ("clip_model",)),
         count_option(
-            "--num_viz_samples", group, "Draw so many answers, as pictures.", default=0, minimum=0
+            "--num_viz_samples",
+            group,
+            "Draw so many of the scored answers as images.",
+            default=0,
+            minimum=0,
         ),
     ]
 
@@ -253,16 +259,26 @@ def _loading_options() -> list[click.Parameter]:
     quantizations, dtypes = click.Choice(get_args(Quantization)), click.Choice(get_args(Dtype))
     return [
         options.model_option(),
-        Option(["--base_model"], group="Model", help="Base of an adapter, where it has moved."),
-        Option(["--lora_path"], group="Model", help="Adapter on top of --model_path."),
-        Option(["--run"], group="Model", help="In place of --model_path: the name of a run …"),
+        Option(
+            ["--base_model"],
+            group="Model",
+            help="Take this base of the adapter, where the recorded one has moved.",
+        ),
+        Option(
+            ["--lora_path"], group="Model", help="Put this adapter on the model of --model_path."
+        ),
+        Option(
+            ["--run"],
+            group="Model",
+            help="Score the run of this name in --runs_dir, in place of --model_path.",
+        ),
         Option(
             ["--runs_dir"],
             group="Model",
             type=click.Path(path_type=Path),
             default=Path("results"),
             show_default=True,
-            help="… in this folder or in a folder of it.",
+            help="Look for the run of --run in this folder and in its folders.",
         ),
         options.revision_option(),
         *options.family_options(),
@@ -270,7 +286,8 @@ def _loading_options() -> list[click.Parameter]:
             ["--quantization"],
             group="Model",
             type=quantizations,
-            help="Precision of the language model [default: an adapter's own, else none].",
+            help="Hold the language model in this precision [default: an adapter's own, else "
+            "none].",
         ),
         Option(
             ["--dtype"],
@@ -278,7 +295,7 @@ def _loading_options() -> list[click.Parameter]:
             type=dtypes,
             default="auto",
             show_default=True,
-            help="Precision of the rest and of the arithmetic.",
+            help="Compute in this precision; layers that are not quantised are held in it.",
         ),
         options.device_option(),
     ]
@@ -286,12 +303,20 @@ def _loading_options() -> list[click.Parameter]:
 
 def _example_options() -> list[click.Parameter]:
     return [
-        Option(["--split"], group="Data", help="Split to score [default: the task's]."),
+        Option(["--split"], group="Data", help="Name of the split to score [default: the task's]."),
         count_option(
             "--max_eval_samples", "Data", "Score a seeded subset of this size [default: all]."
         ),
-        Option(["--seed"], group="Data", default=0, show_default=True, help="Of that subset."),
-        count_option("--num_workers", "Data", "Processes that read images.", default=0, minimum=0),
+        Option(
+            ["--seed"],
+            group="Data",
+            default=0,
+            show_default=True,
+            help="Draw the subset of --max_eval_samples, and answers, by this seed.",
+        ),
+        count_option(
+            "--num_workers", "Data", "Read images in so many processes.", default=0, minimum=0
+        ),
     ]
 
 
@@ -299,24 +324,34 @@ def _generation_options() -> list[click.Parameter]:
     group = "Generation"
     return [
         count_option(
-            "--batch_size", group, "Examples at once; no influence on the answers.", default=8
+            "--batch_size",
+            group,
+            "Answer so many examples at once; the answers do not depend on it.",
+            default=8,
         ),
         *options.recipe_options(None, GENERATION),
         Option(
             ["--prompt_template"],
             group=group,
-            help="Prompt with {question} in it [default: the run's, else the task's].",
+            help="Use this prompt; {question} stands for the question [default: the run's, else "
+            "the "
+            "task's].",
         ),
         Option(
             ["--system_message"],
             group=group,
-            help="What the model is told before the question [default: as the run was told].",
+            help="Send this system message before the question [default: the run's].",
         ),
         count_option(
             "--max_length",
             group,
-            "Text budget of the prompt [default: the run's, else the task's].",
+            "Allow so many text tokens a prompt [default: the run's, else the task's].",
             minimum=8,
         ),
-        Option(["--truncate"], group=group, is_flag=True, help="Cut prompts over it."),
+        Option(
+            ["--truncate"],
+            group=group,
+            is_flag=True,
+            help="Cut prompts that are over --max_length.",
+        ),
     ]

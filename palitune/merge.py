@@ -35,28 +35,42 @@ def _adapter_options() -> list[click.Parameter]:
     group = "Adapters"
     folder = click.Path(path_type=Path)
     return [
-        Option(["--base_model"], group=group, required=True, help="Folder, Hub id, or `tiny`."),
-        Option(["--revision"], group=group, help="Revision of its Hub repository."),
+        Option(
+            ["--base_model"],
+            group=group,
+            required=True,
+            help="Name the base model: a folder, a Hub id, or `tiny`.",
+        ),
+        Option(
+            ["--revision"],
+            group=group,
+            help="Take this revision of the base model's Hub repository.",
+        ),
         Option(
             ["--model_a"],
             group=group,
             required=True,
             type=folder,
-            help="First adapter: a folder or a Hub id.",
+            help="Merge this adapter first: a folder or a Hub id.",
         ),
-        Option(["--model_b"], group=group, type=folder, help="Second; none: a plain export."),
+        Option(
+            ["--model_b"],
+            group=group,
+            type=folder,
+            help="Merge this adapter second; without it --model_a is exported alone.",
+        ),
         Option(
             ["--adapter"],
             group=group,
             type=folder,
             multiple=True,
-            help="One more; may be repeated.",
+            help="Merge this adapter too; may be repeated.",
         ),
         Option(
             ["--allow_base_mismatch"],
             group=group,
             is_flag=True,
-            help="Take adapters of differently named bases; shapes must fit all the same.",
+            help="Merge adapters of differently named bases; their shapes must fit.",
         ),
     ]
 
@@ -70,34 +84,43 @@ def _method_options() -> list[click.Parameter]:
             type=click.Choice(list(DEFAULTS)),
             default="auto",
             show_default=True,
-            help="auto: chosen by scores with --evaluate, else the average, as linear.",
+            help="Merge by this rule; auto chooses by scores with --evaluate, else takes the "
+            "average.",
         ),
         Option(
             ["--weights"],
             group=group,
             metavar="W,W,…",
-            help="One per adapter [default: 1/N each; 1 each for ties, dare_ties, core_ties].",
+            help="Weight the adapters by these numbers [default: 1/N each; 1 each for ties, "
+            "dare_ties, "
+            "core_ties].",
         ),
         Option(
             ["--lambda", "lam"],
             group=group,
             type=float,
-            help="Scale of the merged update [default: 1].",
+            help="Scale the merged update by this number [default: 1].",
         ),
         Option(
             ["--density"],
             group=group,
             type=float,
-            help="Share of the entries kept [default: 0.3; 0.5 for dare].",
+            help="Keep this share of the entries [default: 0.3; 0.5 for dare].",
         ),
-        Option(["--t"], group=group, type=float, help="Place on slerp's arc [default: 0.5]."),
+        Option(
+            ["--t"],
+            group=group,
+            type=float,
+            help="Merge at this place on slerp's arc [default: 0.5].",
+        ),
         Option(
             ["--seed"],
             group=group,
             default=0,
             show_default=True,
-            help="Of dare's masks, of the examples that --max_eval_samples draws, and of the "
-            "halves that choose and confirm.",
+            help="Seed dare's masks, the examples that --max_eval_samples draws, and the halves "
+            "that "
+            "choose and confirm.",
         ),
         Option(
             ["--missing"],
@@ -105,7 +128,7 @@ def _method_options() -> list[click.Parameter]:
             type=click.Choice(["zero", "renorm"]),
             default="zero",
             show_default=True,
-            help="An adapter without a module: counts as an update of zero, or not at all.",
+            help="Count an adapter without a module as an update of zero, or not at all.",
         ),
         Option(
             ["--trim_scope"],
@@ -113,8 +136,8 @@ def _method_options() -> list[click.Parameter]:
             type=click.Choice(["tensor", "adapter"]),
             default="tensor",
             show_default=True,
-            help="What --density is a share of: each module, or the whole adapter as in the "
-            "TIES authors' code.",
+            help="Take --density as a share of each module, or of the whole adapter as in the TIES "
+            "authors' code.",
         ),
         Option(
             ["--normalize"],
@@ -132,7 +155,7 @@ def _export_options() -> list[click.Parameter]:
             ["--output", "output"],
             group=group,
             type=click.Path(path_type=Path),
-            help="New folder; needed unless --dry_run.",
+            help="Write to this new folder; needed unless --dry_run.",
         ),
         Option(
             ["--export"],
@@ -140,15 +163,17 @@ def _export_options() -> list[click.Parameter]:
             type=click.Choice(["auto", "adapter", "full", "both"]),
             default="auto",
             show_default=True,
-            help="auto: an adapter where that is exact, a full model for ties, dare, "
-            "magnitude_prune and a single adapter; both: the adapter in OUTPUT/adapter.",
+            help="Write this; auto writes an adapter where that is exact, and a full model for "
+            "ties, "
+            "dare, magnitude_prune and a single adapter; both puts the adapter in OUTPUT/adapter.",
         ),
         Option(
             ["--rank"],
             group=group,
             default="full",
             show_default=True,
-            help="Of the written adapter: full, a number, or an energy share such as 0.99.",
+            help="Give the written adapter this rank: full, a number, or an energy share such as "
+            "0.99.",
         ),
         Option(
             ["--save_dtype"],
@@ -156,7 +181,8 @@ def _export_options() -> list[click.Parameter]:
             type=click.Choice(["auto", "float32", "bfloat16"]),
             default="auto",
             show_default=True,
-            help="auto: the base's own; float32 for an adapter.",
+            help="Save weights in this precision; auto takes the base's, and float32 for an "
+            "adapter.",
         ),
         Option(
             ["--onto"],
@@ -164,8 +190,9 @@ def _export_options() -> list[click.Parameter]:
             type=click.Choice(["auto", "original", "nf4"]),
             default="auto",
             show_default=True,
-            help="The base's weights as they are, or rounded as 4-bit training saw them; auto: a "
-            "single adapter's own, for several the original.",
+            help="Add to the base's weights as they are, or rounded as 4-bit training saw them; "
+            "auto "
+            "takes a single adapter's own, and the original for several.",
         ),
         Option(
             ["--dry_run"], group=group, is_flag=True, help="Print the diagnostics, write nothing."
@@ -193,11 +220,18 @@ def _evaluation_options() -> list[click.Parameter]:
         Option(
             ["--data_root"],
             group=group,
-            help="Folder for every task, or TASK=FOLDER,…, or `sample` [default: the Hub copies].",
+            help="Read the tasks' data in this folder, or TASK=FOLDER for each task with commas "
+            "between, or `sample` [default: the Hub copies].",
         ),
-        count_option("--max_eval_samples", group, "Examples per task [default: 256].", default=256),
-        count_option("--batch_size", group, "Examples answered at once.", default=8),
-        Option(["--device"], group=group, default="auto", show_default=True, help="Where."),
+        count_option("--max_eval_samples", group, "Score so many examples per task.", default=256),
+        count_option("--batch_size", group, "Answer so many examples at once.", default=8),
+        Option(
+            ["--device"],
+            group=group,
+            default="auto",
+            show_default=True,
+            help="Score on this device: auto, cpu, cuda or cuda:N.",
+        ),
     ]
 
 

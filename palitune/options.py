@@ -20,14 +20,16 @@ def model_option(**kwargs: Any) -> Option:
     return Option(
         ["--model_path", "--model_id"],
         group="Model",
-        help="Folder, Hub id, or `tiny` for the embedded model.",
+        help="Name the model: a folder, a Hub id, or `tiny` for the embedded model.",
         **kwargs,
     )
 
 
 def revision_option() -> Option:
     """Which commit of it."""
-    return Option(["--revision"], group="Model", help="Revision of the Hub repository.")
+    return Option(
+        ["--revision"], group="Model", help="Take this revision of the model's Hub repository."
+    )
 
 
 def family_options() -> list[click.Parameter]:
@@ -38,27 +40,41 @@ def family_options() -> list[click.Parameter]:
         Option(
             ["--model_type"],
             group=group,
-            help="Feed it as this family: paligemma, llava, … [default: by its config.json].",
+            help="Feed the model as this family, such as paligemma or llava [default: by its "
+            "config.json].",
         ),
         Option(
             ["--model_class"],
             group=group,
-            help="Class of transformers to load it by [default: the family's].",
+            help="Load the model by this class of transformers [default: the family's].",
         ),
         Option(
             ["--chat_template"],
             group=group,
             type=click.Path(),
-            help="File with a Jinja chat template in place of the model's own.",
+            help="Use the Jinja chat template in this file in place of the model's own.",
         ),
-        Option(["--image_size"], group=group, type=size, help="Side that pictures are brought to."),
-        Option(["--min_pixels"], group=group, type=size, help="Least pixels of a picture …"),
-        Option(["--max_pixels"], group=group, type=size, help="… and most, where sizes are free."),
+        Option(
+            ["--image_size"], group=group, type=size, help="Resize images to this side in pixels."
+        ),
+        Option(
+            ["--min_pixels"],
+            group=group,
+            type=size,
+            help="Resize smaller images to at least so many pixels, where the model allows any "
+            "size.",
+        ),
+        Option(
+            ["--max_pixels"],
+            group=group,
+            type=size,
+            help="Resize larger images to at most so many pixels, where the model allows any size.",
+        ),
         Option(
             ["--trust_remote_code"],
             group=group,
             is_flag=True,
-            help="Run code that comes with the model; needs --revision.",
+            help="Run code that comes with the model; this needs --revision.",
         ),
     ]
 
@@ -87,7 +103,7 @@ def device_option() -> Option:
         group="Model",
         default="auto",
         show_default=True,
-        help="auto, cpu, cuda or cuda:N.",
+        help="Run on this device: auto, cpu, cuda or cuda:N.",
     )
 
 
@@ -138,20 +154,32 @@ def source_options() -> list[click.Parameter]:
         Option(
             ["--data_root"],
             group=group,
-            help="Folder with the official files, or one that `datasets` saved to disk, or "
+            help="Read the official files in this folder, or a folder that `datasets` saved, or "
             "`sample` for the embedded data [default: the task's Hub copy; of quic360 "
             "data/quic360].",
         ),
-        Option(["--hub_repo"], group=group, help="Read this Hub repository instead."),
-        Option(["--hub_config"], group=group, help="Its configuration (in training: to train on)."),
-        Option(["--hub_split"], group=group, help="Its split (in training: the one to train on)."),
-        Option(["--hub_revision"], group=group, help="Its revision."),
+        Option(
+            ["--hub_repo"],
+            group=group,
+            help="Read this Hub data set in place of the task's Hub copy.",
+        ),
+        Option(
+            ["--hub_config"],
+            group=group,
+            help="Read this configuration of the Hub data set; a training trains on it.",
+        ),
+        Option(
+            ["--hub_split"],
+            group=group,
+            help="Read this split of the Hub data set; a training trains on it.",
+        ),
+        Option(["--hub_revision"], group=group, help="Read this revision of the Hub data set."),
         Option(
             ["--hub_columns"],
             group=group,
             multiple=True,
             metavar="NAME=COLUMN",
-            help="Where it has a column under another name; may be repeated.",
+            help="Read COLUMN of the Hub data set as the task's column NAME; may be repeated.",
         ),
     ]
 
@@ -160,7 +188,7 @@ def table_options(*names: str) -> list[click.Parameter]:
     """Tables of the user's own, of tasks that read such: the options that name one each."""
     group = "Tables"
     columns = {
-        "image": ("path or URL of the picture", "image, url or image_path"),
+        "image": ("path or URL of the image", "image, url or image_path"),
         "instruction": ("instruction", "instruction or query"),
         "response": ("response", "response or annotation"),
     }
@@ -169,8 +197,9 @@ def table_options(*names: str) -> list[click.Parameter]:
             Option(
                 [f"--{name}"],
                 group=group,
-                help=f"Table of the split {'scored or shown' if name == 'csv' else name[:-4]}: "
-                "CSV, JSON Lines or Parquet.",
+                help="Read the split "
+                f"{'to score or show' if name == 'csv' else name[:-4]} from this table: CSV, "
+                "JSON Lines or Parquet.",
             )
             for name in names
         ),
@@ -178,7 +207,7 @@ def table_options(*names: str) -> list[click.Parameter]:
             Option(
                 [f"--{name}_column"],
                 group=group,
-                help=f"Its column with the {what} [default: {default}].",
+                help=f"Name the table's column with the {what} [default: {default}].",
             )
             for name, (what, default) in columns.items()
         ),
@@ -186,7 +215,7 @@ def table_options(*names: str) -> list[click.Parameter]:
             ["--csv_lenient"],
             group=group,
             is_flag=True,
-            help="Join what unquoted commas cut in the last column.",
+            help="Join the parts into which unquoted commas cut the last column of a CSV table.",
         ),
     ]
 

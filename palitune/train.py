@@ -38,16 +38,16 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             is_eager=True,
             expose_value=False,
             callback=options.load_config,
-            help="Repeat a run: its run.json. Options given beside it win.",
+            help="Repeat the run of this run.json; options given beside it win.",
         ),
         Option(
             ["--output_dir"],
             type=click.Path(path_type=Path),
             default=Path("runs", "-".join(["joint", *names]) if len(names) > 1 else task_name),
             show_default=True,
-            help="Folder of the run.",
+            help="Write the run to this folder.",
         ),
-        Option(["--resume"], is_flag=True, help="Go on with the run in the output folder."),
+        Option(["--resume"], is_flag=True, help="Resume the run in the output folder."),
         Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
         options.model_option(default=model, show_default=True),
         options.revision_option(),
@@ -57,7 +57,10 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
         *(_own_options(get_task(task_name)) if len(names) == 1 else []),
         *options.recipe_options(recipe),
         Option(
-            ["--use_wandb"], is_flag=True, group="Progress", help="The same as --report_to wandb."
+            ["--use_wandb"],
+            is_flag=True,
+            group="Progress",
+            help="Report the curves to Weights & Biases, as --report_to wandb does.",
         ),
     ]
 

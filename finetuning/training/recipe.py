@@ -28,8 +28,12 @@ class Recipe:
     """
 
     # --- data
-    train_split: str | None = setting(None, "Data", "Split to train on [default: the task's].")
-    eval_split: str | None = setting(None, "Data", "Split to score [default: the task's].")
+    train_split: str | None = setting(
+        None, "Data", "Name of the split to train on [default: the task's]."
+    )
+    eval_split: str | None = setting(
+        None, "Data", "Name of the split to score [default: the task's]."
+    )
     max_train_samples: int | None = setting(
         None, "Data", "Train on a seeded subset of this size.", minimum=1
     )
@@ -37,78 +41,119 @@ class Recipe:
         1000, "Data", "Score a seeded subset of this size; eval.py scores all.", minimum=1
     )
     answer_sampling: AnswerSampling = setting(
-        "published", "Data", "Which accepted answer to train on: another one each epoch, or one."
+        "published",
+        "Data",
+        "Choose which accepted answer to train on: another one each epoch, or one.",
     )
     prompt_template: str | None = setting(
-        None, "Data", "Prompt with {question} in it [default: the task's for the model]."
+        None,
+        "Data",
+        "Use this prompt; {question} stands for the question [default: the task's for the model].",
     )
     system_message: str | None = setting(
-        None, "Data", "What the model is told before the question, where its format has that."
+        None,
+        "Data",
+        "Send this system message before the question, to a model whose format has one.",
     )
     max_length: int | None = setting(
-        None, "Data", "Text budget in tokens, image not counted [default: the task's].", minimum=8
+        None,
+        "Data",
+        "Allow so many text tokens an example; image tokens are not counted [default: the task's].",
+        minimum=8,
     )
     truncate: bool = setting(
-        False, "Data", "Cut prompts over the budget (counted; answers are never cut)."
+        False,
+        "Data",
+        "Cut prompts that are over --max_length; they are counted, and answers are never cut.",
     )
-    num_workers: int = setting(0, "Data", "Processes that read images.", minimum=0)
+    num_workers: int = setting(0, "Data", "Read images in so many processes.", minimum=0)
     # --- model
-    quantization: Quantization = setting("nf4", "Model", "Precision of the frozen language model.")
-    dtype: Dtype = setting("auto", "Model", "Precision of the rest and of the arithmetic.")
-    lora_rank: int = setting(16, "Model", "Rank of the LoRA update.", minimum=1)
-    lora_alpha: int = setting(32, "Model", "LoRA scale: the update counts alpha / rank.", minimum=1)
+    quantization: Quantization = setting(
+        "nf4", "Model", "Hold the frozen language model in this precision."
+    )
+    dtype: Dtype = setting(
+        "auto", "Model", "Compute in this precision; layers that are not quantised are held in it."
+    )
+    lora_rank: int = setting(16, "Model", "Give the LoRA update this rank.", minimum=1)
+    lora_alpha: int = setting(32, "Model", "Scale the LoRA update by alpha / rank.", minimum=1)
     lora_dropout: float = setting(
-        0.05, "Model", "Dropout before the LoRA update.", minimum=0, below=1
+        0.05, "Model", "Apply this dropout before the LoRA update.", minimum=0, below=1
     )
     lora_target_modules: str = setting(
         "attention,ffn",
         "Model",
-        "Layers of the language model to adapt: attention, ffn, all-linear or names, commas "
-        "between; or one regex of full names.",
+        "Adapt these layers of the language model: attention, ffn, all-linear or names, separated "
+        "by commas; or one regex of full names.",
     )
-    lora_vision: bool = setting(False, "Model", "Adapt such layers of the vision side too.")
-    use_dora: bool = setting(False, "Model", "DoRA: learn the magnitudes apart.")
-    use_rslora: bool = setting(False, "Model", "Scale by alpha / sqrt(rank).")
+    lora_vision: bool = setting(
+        False, "Model", "Adapt the same kinds of layers of the vision model too."
+    )
+    use_dora: bool = setting(False, "Model", "Use DoRA, which learns the magnitudes separately.")
+    use_rslora: bool = setting(
+        False, "Model", "Scale the LoRA update by alpha / sqrt(rank), as rsLoRA does."
+    )
     lora_init_from: str | None = setting(
-        None, "Model", "Go on from this adapter; its rank, alpha and layers count."
+        None, "Model", "Start from this adapter; its rank, alpha and layers are used."
     )
     gradient_checkpointing: bool | None = setting(
         None, "Model", "Recompute activations to save memory [default: on a GPU]."
     )
     # --- optimisation
     num_epochs: float = setting(
-        3, "Optimisation", "Passes over the training data.", also="epochs", above=0
+        3, "Optimisation", "Pass over the training data so many times.", also="epochs", above=0
     )
     max_steps: int | None = setting(
         None, "Optimisation", "Stop after so many optimiser steps.", minimum=1
     )
-    batch_size: int = setting(4, "Optimisation", "Examples per device and step.", minimum=1)
+    batch_size: int = setting(
+        4, "Optimisation", "Train on so many examples per device and step.", minimum=1
+    )
     gradient_accumulation_steps: int = setting(
-        1, "Optimisation", "Batches per optimiser step.", minimum=1
+        1,
+        "Optimisation",
+        "Accumulate the gradients of so many batches per optimiser step.",
+        minimum=1,
     )
-    learning_rate: float = setting(2e-4, "Optimisation", "Peak learning rate.", above=0)
+    learning_rate: float = setting(2e-4, "Optimisation", "Use this peak learning rate.", above=0)
     warmup_ratio: float = setting(
-        0.03, "Optimisation", "Share of the steps that warm up.", minimum=0, below=1
+        0.03,
+        "Optimisation",
+        "Warm the learning rate up over this share of the steps.",
+        minimum=0,
+        below=1,
     )
-    weight_decay: float = setting(0.0, "Optimisation", "AdamW weight decay.", minimum=0)
-    optim: str = setting("adamw_torch", "Optimisation", "Optimiser, as transformers names it.")
+    weight_decay: float = setting(0.0, "Optimisation", "Use this weight decay.", minimum=0)
+    optim: str = setting(
+        "adamw_torch", "Optimisation", "Use this optimiser, by its name in transformers."
+    )
     max_grad_norm: float = setting(1.0, "Optimisation", "Clip gradients to this norm.", above=0)
     loss_reduction: LossReduction = setting(
         "example", "Optimisation", "Average the loss per example first, or over all tokens."
     )
-    seed: int = setting(0, "Optimisation", "Seed of every random choice.", minimum=0)
+    seed: int = setting(0, "Optimisation", "Seed every random choice with this number.", minimum=0)
     # --- generation
     max_new_tokens: int | None = setting(
-        None, "Generation", "Longest answer [default: the task's].", minimum=1
+        None, "Generation", "Generate at most so many tokens [default: the task's].", minimum=1
     )
-    min_new_tokens: int = setting(0, "Generation", "Shortest answer, in tokens.", minimum=0)
+    min_new_tokens: int = setting(0, "Generation", "Generate at least so many tokens.", minimum=0)
     num_beams: int | None = setting(
-        None, "Generation", "Beams; 1 is greedy [default: the task's].", minimum=1
+        None,
+        "Generation",
+        "Search with so many beams; 1 is greedy [default: the task's].",
+        minimum=1,
     )
-    do_sample: bool = setting(False, "Generation", "Draw answers, by the seed, where one is best.")
-    temperature: float = setting(1.0, "Generation", "Of the draw.", above=0)
+    do_sample: bool = setting(
+        False,
+        "Generation",
+        "Draw each answer at random, by the seed, instead of taking the likeliest.",
+    )
+    temperature: float = setting(1.0, "Generation", "Draw answers at this temperature.", above=0)
     top_p: float = setting(
-        1.0, "Generation", "Draw from the likeliest tokens of this mass.", above=0, maximum=1
+        1.0,
+        "Generation",
+        "Draw answers from the likeliest tokens of this total probability.",
+        above=0,
+        maximum=1,
     )
     # --- progress
     eval_steps: int | None = setting(
@@ -118,29 +163,29 @@ class Recipe:
         False, "Progress", "Score after each epoch and keep the best checkpoint."
     )
     eval_batch_size: int | None = setting(
-        None, "Progress", "Examples per generated batch [default: twice batch_size].", minimum=1
+        None, "Progress", "Answer so many examples at once [default: twice batch_size].", minimum=1
     )
     early_stopping_patience: int | None = setting(
-        None, "Progress", "Stop after so many scorings without a better one.", minimum=1
+        None, "Progress", "Stop when so many scorings in a row were no better.", minimum=1
     )
     save_steps: int | None = setting(
-        None, "Progress", "Checkpoint every so many steps [default: each epoch].", minimum=1
+        None, "Progress", "Save a checkpoint every so many steps [default: each epoch].", minimum=1
     )
     save_total_limit: int = setting(
-        2, "Progress", "Checkpoints to keep, the best aside.", minimum=1
+        2, "Progress", "Keep so many checkpoints beside the best.", minimum=1
     )
     logging_steps: int = setting(10, "Progress", "Log every so many steps.", minimum=1)
-    skip_evaluation: bool = setting(False, "Progress", "Do not score what was trained.")
+    skip_evaluation: bool = setting(False, "Progress", "Leave out the scoring after training.")
     num_viz_samples: int = setting(
-        0, "Progress", "Draw so many of the answers scored, as pictures.", minimum=0
+        0, "Progress", "Draw so many of the scored answers as images.", minimum=0
     )
-    report_to: ReportTo = setting("none", "Progress", "Where curves are drawn.")
-    wandb_project: str = setting("palitune", "Progress", "Weights & Biases project.")
+    report_to: ReportTo = setting("none", "Progress", "Report the curves to this tracker.")
+    wandb_project: str = setting("palitune", "Progress", "Report to this Weights & Biases project.")
     # --- metrics
     clip_model: str | None = setting(
         None,
         "Metrics",
-        "Add CLIP-S and RefCLIP-S by this CLIP, a folder or Hub id; reads the images.",
+        "Add CLIP-S and RefCLIP-S by this CLIP model, a folder or Hub id.",
     )
 
     def __post_init__(self) -> None:

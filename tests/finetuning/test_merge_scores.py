@@ -1,186 +1,25 @@
-"""Merges by their scores: what is retained, which one is chosen, what is said of it."""
+"""Merges by their scores: the command, its sweeps, and what is said of the one chosen."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from evaluation.prediction import make_predictor
-from merging.sweep_picture import draw_sweep
-from merging.tables import score_table
-from merging.trial import Candidate, Measured, Trial, _added, choose, retention
-from models.run_record import prompt_settings
 from palitune.main import palitune
-from tasks.base import Dataset, Source
-from tasks.registry import get_task
 from tests.finetuning.merge_inputs import (
-    Q0,
     SETTINGS,
     TINY,
     run,
     write_adapter,
-    write_adapters,
     write_run,
 )
-from tests.helpers import read_json, read_lines, sentence
-from tests.merging.make_adapters import load_tiny
-from tests.official_files import write_docvqa
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder a says that it was trained on digits, b on docvqa."""
-    folder = write_adapters(tmp_path_factory.mktemp("adapters"))
-    write_run(folder / "a", "digits")
-    write_run(folder / "b", "docvqa", prompt_template="read: {question}", max_length=200)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def docvqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_docvqa(tmp_path_factory.mktemp("docvqa"), num_val=4)
-
-
-# --- arithmetic ----------------------------------------------------------------------------
-
-
-def test_retention_is_the_share_of_the_score_of_the_tasks_own_adapter() -> None:
-    scores = {"a": {"x": 50.0, "y": 1.0}, "b": {"x": 10.0, "y": 4.0}, "m": {"x": 40.0, "y": 3.0}}
-    kept = retention(scores, {"x": ["a"], "y": ["a", "b"]})
-    assert kept["m"] == {"x": 0.8, "y": 0.75}
-    assert kept["b"] == {"x": 0.2, "y": 1.0}
-
-
-def test_of_an_own_score_of_nothing_no_share_is_known() -> None:
-    scores = {"a": {"x": 0.0, "y": 4.0}, "m": {"x": 3.0, "y": 3.0}}
-    kept = retention(scores, {"x": ["a"], "y": ["a"]})
-    assert kept == {"a": {"x": None, "y": 1.0}, "m": {"x": None, "y": 0.75}}
-
-
-def candidate(name: str) -> Candidate:
-    return Candidate(name, "original", (), lambda _: torch.zeros(0))
-
-
-def by_table(
-    monkeypatch: pytest.MonkeyPatch, table: Mapping[str, Sequence[float]]
-) -> list[set[Any]]:
-    """Let candidates score by a table, by how their names begin; the ids scored on, per call."""
-    seen: list[set[Any]] = []
-
-    def measure(
-        self: Trial, candidates: Sequence[Candidate], datasets: Sequence[Dataset] | None = None
-    ) -> dict[str, Measured]:
-        chosen = datasets or self.datasets
-        seen.append({example.example_id for example in chosen[0]})
-        names = [dataset.task.name for dataset in chosen]
-        assert len({c.name for c in candidates}) == len(candidates)
-        found = {}
-        for c in candidates:
-            row = table[max((key for key in table if c.name.startswith(key)), key=len)]
-            scores = dict(zip(names, row, strict=True))
-            ends = {name: (value / 2, 2 * value) for name, value in scores.items()}
-            found[c.name] = Measured(scores, ends)  # type: ignore[arg-type]
-        return found
-
-    monkeypatch.setattr(Trial, "measure", measure)
-    return seen
-
-
-@pytest.fixture
-def trial(docvqa: Path) -> Trial:
-    digits = get_task("digits").load("val", Source()).subset(10, seed=0)
-    other = get_task("docvqa").load("val", Source(data_root=docvqa))
-    return Trial(
-        checkpoint=None,  # type: ignore[arg-type]
-        base=None,  # type: ignore[arg-type]
-        datasets=[digits, other],
-        settings={},
-        batch_size=1,
-        device="cpu",
-    )
-
-
-OWNERS = {"digits": ["a"], "docvqa": ["b"]}
-OWN = [candidate("a"), candidate("b")]
-
-
-def test_the_merge_whose_worst_task_keeps_most_is_chosen_and_confirmed_on_other_examples(
-    monkeypatch: pytest.MonkeyPatch, trial: Trial
-) -> None:
-    table = {"a": (100, 0), "b": (0, 100), "even": (60, 60), "better mean": (100, 40)}
-    seen = by_table(monkeypatch, table)
-    merges = [candidate("better mean"), candidate("even")]
-    found = choose(trial, OWN, merges, OWNERS, seed=0)
-    assert found["chosen"] == "even" == found["confirmed"]["name"]
-    assert [(row["worst"], row["mean"]) for row in found["candidates"]] == [(0.4, 0.7), (0.6, 0.6)]
-    choosing, confirming = seen
-    assert not choosing & confirming
-    assert choosing | confirming == {example.example_id for example in trial.datasets[0]}
-    assert not found["notes"]
-
-
-def test_a_task_whose_own_adapter_scores_nothing_has_no_say_and_that_is_said(
-    monkeypatch: pytest.MonkeyPatch, trial: Trial
-) -> None:
-    by_table(monkeypatch, {"a": (0, 0), "b": (0, 100), "first": (90, 40), "second": (0, 60)})
-    found = choose(trial, OWN, [candidate("first"), candidate("second")], OWNERS, seed=0)
-    assert found["chosen"] == "second"
-    assert found["confirmed"]["retention"] == {"digits": None, "docvqa": 0.6}
-    assert (found["confirmed"]["worst"], found["confirmed"]["mean"]) == (0.6, 0.6)
-    (note,) = found["notes"]
-    assert note.startswith("digits has no say in the choice: its own adapter scores 0")
-    assert draw_sweep(found).width > 300
-
-
-def test_where_no_adapter_scores_there_is_nothing_to_choose_by(
-    monkeypatch: pytest.MonkeyPatch, trial: Trial
-) -> None:
-    by_table(monkeypatch, {"a": (0, 0), "b": (0, 0), "first": (90, 40)})
-    with pytest.raises(ValueError, match=r"No adapter scores above 0 .*\(digits, docvqa\)"):
-        choose(trial, OWN, [candidate("first")], OWNERS, seed=0)
-
-
-def test_the_picture_is_greener_where_more_is_retained() -> None:
-    def row(name: str, share: float | None) -> dict[str, Any]:
-        worst = share or 0.0
-        return {"name": name, "retention": {"x": share}, "worst": worst, "mean": worst}
-
-    for share in (0.0, 0.5, 1.0, 1.7, None):
-        image = draw_sweep({"candidates": [row("m", share)], "chosen": "m"})
-        # column x begins 240 + gap pixels left of the right margin; row 2; a corner has no text
-        red = image.getpixel((image.width - 12 - 2 * 120 + 116, 2 * 28 + 3))[0]  # type: ignore[index]
-        kept = min(share or 0.0, 1.0)
-        assert red == round(255 - kept * (255 - 90))
-
-
-def test_updates_are_added_in_memory_and_taken_off_again() -> None:
-    model = load_tiny()
-    before = model.get_submodule(Q0).weight.detach().clone()
-    update = torch.full_like(before, 0.5)
-    with _added(model, Candidate("m", "original", [Q0], lambda _: update)):
-        torch.testing.assert_close(model.get_submodule(Q0).weight.data, before + 0.5)
-    assert torch.equal(model.get_submodule(Q0).weight, before)
-
-
-def test_a_table_has_score_interval_and_share_in_columns() -> None:
-    text = score_table(
-        {"x": "accuracy"},
-        {"base": {"x": 1.0}, "m": {"x": 20.0}},
-        {"m": {"x": None}},
-        {"base": {"x": None}, "m": {"x": (5.0, 35.5)}},
-    )
-    # 4 for the names, 2 between, 23 for the longest cell
-    assert text.splitlines() == [
-        " " * 19 + "x accuracy",
-        "base" + " " * 21 + "1.00",
-        "m     20.00 [5.00, 35.50] (-)",
-    ]
-
+from tests.finetuning.merge_tables import by_table, rows
+from tests.helpers import read_json, sentence
 
 # --- the command, with scores by a table ---------------------------------------------------
 
@@ -194,10 +33,6 @@ TABLE = {
     "merged": (64, 0.2),
 }
 BOTH = ("--evaluate", "digits,docvqa", "--max_eval_samples", 8)
-
-
-def rows(output: str) -> list[list[str]]:
-    return [line.split() for line in output.splitlines()]
 
 
 def test_a_sweep_writes_and_prints_its_candidates_and_merges_by_the_chosen_one(
@@ -312,66 +147,6 @@ def test_auto_leaves_out_what_dora_rules_out(
     assert result.exit_code == 0, result.output
     assert "Chosen: linear;" in result.output and "dare_ties density=0.5" in result.output
     assert "balanced" not in result.output
-
-
-# --- how a task is asked -------------------------------------------------------------------
-
-
-def test_a_run_says_how_it_asked_its_own_tasks_alone() -> None:
-    settings = {"prompt_template": "p", "max_length": 9, "learning_rate": 1.0}
-    single = {"task": "vqav2", "settings": settings}
-    assert prompt_settings(single, "vqav2") == {"prompt_template": "p", "max_length": 9}
-    assert prompt_settings(single, "gqa") == {}
-    assert prompt_settings({"settings": settings}, "vqav2") == {}
-    joint = {"task": "vqav2,gqa", "settings": settings}
-    assert prompt_settings(joint, "gqa") == prompt_settings(single, "vqav2")
-    merged = {"task": "vqav2,gqa", "settings": {}, "asked_as": {"gqa": {"truncate": True}}}
-    assert prompt_settings(merged, "gqa") == {"truncate": True}
-    assert prompt_settings(merged, "vqav2") == {}
-
-
-def asked_by_eval(model: Path, task: str, data: Path, output: Path) -> tuple[dict[str, Any], str]:
-    """The provenance of a score, and the first prompt."""
-    arguments = ("--task", task, "--model_path", model, "--data_root", data)
-    limits = ("--max_eval_samples", 1, "--max_new_tokens", 1, "--output_dir", output)
-    result = CliRunner().invoke(palitune, ["eval", *map(str, (*arguments, *limits))])
-    assert result.exit_code == 0, result.output
-    prompt = read_lines(output / "predictions.jsonl")[0]["prompt"]
-    return read_json(output / "metrics.json")["provenance"], prompt
-
-
-@pytest.mark.parametrize(
-    ("export", "place"), [("adapter", ""), ("full", ""), ("both", "adapter")]
-)  # fmt: skip
-def test_a_merge_is_asked_as_the_runs_that_went_into_it_asked(
-    export: str, place: str, adapters: Path, docvqa: Path, tmp_path: Path
-) -> None:
-    result = run(adapters, tmp_path / "out", "--mode", "linear", "--export", export)
-    assert result.exit_code == 0, result.output
-    model = tmp_path / "out" / place
-    assert read_json(model / "run.json")["task"] == "digits,docvqa"
-    found, prompt = asked_by_eval(model, "docvqa", docvqa, tmp_path / "docvqa")
-    assert (found["prompt_template"], found["max_length"]) == ("read: {question}", 200)
-    assert prompt.startswith("read: ")
-    assert found["trained_on"] == ["digits", "docvqa"]
-    found, _ = asked_by_eval(model, "digits", docvqa, tmp_path / "digits")
-    own = get_task("digits")
-    assert found["prompt_template"] == own.prompt("paligemma")
-
-
-def test_a_merge_of_merges_keeps_how_each_task_was_asked(adapters: Path, tmp_path: Path) -> None:
-    assert run(adapters, tmp_path / "m", "--mode", "linear").exit_code == 0
-    shutil.copytree(adapters / "c", tmp_path / "c")
-    write_run(tmp_path / "c", "vqav2", prompt_template="ask {question}")
-    result = run(tmp_path, tmp_path / "out", "--mode", "linear", names="mc")
-    assert result.exit_code == 0, result.output
-    found = read_json(tmp_path / "out/run.json")
-    assert found["task"] == "digits,docvqa,vqav2"
-    assert found["asked_as"] == {
-        "digits": {},
-        "docvqa": {"prompt_template": "read: {question}", "max_length": 200},
-        "vqav2": {"prompt_template": "ask {question}"},
-    }
 
 
 # --- the command, with the model's own scores ----------------------------------------------

@@ -1,21 +1,26 @@
 """Each script from end to end on official files: train, resume, evaluate, and what is left then."""
 
-import hashlib
-import importlib
-import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
-from click.testing import CliRunner, Result
 
 from tasks.metrics import captioning
 from tasks.registry import get_task
+from tests.finetuning.commands import (
+    BRIEF,
+    DEFAULT_SPLIT,
+    HUB_COPY,
+    check_metrics,
+    check_predictions,
+    check_provenance,
+    evaluate,
+    run,
+    train,
+    write_data,
+)
 from tests.helpers import REPOSITORY, hashes, read_json, read_lines
 from tests.official_files import (
     COCO_LAYOUTS,
@@ -25,24 +30,16 @@ from tests.official_files import (
     write_coco,
     write_docvqa,
     write_gqa,
-    write_hub_copy,
     write_json,
     write_vqav2,
 )
 
-WRITERS: dict[str, Any] = {
-    "vqav2": write_vqav2,
-    "docvqa": write_docvqa,
-    "gqa": write_gqa,
-    "coco_captioning": write_coco,
-}
 LAYOUTS = {
     "vqav2": VQAV2_LAYOUTS,
     "docvqa": DOCVQA_LAYOUTS,
     "gqa": GQA_LAYOUTS,
     "coco_captioning": COCO_LAYOUTS,
 }
-HUB_COPY = "saved Hub copy"
 FAST = {("vqav2", "nested"), ("docvqa", "a"), ("gqa", "questions1.2"), ("vqav2", HUB_COPY)}
 FAST |= {("coco_captioning", "annotations_2014"), ("gqa", HUB_COPY)}
 SOURCES = [
@@ -50,126 +47,12 @@ SOURCES = [
     for task in LAYOUTS
     for layout in (*LAYOUTS[task], HUB_COPY)
 ]
-DEFAULT_SPLIT = {"vqav2": "val", "docvqa": "val", "gqa": "testdev", "coco_captioning": "val"}
-HEADLINE = {
-    "vqav2": "vqa_accuracy",
-    "docvqa": "anls",
-    "gqa": "accuracy",
-    "coco_captioning": "CIDEr",
-}
-METRICS = {
-    "vqav2": ["vqa_accuracy"],
-    "docvqa": ["anls", "accuracy"],
-    "gqa": [
-        "accuracy", "binary", "open", "consistency", "validity", "plausibility", "distribution"
-    ],
-    "coco_captioning": [
-        "CIDEr", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "SPICE"
-    ],
-}  # fmt: skip
-BREAKDOWN = {
-    "vqav2": {"answer_type": {"number", "other"}, "question_type": {"what color is the"}},
-    "docvqa": {"question_type": {"layout", "form"}},
-    "gqa": {
-        "structural": {"query", "verify"}, "semantic": {"attr"}, "words": {"3", "4"}, "steps": {"2"}
-    },
-    "coco_captioning": {},
-}  # fmt: skip
-BRIEF = ("--max_new_tokens", "4", "--batch_size", "4")
 
 
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caption scores without Java: approximate, and 12 s faster."""
     monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
-
-
-def write_data(folder: Path, task: str, layout: str) -> Path:
-    return write_hub_copy(folder, task) if layout == HUB_COPY else WRITERS[task](folder, layout)
-
-
-def script(name: str) -> click.Command:
-    """The command of a script; eval.py lies outside every package."""
-    if name != "eval":
-        return importlib.import_module(f"finetuning.{name}").main  # type: ignore[no-any-return]
-    spec = importlib.util.spec_from_file_location("eval_script", REPOSITORY / "eval.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main  # type: ignore[no-any-return]
-
-
-def run(name: str, *arguments: object, exit_code: int = 0) -> Result:
-    result = CliRunner().invoke(script(name), [str(argument) for argument in arguments])
-    assert result.exit_code == exit_code, result.output
-    return result
-
-
-def train(task: str, pico: Path, data: Path, output_dir: Path, *more: object) -> Result:
-    return run(
-        task, "--model_path", pico, "--data_root", data, "--output_dir", output_dir,
-        "--batch_size", 2, "--lora_rank", 4, "--save_steps", 1, "--logging_steps", 1, *more,
-    )  # fmt: skip
-
-
-def evaluate(task: str, model: Path, data: Path, *more: object) -> Result:
-    return run("eval", "--task", task, "--model_path", model, "--data_root", data, *BRIEF, *more)
-
-
-def check_metrics(
-    metrics: Mapping[str, Any], task: str, num_examples: int, split: str = ""
-) -> None:
-    """The fixed shape: these keys, plain numbers, null for what is not available."""
-    fixed = ["task", "split", "num_examples", "metric", "value", "metrics", "breakdown"]
-    assert list(metrics)[:7] == fixed
-    assert set(metrics) - {"reasons", "notes"} == {*fixed, "uncertainty", "provenance"}
-    assert metrics["uncertainty"]["standard_error"] >= 0
-    assert (metrics["task"], metrics["split"]) == (task, split or DEFAULT_SPLIT[task])
-    assert metrics["num_examples"] == num_examples
-    assert metrics["metric"] == HEADLINE[task]
-    assert isinstance(metrics["value"], float)
-    assert metrics["value"] == metrics["metrics"][HEADLINE[task]]
-    assert list(metrics["metrics"]) == METRICS[task]
-    for name, value in metrics["metrics"].items():
-        assert isinstance(value, float) if value is not None else name in metrics["reasons"]
-    assert {tag: set(table) for tag, table in metrics["breakdown"].items()} == BREAKDOWN[task]
-    for table in metrics["breakdown"].values():
-        assert all(isinstance(value, float) for value in table.values())
-
-
-def check_provenance(
-    found: dict[str, Any], task: str, folder: Path, pico: Path, max_new_tokens: int = 0
-) -> None:
-    """What a score of an adapter stands on."""
-    adapter = (folder / "adapter_model.safetensors").read_bytes()
-    assert found["adapter_sha256"] == hashlib.sha256(adapter).hexdigest()
-    assert (found["base_model"], found["trained_on"]) == (str(pico), [task])
-    assert found["quantization"] == "nf4"
-    assert found["prompt_template"] == get_task(task).prompt("paligemma")
-    assert found["decoding"] == {
-        "num_beams": 2 if task == "coco_captioning" else 1,
-        "max_new_tokens": max_new_tokens or get_task(task).max_new_tokens,
-        "min_new_tokens": 0,
-        "do_sample": False,
-    }
-    assert found["data"]["num_examples"] == 3
-    assert found["rule"] == get_task(task).rule and found["rule_source"].startswith("https://")
-    assert {"torch", "transformers", "peft"} <= set(found["versions"])
-
-
-def check_predictions(rows: list[dict[str, Any]], task: str, num_examples: int) -> None:
-    assert len(rows) == num_examples
-    for row in rows:
-        assert list(row) == ["id", "prompt", "raw_prediction", "prediction", "references", "score"]
-        assert isinstance(row["id"], str if task == "gqa" else int)
-        assert isinstance(row["score"], float)
-        assert row["references"] and all(isinstance(answer, str) for answer in row["references"])
-    assert rows[1]["prompt"] == {
-        "vqav2": "answer en what color is the picture?",
-        "docvqa": "What color is the page?",
-        "gqa": "answer en What color is it?",
-        "coco_captioning": "caption en",
-    }[task]  # fmt: skip
 
 
 def check_run_folder(folder: Path, task: str, pico: Path, max_steps: int, split: str) -> None:
