@@ -1,4 +1,4 @@
-"""What changed between two evaluations of the same examples, and whether it is more than chance."""
+"""Compare two evaluations of the same examples, and tell change from chance."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from tasks.metrics.uncertainty import mean_uncertainty
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
-    """What is compared of a line of predictions.jsonl."""
+    """The part of a line of predictions.jsonl that is compared."""
 
     id: int | str
     prediction: str
@@ -24,7 +24,7 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Measured(TypedDict):
-    """What metrics.json says that the scores are."""
+    """The part of metrics.json that says which scores these are."""
 
     task: str
     split: str

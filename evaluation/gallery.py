@@ -157,7 +157,7 @@ def _font(character: str) -> Any:
 
 
 def _lacks(character: str) -> bool:
-    """Whether a character can only be drawn as a box."""
+    """Return True where a character can only be drawn as a box."""
     return not character.isspace() and not _has(_font(character), character)
 
 

@@ -80,7 +80,7 @@ class Prompter:
             raise ValueError(f"{reason} (example {example.example_id}).") from error
 
     def surely_fits(self, example: Example) -> bool:
-        """Whether each accepted answer fits; tokenises the prompt at most, and only that once."""
+        """Return True where each accepted answer fits; tokenise the prompt once at most."""
         longest = max((len(answer.encode()) for answer in example.references), default=0)
         turns = self._opening + [(turn.role, turn.text) for turn in example.turns[:-1]]
         turns.append(("user", self.prompt(example)))
@@ -93,7 +93,7 @@ class Prompter:
         return len(self.family.tokenize(turns)[0]) - 1  # without the picture's place
 
     def is_surely_short(self, turns: list[Message]) -> bool:
-        """Whether the budget holds without counting: no token is shorter than one byte."""
+        """Return True where the budget holds without counting: no token is shorter than a byte."""
         # separators and special tokens of a turn, in any family
         layout = 16 * len(turns) + self.family.num_layout_tokens
         return sum(len(text.encode()) for _, text in turns) + layout <= self.max_length

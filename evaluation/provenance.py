@@ -1,4 +1,4 @@
-"""What a score stands on: rule, data, model, settings and versions, as metrics.json records it."""
+"""The provenance of a score: rule, data, model, settings and versions, as in metrics.json."""
 
 import hashlib
 import platform

@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do, as typed values."""
+"""The requests of an evaluation, as typed values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class PromptRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsRequest:
-    """What is measured beside the official metrics.
+    """The metrics beside the official ones.
 
     Attributes:
         lenient: add the unofficial variants of the task's metric.

@@ -11,9 +11,10 @@ from typing import Any
 from common.files import check_writable
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
-from evaluation.prompting import check_template, check_texts, make_prompter
+from evaluation.prompting import Prompter, check_template, check_texts, make_prompter
 from evaluation.provenance import of_file, of_model, with_provenance
-from evaluation.request import EvaluationRequest, MetricsRequest
+from evaluation.request import EvaluationRequest, MetricsRequest, PromptRequest
+from models.base import Family
 from models.checkpoint import resolve, run_folder_of
 from models.run_record import evaluation_folder, prompt_settings, read_run, trained_on
 from tasks.base import Dataset, Source, Task
@@ -44,7 +45,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What an evaluation found.
+    """The outcome of an evaluation.
 
     Attributes:
         report: the scored predictions.
@@ -129,15 +130,7 @@ def _predict(request: EvaluationRequest) -> Answers:
 
     family = load_family(checkpoint)
     same_task = prompt_settings(run, task.name)
-    prompt = request.prompt
-    prompter = make_prompter(
-        task,
-        family,
-        prompt.template or same_task.get("prompt_template"),
-        prompt.max_length or same_task.get("max_length"),
-        prompt.truncate or same_task.get("truncate", False),
-        prompt.system_message or same_task.get("system_message"),
-    )
+    prompter = _make_prompter(task, family, request.prompt, same_task)
     check_texts(dataset, prompter, with_answers=False)
     loaded = load_model(
         checkpoint,
@@ -165,6 +158,20 @@ def _predict(request: EvaluationRequest) -> Answers:
         trained_on=trained_on(run),
     )
     return Answers(report=report, dataset=whole, origin=origin, output_dir=output_dir)
+
+
+def _make_prompter(
+    task: Task, family: Family, prompt: PromptRequest, same_task: Mapping[str, Any]
+) -> Prompter:
+    """Return the prompter by the request, else by the run, else by the task."""
+    return make_prompter(
+        task,
+        family,
+        prompt.template or same_task.get("prompt_template"),
+        prompt.max_length or same_task.get("max_length"),
+        prompt.truncate or same_task.get("truncate", False),
+        prompt.system_message or same_task.get("system_message"),
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a merge is asked to do, as typed values."""
+"""The request of a merge, as typed values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Export = Literal["auto", "adapter", "full", "both"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRequest:
-    """What a merge is scored on.
+    """The examples that a merge is scored on.
 
     Attributes:
         tasks: the tasks, each with the source of its data; none where nothing is scored.

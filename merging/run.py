@@ -114,7 +114,7 @@ def _finisher(
 
 
 def _describe(inputs: Inputs, merged: Merge, onto: Onto, request: MergeRequest) -> dict[str, Any]:
-    """What is merged and how, every option after its default."""
+    """Return the inputs and the settings of a merge, each default resolved."""
     return {
         "inputs": report.describe_adapters(inputs.adapters),
         "base_model": inputs.base.name,
@@ -155,7 +155,7 @@ def _check_exports(candidates: Sequence[Settings], inputs: Inputs, request: Merg
 
 
 def _export(asked: str, mode: str, inputs: Inputs) -> str:
-    """What is written."""
+    """Return the kind of export that is written."""
     if asked != "auto":
         return asked
     has_more = any(a.dora or a.biases or a.saved for a in inputs.adapters)

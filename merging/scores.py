@@ -129,7 +129,7 @@ def evaluate(trial: Trial, inputs: Inputs, merged: Merge, onto: Onto) -> dict[st
 
 
 def _adapter_names(inputs: Inputs) -> list[str]:
-    """What tables call the adapters: unlike each other, and unlike `base`, whatever the folders."""
+    """Return the adapters' names in tables; each is unique, and none is `base`."""
     return [f"adapter {n}: {adapter.folder}" for n, adapter in enumerate(inputs.adapters, start=1)]
 
 

@@ -1,4 +1,4 @@
-"""What the options of a merge say, as the settings of its arithmetic."""
+"""From a merge request to the settings of its arithmetic."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -121,7 +121,7 @@ def _settled(grid: Sequence[Settings], fixed: Mapping[str, Any]) -> list[Setting
 
 
 def candidate_name(settings: Settings) -> str:
-    """What tables call a candidate, as `ties density=0.3 lambda=1.0`."""
+    """Return a candidate's name in tables, such as `ties density=0.3 lambda=1.0`."""
     shown = {name: settings[key] for name, key in _SETTINGS.items() if key in settings}
     if "weights" in shown:
         shown["weights"] = ",".join(map(str, shown["weights"]))

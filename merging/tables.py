@@ -34,7 +34,7 @@ def score_table(
 
 
 def sweep_table(sweep: Mapping[str, Any]) -> str:
-    """What each candidate retains of each task, which is chosen, and the same on other examples.
+    """Return what each candidate retains of each task, and the choice confirmed elsewhere.
 
     Args:
         sweep: what `merging.trial.choose` gives.

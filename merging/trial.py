@@ -1,4 +1,4 @@
-"""Whether a merge keeps its tasks: scores of updates that are added to the base in memory."""
+"""Score updates that are added to the base in memory, and choose among them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

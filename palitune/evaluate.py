@@ -1,7 +1,6 @@
 """The command that scores a model or a file of predictions."""
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,15 +10,13 @@ from click.core import ParameterSource
 from evaluation.request import EvaluationRequest, MetricsRequest, ModelRequest, PromptRequest
 from finetuning.training.recipe import Recipe
 from models.base import GENERATION
-from models.checkpoint import adapter_folder, run_folder_of
 from models.loading import Dtype
 from models.quantization import Quantization
-from models.run_record import read_run
 from palitune import options
 from palitune.command import Command, Option, count_option
+from palitune.runs import resolve_model_options
 from palitune.sources import make_source
-from tasks.base import Task
-from tasks.registry import get_task, task_names
+from tasks.registry import task_names
 
 
 def evaluate_command() -> click.Command:
@@ -156,52 +153,6 @@ def _refuse_model_options(given: Collection[str]) -> None:
         raise ValueError(
             f"{' and '.join(idle)} would change nothing: --predictions scores a file, no model."
         )
-
-
-def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """The task, and the options with what `--run` and `--lora_path` stand for in their place.
-
-    Raises:
-        ValueError: there is no such run, or options contradict each other.
-    """
-    values = dict(values)
-    model, lora = values["model_path"], values.pop("lora_path")
-    if name := values.pop("run"):
-        if model or lora:
-            raise ValueError(f"--run {name} names the model; leave out --model_path, --lora_path.")
-        values["model_path"] = str(_find_run(name, values["runs_dir"]))
-    elif lora:
-        if model is None or values["base_model"]:
-            raise ValueError("--lora_path goes with --model_path, its base, and no --base_model.")
-        if adapter_folder(lora) is None:
-            raise ValueError(f"--lora_path {lora} is no adapter: it has no adapter_config.json.")
-        values |= {"model_path": lora, "base_model": model}
-    task = values["task"]
-    if task is None and (name := values["model_path"]):
-        revision = None if values["base_model"] else values["revision"]
-        folder = adapter_folder(name, revision) or Path(name).expanduser()
-        task = read_run(run_folder_of(folder)).get("task")
-    if task is None and values["csv"]:
-        task = "csv_qa"
-    if task is None or "," in task:
-        raise ValueError(f"--task is missing; it is one of {', '.join(task_names())}.")
-    return get_task(task), values | {"task": task}
-
-
-def _find_run(name: str, runs_dir: Path) -> Path:
-    places = [*runs_dir.glob("*/run.json"), *runs_dir.glob("*/*/run.json")]
-    found = {path.parent.name: path.parent for path in sorted(places)}
-    matches = [path.parent for path in sorted(places) if path.parent.name == name]
-    if not matches:
-        near = get_close_matches(name, found, n=1)
-        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(found) or 'none'}."
-        raise ValueError(f"No run '{name}' in {runs_dir} or a folder of it; {known}")
-    if len(matches) > 1:
-        raise ValueError(
-            f"{len(matches)} runs are called {name}: {', '.join(map(str, matches))}; name one by "
-            "--model_path."
-        )
-    return matches[0]
 
 
 def _file_options() -> list[click.Parameter]:

@@ -33,7 +33,7 @@ def revision_option() -> Option:
 
 
 def family_options() -> list[click.Parameter]:
-    """What may be said of a model beyond where it lies."""
+    """Return the options on a model beside its path."""
     group = "Model"
     size = click.IntRange(min=1)
     return [
@@ -80,7 +80,7 @@ def family_options() -> list[click.Parameter]:
 
 
 def make_family_options(values: Mapping[str, Any]) -> FamilyOptions:
-    """What the options say of a model."""
+    """Return the family's settings that the options give."""
     path = values["chat_template"]
     try:
         template = None if path is None else Path(path).read_text(encoding="utf-8")

@@ -17,27 +17,41 @@ from tasks.registry import get_task, task_names
 def preview_command() -> click.Command:
     """The command that shows examples; loads a processor, no weight."""
     parameters: list[click.Parameter] = [
-        Option(["--task"], required=True, help=f"Show this task, one of {', '.join(task_names())}."),
+        Option(
+            ["--task"], required=True, help=f"Show this task, one of {', '.join(task_names())}."
+        ),
         options.model_option(required=True),
         options.revision_option(),
         *options.family_options(),
         *options.source_options(),
         *options.table_options("csv"),
         *options.own_file_options(*task_names()),
-        Option(["--split"], group="Data", help="Show this split [default: the task's for training]."),
         Option(
-            ["--num_examples"], type=click.IntRange(min=1), default=4, show_default=True,
+            ["--split"], group="Data", help="Show this split [default: the task's for training]."
+        ),
+        Option(
+            ["--num_examples"],
+            type=click.IntRange(min=1),
+            default=4,
+            show_default=True,
             help="Show so many examples.",
         ),
         Option(["--seed"], default=0, show_default=True, help="Draw the examples by this seed."),
         Option(["--prompt_template"], help="Use this prompt; {question} stands for the question."),
-        Option(["--max_length"], type=click.IntRange(min=8), help="Allow so many text tokens an example."),
+        Option(
+            ["--max_length"],
+            type=click.IntRange(min=8),
+            help="Allow so many text tokens an example.",
+        ),
         Option(["--truncate"], is_flag=True, help="Cut prompts that are over --max_length."),
         Option(
-            ["--output_dir"], type=click.Path(path_type=Path), default=Path("runs/preview"),
-            show_default=True, help="Write preview.html to this folder.",
+            ["--output_dir"],
+            type=click.Path(path_type=Path),
+            default=Path("runs/preview"),
+            show_default=True,
+            help="Write preview.html to this folder.",
         ),
-    ]  # fmt: skip
+    ]
     return Command(
         "preview",
         params=parameters,

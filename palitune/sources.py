@@ -73,7 +73,7 @@ def data_roots(text: str | None, tasks: Sequence[Task]) -> dict[str, str | None]
 
 
 def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the options of tables give to a Source."""
+    """Return the fields of a Source that the options of tables set."""
     named = {split: values.get(f"{split}_csv") for split in task.splits}
     named |= dict.fromkeys(task.splits, values["csv"]) if values.get("csv") else {}
     columns = {

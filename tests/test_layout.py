@@ -41,6 +41,7 @@ MAY_BE_HEAVY = {
     "evaluation/prediction.py",
     "finetuning/training/collation.py",
     "finetuning/training/loss.py",
+    "finetuning/training/probe_tools.py",
     "finetuning/training/probes.py",
     "finetuning/training/progress.py",
     "finetuning/training/trainer.py",

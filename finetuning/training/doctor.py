@@ -14,7 +14,8 @@ from tasks.base import TaskSource
 from tasks.splits import resolve_split
 
 if TYPE_CHECKING:
-    from finetuning.training.probes import Conversation, Finding
+    from finetuning.training.probe_tools import Conversation
+    from finetuning.training.probes import Finding
 
 NUM_EXAMPLES = 2
 
@@ -88,7 +89,7 @@ def check_findings(failed: Sequence[str], num_probes: int, model_path: str) -> N
 
 def _examples(family: Family, pair: TaskSource) -> "list[Conversation]":
     """Return the first examples of a shuffle of the task's training split."""
-    from finetuning.training.probes import Conversation
+    from finetuning.training.probe_tools import Conversation
 
     task = pair.task
     dataset, _ = resolve_split(task, None, pair.source, task.train_splits)
@@ -106,7 +107,7 @@ def drawn_conversations() -> "list[Conversation]":
     """Draw two images of different shapes; their questions and answers differ in length."""
     from PIL import Image, ImageDraw
 
-    from finetuning.training.probes import Conversation
+    from finetuning.training.probe_tools import Conversation
 
     wide, tall = Image.new("RGB", (320, 200), "navy"), Image.new("RGB", (180, 300), "white")
     ImageDraw.Draw(wide).ellipse((60, 40, 160, 140), fill="orange")

@@ -75,7 +75,7 @@ def linear_layers(model: Any) -> list[str]:
 def _matcher(
     word: str, is_regex: bool, groups: dict[str, str], before: str
 ) -> Callable[[str], bool]:
-    """Whether a full name is one that a part of `--lora_target_modules` means."""
+    """Return the test that a part of `--lora_target_modules` puts to a layer's full name."""
     if word == "all-linear":
         return lambda name: True
     if word in groups:

@@ -67,7 +67,7 @@ def answer_loss(
 
 
 def count_items(batches: Sequence[Mapping[str, Tensor]], reduction: LossReduction) -> int:
-    """What the loss of one optimiser step is divided by: its examples, or its answer tokens."""
+    """Return the divisor of one optimiser step's loss: its examples, or its answer tokens."""
     if reduction == "example":
         return sum(len(batch["labels"]) for batch in batches)
     return sum(int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) for batch in batches)

@@ -114,7 +114,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a complete checkpoint is there to resume from."""
+    """Return True where a complete checkpoint is there to resume from."""
     try:
         last_checkpoint(folder)
     except ValueError:
@@ -123,7 +123,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def resume_arguments(folder: Path) -> list[str]:
-    """What makes a training command take up, or replace, what one before it left.
+    """Return the arguments that make a training command resume or replace an earlier run.
 
     A folder that no run of ours began is left to the command, which refuses it.
     """
@@ -151,7 +151,7 @@ def _is_complete(checkpoint: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file was written to its end, as far as that is known without reading all of it."""
+    """Return True where a file was written to its end, as far as a short look tells."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -4,24 +4,31 @@ Each would pass unnoticed in a loss curve that falls. All are taken of the model
 in fp32 where the caller loads it so: then what is left of a figure is the rounding of sums.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
 
-from finetuning.training.lora import add_lora
-from finetuning.training.loss import answer_logits, answer_loss, count_items
-from finetuning.training.recipe import Recipe
+from finetuning.training.loss import answer_loss, count_items
+from finetuning.training.probe_tools import (
+    Conversation,
+    batch_logits,
+    count_image_tokens,
+    encode_to_ask,
+    encode_to_train,
+    gradient_of,
+    lengthened,
+    logits_of,
+    new_adapter,
+    on_device,
+    pad_on_the_right,
+    relative_gap,
+)
 from finetuning.training.trainer import modules_without_gradient
-from models.base import IGNORE_INDEX, Decoding, Encoded, Message
+from models.base import IGNORE_INDEX, Decoding
 from models.loading import LoadedModel
 from models.quantization import quantized_layers
 
@@ -29,21 +36,11 @@ from models.quantization import quantized_layers
 # 1e-4 on a large one, the faults that are looked for by 1e-2 and more.
 TOLERANCE = 1e-3
 ODD_SIZES = ((37, 150), (150, 37), (5, 3), (1100, 750))  # (width, height)
-_LORA_LOG = logging.getLogger("finetuning.training.lora")
-_RECIPE = Recipe(lora_rank=4, lora_alpha=8, lora_dropout=0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
-    """A picture and what was said about it; the last turn is the assistant's."""
-
-    image: Image.Image
-    messages: Sequence[Message]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a probe measured.
+    """The measurement of a probe.
 
     Attributes:
         figure: of mistakes their number, else a relative difference.
@@ -57,7 +54,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether the figure is within its limit; one that is not a number is not."""
+        """Return True where the figure is within its limit; NaN is not."""
         return self.figure <= self.limit
 
 
@@ -81,10 +78,12 @@ def run_probe(name: str, loaded: LoadedModel, conversations: Sequence[Conversati
 
 
 def probe_labels(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """What is learned is each answer and the token that ends it, at which generation stops."""
+    """Check that each answer and the token that ends it are learned, and nothing else."""
     family = loaded.family
     stops = loaded.model.generation_config.eos_token_id
-    batch = family.collate([_to_train(loaded, conversation) for conversation in conversations])
+    batch = family.collate(
+        [encode_to_train(loaded, conversation) for conversation in conversations]
+    )
     wrong: list[str] = []
     for ids, labels, conversation in zip(
         batch["input_ids"].tolist(), batch["labels"].tolist(), conversations, strict=True
@@ -113,8 +112,8 @@ def probe_prompt(loaded: LoadedModel, conversations: Sequence[Conversation]) -> 
     """An answer is learned behind the very tokens that ask for it."""
     wrong = 0
     for conversation in conversations:
-        asked = _to_ask(loaded, conversation).input_ids
-        trained = _to_train(loaded, conversation)
+        asked = encode_to_ask(loaded, conversation).input_ids
+        trained = encode_to_train(loaded, conversation)
         wrong += trained.input_ids[: len(asked)] != asked or not trained.is_target[len(asked)]
     return Finding(
         figure=wrong,
@@ -130,12 +129,12 @@ def probe_image_tokens(loaded: LoadedModel, conversations: Sequence[Conversation
     counts: list[int] = []
     for size in ODD_SIZES:
         odd = replace(conversations[0], image=conversations[0].image.resize(size))
-        encoded = _to_train(loaded, odd)
-        num_tokens, num_features = _count_image(loaded, encoded)
+        encoded = encode_to_train(loaded, odd)
+        num_tokens, num_features = count_image_tokens(loaded, encoded)
         counts.append(num_tokens)
         if num_features != num_tokens:
             wrong.append(f"{size[0]}x{size[1]} gives {num_tokens} for {num_features} features")
-        _logits(loaded, [encoded])  # the model's own check of them
+        logits_of(loaded, [encoded])  # the model's own check of them
     sizes = ", ".join(f"{width}x{height}" for width, height in ODD_SIZES)
     shown = "; ".join(wrong) or "one for each feature"
     reason = f"Pictures of {sizes} are {', '.join(map(str, counts))} tokens: {shown}."
@@ -144,11 +143,13 @@ def probe_image_tokens(loaded: LoadedModel, conversations: Sequence[Conversation
 
 def probe_padding(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
     """Logits are the same alone, beside a longer example, and with padding on either side."""
-    examples = [_to_train(loaded, each) for each in (_longer(conversations[0]), *conversations)]
-    alone = torch.cat([_logits(loaded, [example]) for example in examples])
+    examples = [
+        encode_to_train(loaded, each) for each in (lengthened(conversations[0]), *conversations)
+    ]
+    alone = torch.cat([logits_of(loaded, [example]) for example in examples])
     batch = loaded.family.collate(examples)
-    left = _gap(_logits_of(loaded, batch), alone)
-    right = _gap(_logits_of(loaded, _padded_on_the_right(batch)), alone)
+    left = relative_gap(batch_logits(loaded, batch), alone)
+    right = relative_gap(batch_logits(loaded, pad_on_the_right(batch)), alone)
     return Finding(
         figure=max(left, right),
         limit=TOLERANCE,
@@ -161,11 +162,11 @@ def probe_leak(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Fi
     """No logit sees the token that it is to predict, nor one behind."""
     gaps = []
     for conversation in conversations:
-        batch = loaded.family.collate([_to_train(loaded, conversation)])
+        batch = loaded.family.collate([encode_to_train(loaded, conversation)])
         changed = {name: tensor.clone() for name, tensor in batch.items()}
         learned = (batch["labels"][0] != IGNORE_INDEX).nonzero().flatten().tolist()
         changed["input_ids"][0, learned[-1]] = batch["input_ids"][0, learned[0]]
-        gaps.append(_gap(_logits_of(loaded, changed), _logits_of(loaded, batch)))
+        gaps.append(relative_gap(batch_logits(loaded, changed), batch_logits(loaded, batch)))
     return Finding(
         figure=max(gaps),
         limit=TOLERANCE,
@@ -176,7 +177,9 @@ def probe_leak(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Fi
 
 def probe_generation(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
     """Answers generated in one batch are those generated one by one."""
-    examples = [_to_ask(loaded, each) for each in (_longer(conversations[0]), *conversations)]
+    examples = [
+        encode_to_ask(loaded, each) for each in (lengthened(conversations[0]), *conversations)
+    ]
     decoding = Decoding(max_new_tokens=8)
     family, model = loaded.family, loaded.model
     alone = [family.generate(model, [example], decoding)[0] for example in examples]
@@ -192,8 +195,8 @@ def probe_training(loaded: LoadedModel, conversations: Sequence[Conversation]) -
     """The language model alone is in 4 bits, and all of its LoRA trains after an evaluation."""
     names = list(quantized_layers(loaded.model))
     outside = [name for name in names if not name.startswith(f"{loaded.family.language_model}.")]
-    with _adapter(loaded) as adapted:
-        batch = loaded.family.collate([_to_train(loaded, conversations[0])])
+    with new_adapter(loaded) as adapted:
+        batch = loaded.family.collate([encode_to_train(loaded, conversations[0])])
         dead, num_modules = modules_without_gradient(adapted.model, batch, "token")
     shown = "".join(f"; {name}" for name in [*outside, *dead][:1])
     return Finding(
@@ -206,16 +209,18 @@ def probe_training(loaded: LoadedModel, conversations: Sequence[Conversation]) -
 
 def probe_loss(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
     """The loss of the answer's logits alone is that of all logits, and so are its gradients."""
-    with _adapter(loaded, drawn=True) as adapted:
-        batch = _moved(adapted, loaded.family.collate([_to_train(loaded, conversations[0])]))
+    with new_adapter(loaded, drawn=True) as adapted:
+        batch = on_device(
+            adapted, loaded.family.collate([encode_to_train(loaded, conversations[0])])
+        )
         output = adapted.model(**batch)
         every = F.cross_entropy(output.logits[0, :-1].float(), batch["labels"][0, 1:])
         expected, own = every.item(), output.loss.item()
         del output  # the largest tensor
-        expected_gradient = _gradient(adapted.model, every)
+        expected_gradient = gradient_of(adapted.model, every)
         ours = answer_loss(adapted.model, batch, count_items([batch], "token"), "token")
         loss = ours.item()
-        gradient = _gradient(adapted.model, ours)
+        gradient = gradient_of(adapted.model, ours)
     gap = float((gradient - expected_gradient).norm() / expected_gradient.norm())
     is_other = abs(own - expected) > TOLERANCE * expected  # by design, in a few models
     shown = f"; the model's own loss is another, {own:.4f}" if is_other else ""
@@ -231,18 +236,18 @@ def probe_adapter(loaded: LoadedModel, conversations: Sequence[Conversation]) ->
     """An adapter saved and loaded by plain PEFT gives the logits that it gave."""
     from peft import PeftModel
 
-    encoded = [_to_train(loaded, conversations[0])]
-    before = _logits(loaded, encoded)
-    with _adapter(loaded, drawn=True) as adapted, TemporaryDirectory() as folder:
-        trained = _logits(adapted, encoded)
+    encoded = [encode_to_train(loaded, conversations[0])]
+    before = logits_of(loaded, encoded)
+    with new_adapter(loaded, drawn=True) as adapted, TemporaryDirectory() as folder:
+        trained = logits_of(adapted, encoded)
         adapted.model.save_pretrained(folder)
         plain = PeftModel.from_pretrained(adapted.model.unload(), folder).eval()
-        gap = _gap(_logits(replace(loaded, model=plain), encoded), trained)
+        gap = relative_gap(logits_of(replace(loaded, model=plain), encoded), trained)
     return Finding(
         figure=gap,
         limit=TOLERANCE,
-        reason=f"An adapter that moves logits by {_gap(trained, before):.1e} of their spread gives "
-        f"them back with a difference of {gap:.1e} when it is saved and loaded.",
+        reason=f"An adapter that moves logits by {relative_gap(trained, before):.1e} of their "
+        f"spread gives them back with a difference of {gap:.1e} when it is saved and loaded.",
     )
 
 
@@ -257,85 +262,3 @@ PROBES: dict[str, Probe] = {
     "loss": probe_loss,
     "adapter": probe_adapter,
 }
-
-
-@contextmanager
-def _adapter(loaded: LoadedModel, drawn: bool = False) -> Iterator[LoadedModel]:
-    """A small new adapter; `drawn` gives it an effect, which a new one does not have."""
-    _LORA_LOG.disabled = True  # the same lines at each probe would hide what was found
-    try:
-        model = add_lora(loaded.model, loaded.family, _RECIPE)
-    finally:
-        _LORA_LOG.disabled = False
-    try:
-        if drawn:
-            for name, parameter in model.named_parameters():
-                if "lora_B" in name:
-                    torch.nn.init.normal_(parameter, std=0.02)
-        yield replace(loaded, model=model.eval())
-    finally:
-        model.unload().eval()
-
-
-def _to_train(loaded: LoadedModel, conversation: Conversation) -> Encoded:
-    return loaded.family.encode(conversation.image, conversation.messages)
-
-
-def _to_ask(loaded: LoadedModel, conversation: Conversation) -> Encoded:
-    return loaded.family.encode(conversation.image, conversation.messages[:-1])
-
-
-def _longer(conversation: Conversation) -> Conversation:
-    """The same with its last question said three times."""
-    *before, (role, text), answer = conversation.messages
-    return replace(conversation, messages=[*before, (role, " ".join([text] * 3)), answer])
-
-
-def _logits(loaded: LoadedModel, examples: Sequence[Encoded]) -> Tensor:
-    """(n, vocabulary) logits that predict the learned tokens, row after row."""
-    return _logits_of(loaded, loaded.family.collate(examples))
-
-
-def _logits_of(loaded: LoadedModel, batch: dict[str, Tensor]) -> Tensor:
-    inputs = _moved(loaded, batch)
-    is_target = F.pad(inputs.pop("labels")[:, 1:], (0, 1), value=IGNORE_INDEX) != IGNORE_INDEX
-    with torch.no_grad():
-        return answer_logits(loaded.model, inputs, is_target).float()
-
-
-def _moved(loaded: LoadedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.to(loaded.model.device) for name, tensor in batch.items()}
-
-
-def _gap(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, in units of the spread."""
-    return float((found - expected).abs().max() / expected.std())
-
-
-def _padded_on_the_right(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The rows of every tensor of tokens, each turned until it begins with its first token."""
-    starts = batch["attention_mask"].argmax(dim=1).tolist()
-    return {
-        name: torch.stack([row.roll(-start) for row, start in zip(tensor, starts, strict=True)])
-        if tensor.shape == batch["input_ids"].shape
-        else tensor
-        for name, tensor in batch.items()
-    }
-
-
-def _gradient(model: Any, loss: Tensor) -> Tensor:
-    """The gradients of all that trains, joined to one vector; 0 where none arrives."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss, trained, materialize_grads=True)
-    return torch.cat([gradient.flatten() for gradient in gradients])
-
-
-def _count_image(loaded: LoadedModel, encoded: Encoded) -> tuple[int, int]:
-    """Tokens that a picture's features replace, and vectors that the model makes of it."""
-    if not hasattr(loaded.model, "get_image_features"):  # remote code: its own check must do
-        return encoded.num_image_tokens, encoded.num_image_tokens
-    pixels = _moved(loaded, loaded.family.stack([encoded.pixels]))
-    with torch.no_grad():
-        features = loaded.model.get_image_features(**pixels).pooler_output
-    num_features = sum(part.shape[:-1].numel() for part in features)
-    return encoded.input_ids.count(loaded.model.config.image_token_id), num_features

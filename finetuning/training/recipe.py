@@ -21,7 +21,7 @@ def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train. The task's script gives its best values; options override them.
+    """The settings of a training. A task's script gives its best values; options override them.
 
     Raises:
         ValueError: a value is out of its range; names the option, the value and the range.
@@ -207,7 +207,7 @@ class Recipe:
 
     @property
     def evaluates_during_training(self) -> bool:
-        """Whether training stops to score, and keeps the best checkpoint."""
+        """Return True where training stops to score and keeps the best checkpoint."""
         return self.eval_epochs or self.eval_steps is not None
 
 

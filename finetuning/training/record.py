@@ -1,4 +1,4 @@
-"""What a training records of itself in run.json, and what a resumed one must share with it."""
+"""The record of a training in run.json, and the check that a resumed one matches it."""
 
 import os
 from collections.abc import Mapping, Sequence

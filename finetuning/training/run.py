@@ -32,7 +32,7 @@ from tasks.report import Report, score, write_predictions
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one task brings into a training: its examples and how they are asked.
+    """One task's share of a training: its examples and its prompter.
 
     Attributes:
         train_data: to train on.
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How the examples of a training are answered and scored.
+    """The scoring of a training's examples.
 
     Attributes:
         recipe: batch sizes and how answers are generated.

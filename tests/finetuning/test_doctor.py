@@ -13,7 +13,8 @@ from PIL import ImageColor
 from finetuning.training import environment as environment_module
 from finetuning.training.doctor import drawn_conversations
 from finetuning.training.environment import environment
-from finetuning.training.probes import PROBES, Conversation
+from finetuning.training.probe_tools import Conversation
+from finetuning.training.probes import PROBES
 from models import quantization
 from models.paligemma import PaliGemma
 from palitune.doctor import doctor_command

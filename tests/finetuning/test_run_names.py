@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from models.checkpoint import resolve
 from models.loading import load_family
-from palitune.evaluate import evaluate_command, resolve_model_options
+from palitune.evaluate import evaluate_command
 from palitune.main import palitune
+from palitune.runs import resolve_model_options
 from tests.experiments.test_ablate import write_tables
 from tests.models.tiny_families import maker
 

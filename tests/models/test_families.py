@@ -15,7 +15,8 @@ from torch import Tensor
 
 from finetuning.training import probes
 from finetuning.training.lora import add_lora
-from finetuning.training.probes import PROBES, Conversation, Finding, run_probe
+from finetuning.training.probe_tools import Conversation, pad_on_the_right
+from finetuning.training.probes import PROBES, Finding, run_probe
 from finetuning.training.recipe import Recipe
 from finetuning.training.trainer import modules_without_gradient
 from models.base import IGNORE_INDEX, Encoded, Message
@@ -290,7 +291,7 @@ def test_padding_is_turned_to_the_right_in_every_tensor_of_tokens() -> None:
         "labels": torch.tensor([[-100, -100, -100, 6], [-100, -100, 3, 4]]),
         "pixel_values": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
     }
-    right = {name: tensor.tolist() for name, tensor in probes._padded_on_the_right(left).items()}
+    right = {name: tensor.tolist() for name, tensor in probes.pad_on_the_right(left).items()}
     assert right == {
         "input_ids": [[5, 6, 0, 0], [1, 2, 3, 4]],
         "attention_mask": [[1, 1, 0, 0], [1, 1, 1, 1]],
@@ -302,13 +303,13 @@ def test_padding_is_turned_to_the_right_in_every_tensor_of_tokens() -> None:
 def test_a_model_that_bears_padding_on_the_left_alone_is_found(
     whole: LoadedModel, monkeypatch: Patch
 ) -> None:
-    turn = probes._padded_on_the_right
+    turn = probes.pad_on_the_right
 
     def with_shifted_text(batch: Batch) -> Batch:  # stands for a model that miscounts there
         turned = turn(batch)
         return turned | {"input_ids": turned["input_ids"].flip(0)}
 
-    monkeypatch.setattr(probes, "_padded_on_the_right", with_shifted_text)
+    monkeypatch.setattr(probes, "pad_on_the_right", with_shifted_text)
     finding = run_probe("padding", whole, CONVERSATIONS)
     assert not finding.passed
 
