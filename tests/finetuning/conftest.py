@@ -7,10 +7,7 @@ import pytest
 
 from tests.finetuning.bad_inputs import QUESTIONS, write_bad_data, write_bad_models
 from tests.finetuning.commands import train
-from tests.finetuning.merge_inputs import (
-    write_adapters,
-    write_run,
-)
+from tests.finetuning.merge_inputs import write_adapters, write_run
 from tests.official_files import write_docvqa, write_vqav2
 
 

@@ -1,4 +1,4 @@
-"""What a scoring of a file says beside the official figure, and what it leaves of withheld splits."""
+"""What a scored file gets beside the official figure: notes, provenance, leaderboard files."""
 
 import hashlib
 import json

@@ -12,7 +12,7 @@ from palitune.sources import make_sources
 from tasks.base import Scores, Task
 from tasks.registry import get_task
 from tasks.report import Report
-from tests.finetuning.joint_inputs import VQAV2, invoke
+from tests.finetuning.joint_inputs import COCO, DOCVQA, VQAV2, invoke
 
 # One figure
 

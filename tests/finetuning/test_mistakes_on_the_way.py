@@ -21,8 +21,6 @@ from tests.finetuning.bad_inputs import EVAL, QUESTIONS, TRAIN, edit
 from tests.helpers import make_pico, sentence
 from tests.official_files import write_docvqa, write_json, write_vqav2
 
-# What needs the machine to be other than it is, or a tokenizer, or the model.
-
 
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
