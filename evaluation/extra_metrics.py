@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tasks.report import Report
+
+if TYPE_CHECKING:
+    from models.clip import ClipScorer
 
 _CLIP_BATCH = 32
 
@@ -40,7 +43,7 @@ def add_text_metrics(report: Report) -> Report:
     )
 
 
-def open_clip(model_path: str | None, device: str) -> Any:
+def open_clip(model_path: str | None, device: str) -> "ClipScorer | None":
     """The `models.clip.ClipScorer` of `--clip_model`, None without one."""
     if model_path is None:
         return None
@@ -49,7 +52,7 @@ def open_clip(model_path: str | None, device: str) -> Any:
     return load_clip(model_path, device)
 
 
-def add_clip_metrics(report: Report, scorer: Any) -> Report:
+def add_clip_metrics(report: Report, scorer: "ClipScorer") -> Report:
     """Add CLIP-S and, where there are references, RefCLIP-S.
 
     Args:

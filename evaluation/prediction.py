@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,6 +13,9 @@ from evaluation.prompting import Prompter
 from models.base import Decoding, Encoded
 from tasks.base import Dataset, Example, Task
 from tasks.report import Report, answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ class Predictor:
 
 
 def make_predictor(
-    model: Any,
+    model: "PreTrainedModel",
     task: Task,
     prompter: Prompter,
     *,

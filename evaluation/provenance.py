@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,9 @@ from models.base import Decoding
 from tasks.base import Example
 from tasks.overlap import overlap_notes
 from tasks.report import Report
+
+if TYPE_CHECKING:
+    from evaluation.prediction import Predictor
 
 _PACKAGES = (
     *("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "pillow"),
@@ -48,7 +51,7 @@ def of_file(path: Path) -> dict[str, Any]:
 
 
 def of_model(
-    predictor: Any,
+    predictor: "Predictor",
     *,
     base_model: str,
     base_revision: str | None,

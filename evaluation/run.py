@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.files import check_writable
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
@@ -22,6 +22,9 @@ from tasks.images import check_dataset
 from tasks.report import Report, score, write_predictions, write_report
 from tasks.result_files import match, read_predictions, write_results
 from tasks.splits import resolve_split
+
+if TYPE_CHECKING:
+    from models.clip import ClipScorer
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,9 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult:
     return EvaluationResult(report, answers.output_dir, submission)
 
 
-def score_and_write(report: Report, folder: Path, metrics: MetricsRequest, clip: Any) -> Report:
+def score_and_write(
+    report: Report, folder: Path, metrics: MetricsRequest, clip: "ClipScorer | None"
+) -> Report:
     """Score predictions, measure what else is asked for, and write all of it to a folder.
 
     Args:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -377,3 +378,86 @@ def test_tasks_are_listed_with_metric_and_splits() -> None:
     lines = CliRunner().invoke(palitune, ["tasks"]).output.splitlines()
     assert [line.split()[0] for line in lines] == list(task_names())
     assert "anls" in lines[1] and "train, val, test" in lines[1]
+
+
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_contributing_answers_twenty_questions_with_files_that_exist() -> None:
+    rows = re.findall(r"^\| ([^|]+\?) \| `([\w/.]+)` \|$", CONTRIBUTING, re.MULTILINE)
+    assert len(rows) >= 20
+    assert not [place for _, place in rows if not (REPOSITORY / place).is_file()]
+
+
+def test_contributing_names_no_file_that_is_gone() -> None:
+    places = re.findall(r"`((?:[a-z]\w*/)+\w[\w.]*)`", CONTRIBUTING)
+    assert len(places) > 20
+    assert not [place for place in places if not (REPOSITORY / place).exists()]
+
+
+def test_a_merge_mode_is_a_row_and_a_rule() -> None:
+    """Adding one touches the two files that CONTRIBUTING names: no other file knows its name."""
+    for name in ("magnitude_prune", "core_ties", "tsv"):
+        said = {
+            relative(path)
+            for path in source_files("merging", "finetuning", "evaluation", "experiments")
+            if f'"{name}"' in path.read_text()
+        }
+        settings = {"merging/settings.py"}  # the grid that `auto` tries
+        assert said - settings == {"merging/algebra/modes.py", "merging/algebra/methods.py"}, name
+
+
+def documented(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Each public name of a file with its docstring, the module's own too."""
+
+    def walk(node: ast.AST, place: str) -> Iterator[tuple[str, str | None]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                if child.name.startswith("_") and child.name != "__call__":
+                    continue
+                yield f"{place}:{child.name}", ast.get_docstring(child)
+                if isinstance(child, ast.ClassDef):
+                    yield from walk(child, f"{place}:{child.name}")
+
+    tree = ast.parse(path.read_text())
+    yield relative(path), ast.get_docstring(tree)
+    yield from walk(tree, relative(path))
+
+
+def test_every_public_docstring_is_there_and_says_what_is_done() -> None:
+    found = dict(entry for path in source_files(*LAYERS) for entry in documented(path))
+    assert len(found) > 500
+    assert not [place for place, text in found.items() if not text]
+    asking = ("What", "Whether", "How")
+    assert not [place for place, text in found.items() if text and text.split()[0] in asking]
+
+
+def test_files_and_functions_are_short() -> None:
+    limits = {place: 300 for place in LAYERS} | {"tests": 400}
+    lengths = {
+        relative(path): len(path.read_text().splitlines())
+        for path in source_files(*LAYERS, "tests")
+    }
+    assert not {p: n for p, n in lengths.items() if n > limits[p.partition("/")[0]]}
+    functions = {
+        f"{relative(path)}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in source_files(*LAYERS)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno
+    }
+    assert len(functions) > 500
+    assert not {name: number for name, number in functions.items() if number > 60}
+
+
+@pytest.mark.parametrize("package", ["evaluation", "finetuning", "merging", "palitune"])
+def test_few_parameters_are_of_any_type(package: str) -> None:
+    annotations = [
+        ast.unparse(argument.annotation)
+        for path in source_files(package)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if argument.annotation is not None
+    ]
+    assert len(annotations) > 50
+    assert annotations.count("Any") / len(annotations) < 0.05

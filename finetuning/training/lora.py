@@ -4,10 +4,13 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetuning.training.recipe import Recipe
 from models.base import Family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +22,9 @@ _VISION_GROUPS = {
 }
 
 
-def target_modules(model: Any, family: Family, wanted: str, with_vision: bool = False) -> str:
+def target_modules(
+    model: "PreTrainedModel", family: Family, wanted: str, with_vision: bool = False
+) -> str:
     """One regex of the full names of the layers that LoRA adapts, as PEFT matches it.
 
     Args:
@@ -60,7 +65,7 @@ def target_modules(model: Any, family: Family, wanted: str, with_vision: bool = 
     return _one_regex(set(chosen), [name for name, _ in model.named_modules()])
 
 
-def linear_layers(model: Any) -> list[str]:
+def linear_layers(model: "PreTrainedModel") -> list[str]:
     """Full names of the linear layers, the output layer aside."""
     from torch import nn
 
@@ -104,7 +109,7 @@ def _one_regex(chosen: set[str], modules: Sequence[str]) -> str:
     return "|".join(parts)
 
 
-def add_lora(model: Any, family: Family, recipe: Recipe) -> Any:
+def add_lora(model: "PreTrainedModel", family: Family, recipe: Recipe) -> Any:
     """Freeze the model and put a trainable adapter on it.
 
     Raises:

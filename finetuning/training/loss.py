@@ -5,7 +5,7 @@ about 10 GiB with their copies, those of the answers about 60 MiB.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,8 +13,13 @@ from torch import Tensor
 from finetuning.training.recipe import LossReduction
 from models.base import IGNORE_INDEX
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def answer_logits(model: Any, inputs: Mapping[str, Tensor], is_target: Tensor) -> Tensor:
+
+def answer_logits(
+    model: "PreTrainedModel", inputs: Mapping[str, Tensor], is_target: Tensor
+) -> Tensor:
     """Logits at the wanted positions alone.
 
     The selection happens on the way into the output layer, inside the model's own forward pass:
@@ -39,7 +44,10 @@ def answer_logits(model: Any, inputs: Mapping[str, Tensor], is_target: Tensor) -
 
 
 def answer_loss(
-    model: Any, batch: Mapping[str, Tensor], num_items: Tensor | int, reduction: LossReduction
+    model: "PreTrainedModel",
+    batch: Mapping[str, Tensor],
+    num_items: Tensor | int,
+    reduction: LossReduction,
 ) -> Tensor:
     """Cross-entropy of the answers, summed and divided by `num_items`.
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from finetuning.training.loss import answer_logits
 from finetuning.training.recipe import Recipe
 from models.base import IGNORE_INDEX, Encoded, Message
 from models.loading import LoadedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _LORA_LOG = logging.getLogger("finetuning.training.lora")
 _RECIPE = Recipe(lora_rank=4, lora_alpha=8, lora_dropout=0.0)
@@ -97,7 +100,7 @@ def pad_on_the_right(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def gradient_of(model: Any, loss: Tensor) -> Tensor:
+def gradient_of(model: "PreTrainedModel", loss: Tensor) -> Tensor:
     """The gradients of all that trains, joined to one vector; 0 where none arrives."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(loss, trained, materialize_grads=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.files import write_text
 from evaluation.extra_metrics import open_clip
@@ -28,6 +28,12 @@ from models.loading import LoadedModel, load_model
 from models.run_record import trained_on
 from tasks.base import Dataset, Task
 from tasks.report import Report, score, write_predictions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from evaluation.prediction import Predictor
+    from models.clip import ClipScorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Scoring:
     recipe: Recipe
     parts: Sequence[Part]
 
-    def predictor(self, model: Any, part: Part) -> Any:
+    def predictor(self, model: "PreTrainedModel", part: Part) -> "Predictor":
         """Return what answers the examples of one task by the model as it is now."""
         from evaluation.prediction import make_predictor
 
@@ -77,7 +83,7 @@ class Scoring:
             num_workers=self.recipe.num_workers,
         )
 
-    def metrics(self, model: Any) -> dict[str, float]:
+    def metrics(self, model: "PreTrainedModel") -> dict[str, float]:
         """Return the named metrics of the examples that are scored during training."""
         from evaluation.prediction import answer_with
 
@@ -134,7 +140,11 @@ def finetune(job: Job) -> list[Report]:
 
 
 def _train(
-    job: Job, run: Mapping[str, Any], loaded: LoadedModel, scoring: Scoring, clip: Any
+    job: Job,
+    run: Mapping[str, Any],
+    loaded: LoadedModel,
+    scoring: Scoring,
+    clip: "ClipScorer | None",
 ) -> list[Report]:
     from finetuning.training.progress import Progress
 
@@ -198,7 +208,11 @@ def _make_trainer(job: Job, loaded: LoadedModel, scoring: Scoring) -> Any:
 
 
 def _score_part(
-    predictor: Any, dataset: Dataset, run: Mapping[str, Any], job: Job, clip: Any
+    predictor: "Predictor",
+    dataset: Dataset,
+    run: Mapping[str, Any],
+    job: Job,
+    clip: "ClipScorer | None",
 ) -> Report:
     """Score what was trained on one task; the report goes into the run's folder."""
     from evaluation.prediction import answer_with

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -23,6 +23,9 @@ from finetuning.training.progress import Progress
 from finetuning.training.recipe import LossReduction, Recipe
 from models.loading import LoadedModel, choose_dtype
 from models.quantization import quantized_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class AnswerTrainer(Trainer):
 
     def compute_loss(
         self,
-        model: Any,
+        model: "PreTrainedModel",
         inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
@@ -92,7 +95,7 @@ class AnswerTrainer(Trainer):
 
 
 def check_gradients(
-    model: Any, batch: Mapping[str, torch.Tensor], reduction: LossReduction
+    model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
 ) -> None:
     """Verify that each adapted layer still gets a gradient after an evaluation.
 
@@ -117,7 +120,7 @@ def check_gradients(
 
 
 def modules_without_gradient(
-    model: Any, batch: Mapping[str, torch.Tensor], reduction: LossReduction
+    model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
 ) -> tuple[list[str], int]:
     """Names of the LoRA modules of a new adapter that get none after an evaluation, of how many."""
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}

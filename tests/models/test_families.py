@@ -15,7 +15,7 @@ from torch import Tensor
 
 from finetuning.training import probes
 from finetuning.training.lora import add_lora
-from finetuning.training.probe_tools import Conversation, pad_on_the_right
+from finetuning.training.probe_tools import Conversation
 from finetuning.training.probes import PROBES, Finding, run_probe
 from finetuning.training.recipe import Recipe
 from finetuning.training.trainer import modules_without_gradient
