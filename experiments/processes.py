@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import IO
 
 
-def carry_out(command: Sequence[str], output: IO[str] | None = None) -> int:
-    """The exit code of a command.
+def run_process(command: Sequence[str], output: IO[str] | None = None) -> int:
+    """Run a command and return its exit code.
 
     Args:
         command: program and arguments.

@@ -1,19 +1,18 @@
 """`palitune`: every command under one name; the scripts are the same commands."""
 
-from importlib import import_module
-
 import click
 
-from experiments.ablate import ablate_command
-from experiments.pipeline import pipeline_command
 from finetuning.training.recipe import Recipe
+from palitune.ablate import ablate_command
 from palitune.command import UserError
 from palitune.compare import compare_command
 from palitune.demo import demo_command
 from palitune.doctor import doctor_command
 from palitune.evaluate import evaluate_command
 from palitune.merge import merge_command
+from palitune.pipeline import pipeline_command
 from palitune.preview import preview_command
+from palitune.scripts import training_command
 from palitune.sources import get_tasks
 from palitune.train import finetune_command
 from tasks.registry import get_task, task_names
@@ -40,7 +39,7 @@ class TrainGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of one task, or of those that `--task` names."""
+        """Return the command of one task, or of those that `--task` names."""
         if not cmd_name.startswith(_JOINT):
             return super().get_command(ctx, cmd_name)
         try:
@@ -69,7 +68,7 @@ def train(task: str | None) -> None:
 
 
 for _task in task_names():
-    train.add_command(import_module(f"finetuning.{_task}").main)
+    train.add_command(training_command(_task))
 
 palitune.add_command(ablate_command())
 palitune.add_command(evaluate_command())

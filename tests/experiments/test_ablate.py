@@ -19,8 +19,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from evaluation.provenance import describe_data
-from experiments import ablate
 from experiments.ablation import Run
+from experiments.ablation_summary import SUMMARY
+from experiments.cell import METRICS
 from finetuning.training import output_folder as run_folder
 from finetuning.training.output_folder import resume_arguments
 from palitune.main import palitune
@@ -119,7 +120,7 @@ def invoke(*arguments: object) -> Result:
 
 
 def summary(grid: Path) -> dict[str, dict[str, Any]]:
-    file = grid.parent / "results" / "try" / ablate.SUMMARY
+    file = grid.parent / "results" / "try" / SUMMARY
     return {row["run"]: row for row in json.loads(file.read_text())["runs"]}
 
 
@@ -140,7 +141,7 @@ def test_every_score_stands_in_json_table_and_picture(grid: Path, stubbed: list[
     ]
     with Image.open(folder / "comparison.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 3
-    found = json.loads((folder / "pali__r4" / ablate.METRICS).read_text())
+    found = json.loads((folder / "pali__r4" / METRICS).read_text())
     assert found["predictions"] == "evaluation/test/predictions.jsonl"
 
 
@@ -215,7 +216,7 @@ def test_a_finished_run_of_other_data_is_refused(grid: Path, stubbed: list[str])
 
 def test_a_torn_record_is_named(grid: Path, stubbed: list[str]) -> None:
     assert invoke("--config", grid).exit_code == 0
-    (grid.parent / "results/try/pali__r2" / ablate.METRICS).write_text('{"run": "pa')
+    (grid.parent / "results/try/pali__r2" / METRICS).write_text('{"run": "pa')
     result = invoke("--config", grid)
     assert result.exit_code == 2
     assert "generation_metrics.json is not valid JSON" in result.output
@@ -344,12 +345,12 @@ def test_a_killed_grid_of_two_families_goes_on_where_it_was(tmp_path: Path, pico
     process.wait()
     time.sleep(2)
     assert not is_alive(second)
-    first = (folder / "pali__r2" / ablate.METRICS).stat().st_mtime_ns
+    first = (folder / "pali__r2" / METRICS).stat().st_mtime_ns
     assert invoke("--config", grid).exit_code == 2  # not without a word
     process = start(grid, "--resume")
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    assert (folder / "pali__r2" / ablate.METRICS).stat().st_mtime_ns == first
+    assert (folder / "pali__r2" / METRICS).stat().st_mtime_ns == first
     rows = summary(grid)
     assert list(rows) == ["pali__r2", "pali__r4", "llava__r2", "llava__r4"]
     assert {row["status"] for row in rows.values()} == {"finished"}

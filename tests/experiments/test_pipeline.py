@@ -578,7 +578,7 @@ class Commands:
         self.scores = {"base": 10.0, "adapter": 61.5, "finetuned": 60.0}
         self.fails: str | None = None
 
-    def __call__(self, step: str, words: list[str]) -> None:
+    def __call__(self, step: str, show: object, words: list[str]) -> None:
         self.calls.append(words)
         if step == self.fails:
             raise RuntimeError("it failed.")
@@ -842,7 +842,7 @@ def test_a_model_and_a_data_set_must_be_named(commands: Commands) -> None:
 
 def test_a_command_that_fails_ends_the_step(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match=r"^eval-base stopped with exit code 2, .*\.$"):
-        pipeline._run("eval-base", ["eval", "--task", "none"])
+        pipeline._run("eval-base", print, ["eval", "--task", "none"])
     assert "Unknown task 'none'" in capfd.readouterr().err
 
 

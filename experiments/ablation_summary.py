@@ -1,0 +1,101 @@
+"""The summary of a grid: JSON, CSV, terminal table and comparison image."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.files import write_chunks, write_text
+from common.json_files import read_json, write_json
+from evaluation.provenance import versions
+from experiments.ablation import Ablation, Run
+from experiments.cell import METRICS
+
+SUMMARY = "ablation_summary.json"
+
+
+def errors_before(summary: Path) -> dict[str, str | None]:
+    """Return why runs failed, by name, as an earlier call with other runs recorded it."""
+    if not summary.is_file():
+        return {}
+    rows = read_json(summary)["runs"]
+    return {row["run"]: row["error"] for row in rows}
+
+
+def write_summary(
+    ablation: Ablation, grid: Sequence[Run], errors: Mapping[str, str | None]
+) -> list[dict[str, Any]]:
+    """Write the state of every run as JSON, table and image; return the runs' rows."""
+    from experiments.comparison_picture import draw_comparison
+
+    rows = [_row(run, errors.get(run.name)) for run in grid]
+    summary = {
+        "experiment_name": ablation.experiment_name,
+        "grid": msgspec.to_builtins(ablation),
+        "runs": rows,
+        "versions": versions(),
+    }
+    folder = ablation.folder
+    write_json(folder / SUMMARY, summary, ensure_ascii=False)
+    write_text(folder / "ablation_summary.csv", _as_csv(rows))
+    if any(row["value"] is not None for row in rows):
+        picture = io.BytesIO()
+        draw_comparison(rows).save(picture, "PNG")
+        write_chunks(folder / "comparison.png", [picture.getvalue()])
+    return rows
+
+
+def _row(run: Run, error: str | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": run.name,
+        "model": run.model,
+        "variant": run.variant,
+        "task": run.task,
+        "status": "failed" if error else "not run",
+        "error": error,
+        **dict.fromkeys(("split", "num_examples", "metric", "value", "interval_95", "seconds")),
+        "metrics": {},
+    }
+    file = run.folder / METRICS
+    if file.is_file():
+        found = read_json(file)
+        row |= {key: found[key] for key in row.keys() & found.keys()}
+        row |= {
+            "status": "finished",
+            "error": None,
+            "interval_95": (found["uncertainty"] or {}).get("interval_95"),
+        }
+    return row
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row["metrics"] or {}))
+    fixed = ("run", "model", "variant", "task", "status", "metric", "value")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*fixed, "low_95", "high_95", *names, "seconds", "error"])
+    for row in rows:
+        low, high = row["interval_95"] or (None, None)
+        figures = [(row["metrics"] or {}).get(name) for name in names]
+        writer.writerow(
+            [*(row[name] for name in fixed), low, high, *figures, row["seconds"], row["error"]]
+        )
+    return text.getvalue()
+
+
+def summary_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the runs as text for a terminal, the best of each task first."""
+    width = max(len(row["run"]) for row in rows)
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["task"], -(row["value"] or -1.0), row["run"])):
+        if row["value"] is None:
+            lines.append(f"{row['run']:<{width}}  {row['status']}")
+            continue
+        low, high = row["interval_95"] or (row["value"], row["value"])
+        lines.append(
+            f"{row['run']:<{width}}  {row['metric']} {row['value']:.4g}  [{low:.4g}, {high:.4g}]"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""The command that runs a grid of models and LoRA variants."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from palitune.command import Command, Option
+from palitune.scripts import parse_job
+
+
+def ablate_command() -> click.Command:
+    """The command behind `palitune ablate`."""
+    return Command(
+        "ablate",
+        params=[
+            Option(
+                ["--config"],
+                required=True,
+                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                help="Read the grid from this YAML file; configs/vlm_ablation.yaml is an example.",
+            ),
+            Option(
+                ["--only"],
+                multiple=True,
+                metavar="NAME",
+                help="Run only this model, variant or full name; may be repeated.",
+            ),
+            Option(["--resume"], is_flag=True, help="Resume runs that were interrupted."),
+            Option(
+                ["--dry_run"],
+                is_flag=True,
+                help="List the runs and their commands without running.",
+            ),
+            Option(
+                ["--ray"],
+                is_flag=False,
+                flag_value="local",
+                metavar="[ADDRESS]",
+                help="Send the runs to the Ray cluster at this address, or start one here.",
+            ),
+        ],
+        callback=_ablate,
+        help="Train and score models x LoRA variants. Finished runs are not run again; one that "
+        "fails is recorded and the others go on (exit code 1).",
+    )
+
+
+def _ablate(
+    config: Path, only: Sequence[str], resume: bool, dry_run: bool, ray: str | None
+) -> None:
+    from experiments.grid import GridRequest, run_grid
+
+    request = GridRequest(config=config, only=only, resume=resume, dry_run=dry_run, ray=ray)
+    if not run_grid(request, parse_job, click.echo):
+        click.get_current_context().exit(1)

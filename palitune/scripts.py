@@ -1,0 +1,52 @@
+"""The scripts of the tasks, by name, and what the words of their commands mean."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from finetuning.training.recipe import Recipe
+from palitune.evaluate import evaluate_command
+from palitune.train import make_job
+
+if TYPE_CHECKING:
+    from finetuning.training.job import Job
+
+
+def training_command(task_name: str) -> click.Command:
+    """Return the command of a task's script in `finetuning/`."""
+    command: click.Command = import_module(f"finetuning.{task_name}").main
+    return command
+
+
+def parse_job(task_name: str, words: Sequence[str]) -> "Job":
+    """Return the training that the words of a task's command ask for.
+
+    Raises:
+        ValueError: a word is wrong.
+    """
+    return make_job([task_name], _parse(training_command(task_name), words))
+
+
+def parse_recipe(task_name: str, words: Sequence[str]) -> Recipe:
+    """Return the recipe in the words of a task's command; its data need not be there yet.
+
+    Raises:
+        ValueError: a word is wrong.
+    """
+    values = _parse(training_command(task_name), words)
+    return Recipe(**{entry.name: values[entry.name] for entry in fields(Recipe)})
+
+
+def check_evaluation(words: Sequence[str]) -> None:
+    """Raise ValueError where a word of an evaluation's command is wrong."""
+    _parse(evaluate_command(), words)
+
+
+def _parse(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
+    try:
+        return command.make_context(command.name, list(words)).params
+    except click.ClickException as error:
+        raise ValueError(error.format_message()) from error
