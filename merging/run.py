@@ -18,8 +18,7 @@ from merging.algebra.adapters import check_low_rank_only
 from merging.algebra.export import Figures, Progress, diagnose, export_adapter, export_model
 from merging.algebra.full_model import ExportReport, Onto
 from merging.algebra.merge import Merge, start_merge
-from merging.algebra.methods import DENSE
-from merging.algebra.modes import RankLimit, default_options
+from merging.algebra.modes import MODES, RankLimit, default_options
 from merging.algebra.staging import atomic_folder, check_output
 from merging.inputs import Inputs, model_type_of, read_inputs
 from merging.request import MergeRequest
@@ -34,7 +33,6 @@ from models.loading import load_family
 logger = logging.getLogger(__name__)
 
 _REPORT = "merge_report.json"
-_FOR_DORA = ("linear", *DENSE)  # the others need updates of low rank
 
 
 def merge(request: MergeRequest, show: Callable[[str], None]) -> None:
@@ -55,7 +53,7 @@ def merge(request: MergeRequest, show: Callable[[str], None]) -> None:
     candidates, is_measured = list_candidates(request)
     inputs = read_inputs(request, folders)
     if is_measured and request.sweep is None and any(a.dora for a in inputs.adapters):
-        candidates = [c for c in candidates if c["mode"] in _FOR_DORA]
+        candidates = [c for c in candidates if MODES[c["mode"]].takes_dora]
     _check_exports(candidates, inputs, request)
     datasets = load_datasets(request, is_halved=is_measured)
     onto = _onto(request.onto, inputs)
@@ -159,7 +157,7 @@ def _export(asked: str, mode: str, inputs: Inputs) -> str:
     if asked != "auto":
         return asked
     has_more = any(a.dora or a.biases or a.saved for a in inputs.adapters)
-    is_dense = mode in DENSE or has_more or len(inputs.adapters) == 1
+    is_dense = MODES[mode].kind == "dense" or has_more or len(inputs.adapters) == 1
     return "full" if is_dense else "adapter"
 
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from merging.algebra.modes import DEFAULTS, TRIMMING, RankLimit, default_options
+from merging.algebra.modes import MODES, RankLimit, default_options
 from merging.request import MergeRequest
 from tasks.base import Task
 from tasks.registry import get_task
@@ -21,7 +21,8 @@ AUTO_GRID: tuple[Settings, ...] = (
 )
 _AXES = {"mode": str, "density": float, "lambda": float, "t": float}
 _SETTINGS = {"lambda": "lam", "density": "density", "t": "t", "weights": "weights"}  # as said
-_SWEPT = [mode for mode in DEFAULTS if mode != "auto"]
+_SWEPT = [mode for mode in MODES if mode != "auto"]
+_TRIMMING = [row.name for row in MODES.values() if row.trims]
 
 
 def list_candidates(request: MergeRequest) -> tuple[list[Settings], bool]:
@@ -102,7 +103,7 @@ def _settled(grid: Sequence[Settings], fixed: Mapping[str, Any]) -> list[Setting
     settled: list[Settings] = []
     asked = [{**candidate, **fixed} for candidate in grid]
     for candidate in asked:
-        has = DEFAULTS[candidate["mode"]]
+        has = MODES[candidate["mode"]]
         candidate = {
             name: value
             for name, value in candidate.items()
@@ -131,13 +132,13 @@ def candidate_name(settings: Settings) -> str:
 def _check_effects(request: MergeRequest, modes: Sequence[str]) -> None:
     """Refuse options that would change nothing in merges of these modes."""
     named = ", ".join(dict.fromkeys(modes))
-    is_weighted = any(DEFAULTS[mode].weights for mode in modes)
+    is_weighted = any(MODES[mode].weights for mode in modes)
     idle = {
         f"--missing renorm is a rule for weights, and {named} has none": (
             request.missing == "renorm" and not is_weighted
         ),
-        f"--trim_scope adapter is for {' and '.join(TRIMMING)}, and the mode is {named}": (
-            request.trim_scope == "adapter" and not set(modes) & set(TRIMMING)
+        f"--trim_scope adapter is for {' and '.join(_TRIMMING)}, and the mode is {named}": (
+            request.trim_scope == "adapter" and not any(MODES[mode].trims for mode in modes)
         ),
         "--normalize brings adapters to one norm, and there is one adapter": (
             request.normalize and len(request.adapters) == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from merging.algebra.modes import DEFAULTS
+from merging.algebra.modes import MODES
 from merging.request import MergeRequest, TrialRequest
 from merging.settings import parse_tasks, parse_weights
 from palitune.command import Command, Option, count_option
@@ -81,7 +81,7 @@ def _method_options() -> list[click.Parameter]:
         Option(
             ["--mode"],
             group=group,
-            type=click.Choice(list(DEFAULTS)),
+            type=click.Choice(list(MODES)),
             default="auto",
             show_default=True,
             help="Merge by this rule; auto chooses by scores with --evaluate, else takes the "

@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
-from merging.algebra.modes import DEFAULTS
+from merging.algebra.modes import MODES
 from models.registry import FAMILIES
 from palitune.main import palitune
 from tasks.registry import get_task, task_names
@@ -103,7 +103,7 @@ def test_every_task_mode_and_family_keeps_its_name() -> None:
         for task in map(get_task, task_names())
     }
     families = {f.name: {"aliases": f.aliases, "model_types": f.model_types} for f in FAMILIES}
-    names = {"tasks": tasks, "modes": list(DEFAULTS), "families": families}
+    names = {"tasks": tasks, "modes": list(MODES), "families": families}
     check_snapshot("names", json.loads(json.dumps(names)))
 
 

@@ -5,8 +5,6 @@ a weight or a header is. File format: https://huggingface.co/docs/safetensors, "
 """
 
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merging.algebra.names import canonical
+from merging.algebra.stored_tensors import Shard, StoredTensor, read_shard
 from models.checkpoint import read_config
 from models.registry import family_of
 
@@ -29,77 +27,6 @@ COMPANIONS = (
     *("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("chat_template.jinja", "chat_template.json"),
 )
-FLOAT_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
-_CHUNK = 1 << 20  # bytes; larger ones fall out of the cache, at a third of the speed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTensor:
-    """Where a tensor lies.
-
-    Attributes:
-        name: canonical (see merging/algebra/names.py).
-        stored_name: as on disk.
-        dtype: as safetensors spells it, such as BF16.
-        start: its first byte in `path`.
-    """
-
-    name: str
-    stored_name: str
-    dtype: str
-    shape: tuple[int, ...]
-    path: Path
-    start: int
-    num_bytes: int
-
-    @property
-    def module(self) -> str:
-        """Canonical name of the module that it is a parameter of."""
-        return self.name.rpartition(".")[0]
-
-    @property
-    def is_matrix(self) -> bool:
-        """Whether it is the weight of a linear layer or of an embedding."""
-        return len(self.shape) == 2 and self.name.endswith(".weight")
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it holds unquantised numbers."""
-        return self.dtype in FLOAT_DTYPES
-
-    def chunks(self) -> Iterator[bytes]:
-        """Its bytes as they are stored."""
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            for position in range(0, self.num_bytes, _CHUNK):
-                yield file.read(min(_CHUNK, self.num_bytes - position))
-
-    def read(self) -> Tensor:
-        """Load it, in the dtype it is stored in (one of FLOAT_DTYPES)."""
-        content = bytearray(self.num_bytes)
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            file.readinto(content)
-        return torch.frombuffer(content, dtype=FLOAT_DTYPES[self.dtype]).view(self.shape)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One safetensors file.
-
-    Attributes:
-        metadata: the header's free texts, such as {"format": "pt"}; None where it has none.
-        tensors: in the order of their data.
-    """
-
-    path: Path
-    metadata: dict[str, str] | None
-    tensors: tuple[StoredTensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +62,7 @@ class Base:
             ValueError: there is none, one is missing, or one is not whole.
         """
         if (self.folder / WEIGHTS).is_file():
-            return (_read_shard(self.folder / WEIGHTS, self.config.get("model_type")),)
+            return (read_shard(self.folder / WEIGHTS, self.config.get("model_type")),)
         if self.index is None:
             raise ValueError(_without_weights(self.folder))
         names = sorted(set(self.index["weight_map"].values()))
@@ -147,7 +74,7 @@ class Base:
                     "download the model again."
                 )
         return tuple(
-            _read_shard(self.folder / name, self.config.get("model_type")) for name in names
+            read_shard(self.folder / name, self.config.get("model_type")) for name in names
         )
 
     @cached_property
@@ -260,52 +187,6 @@ def open_base(name: str, revision: str | None = None) -> Base:
     """
     config, folder, commit = read_config(name, revision)
     return Base(name=name, revision=commit, config=config, local=folder)
-
-
-def _damaged(path: Path) -> ValueError:
-    return ValueError(f"{path} is truncated or damaged; copy or download it again.")
-
-
-def _read_shard(path: Path, model_type: str | None) -> Shard:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise _damaged(path)
-        try:
-            header = json.loads(file.read(length))
-            metadata = header.pop("__metadata__", None)
-            tensors = sorted(
-                (
-                    _stored(name, entry, path, 8 + length, model_type)
-                    for name, entry in header.items()
-                ),
-                key=lambda tensor: (tensor.start, tensor.num_bytes),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(path) from error
-    if 8 + length + sum(tensor.num_bytes for tensor in tensors) != size:
-        raise _damaged(path)
-    return Shard(path=path, metadata=metadata, tensors=tuple(tensors))
-
-
-def _stored(
-    name: str, entry: dict[str, Any], path: Path, data: int, model_type: str | None
-) -> StoredTensor:
-    start, end = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    dtype = FLOAT_DTYPES.get(entry["dtype"])
-    if dtype is not None and math.prod(shape) * dtype.itemsize != end - start:
-        raise ValueError(name)
-    return StoredTensor(
-        name=canonical(name, model_type),
-        stored_name=name,
-        dtype=entry["dtype"],
-        shape=shape,
-        path=path,
-        start=data + start,
-        num_bytes=end - start,
-    )
 
 
 def _without_weights(folder: Path) -> str:

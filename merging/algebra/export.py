@@ -12,7 +12,7 @@ from merging.algebra.adapters import Adapter
 from merging.algebra.base import Base
 from merging.algebra.full_model import ExportReport, Onto, SaveDtype, export_full
 from merging.algebra.merge import Merge
-from merging.algebra.modes import ELECTING, RankLimit
+from merging.algebra.modes import MODES, RankLimit
 from merging.algebra.threads import one_thread
 from merging.algebra.writer import verify_adapter, write_adapter
 
@@ -116,7 +116,7 @@ def _replaced(merge: Merge, adapters: Sequence[Adapter], base: Base) -> dict[str
     options = merge.options
     if merge.is_weighing:
         weights = merge.coefficients
-    elif merge.mode in ELECTING:  # they average what agrees, whatever the sum of the weights
+    elif MODES[merge.mode].elects:  # they average what agrees, whatever the sum of the weights
         weights = [options.lam * weight / math.fsum(options.weights) for weight in options.weights]
     else:
         weights = [options.lam * weight for weight in options.weights]

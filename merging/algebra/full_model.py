@@ -15,37 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import torch
 from torch import Tensor
 
-from merging.algebra.base import COMPANIONS, FLOAT_DTYPES, INDEX, Base, Shard, StoredTensor
+from merging.algebra.base import COMPANIONS, INDEX, Base
+from merging.algebra.rounding import Rounding, nf4_round_trip, write_sum
 from merging.algebra.staging import atomic_folder
+from merging.algebra.stored_tensors import FLOAT_DTYPES, Shard, StoredTensor
 
 SaveDtype = Literal["auto", "float32", "bfloat16"]
 Onto = Literal["original", "nf4"]
 
 _SPELLED = {"float32": "F32", "bfloat16": "BF16"}
-# Values worked on at a time: they stay in the cache, sums keep 8 digits, torch starts no threads.
-_BLOCK = 1 << 15
-_NF4_BLOCKSIZE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Rounding:
-    """What the rounding to the dtype on disk took from one tensor's update.
-
-    Attributes:
-        update: Frobenius norm of the update.
-        lost: of (rounded - exact).
-    """
-
-    update: float
-    lost: float
-
-    @property
-    def loss(self) -> float:
-        """Share of the update that is lost."""
-        return self.lost / self.update
 
 
 @dataclass(slots=True)
@@ -105,33 +85,8 @@ def export_full(
     _check_tied(base, delta, replace)
     _check_replaced(base, replace)
     through_nf4 = base.quantized_in_training() if onto == "nf4" else frozenset()
-    report = ExportReport()
-
-    def write_tensor(tensor: StoredTensor, target: BinaryIO) -> None:
-        is_untied = not (base.is_tied and _is_tied_module(tensor.module))
-        update = delta(tensor.module) if tensor.is_matrix and is_untied else None
-        replacement = replace.get(tensor.name)
-        is_through_nf4 = tensor.is_matrix and tensor.module in through_nf4
-        dtype = _saved_dtype(tensor, save_dtype)
-        is_changed = update is not None or replacement is not None or is_through_nf4
-        if not is_changed and dtype == tensor.dtype:
-            target.writelines(tensor.chunks())
-            return
-        _check_update(base, tensor, update, replacement)
-        weight = tensor.read()
-        if replacement is not None:
-            rounding = _write_sum(target, replacement, update, weight, FLOAT_DTYPES[dtype])
-        else:
-            start = nf4_round_trip(weight.float()) if is_through_nf4 else weight
-            rounding = _write_sum(target, start, update, None, FLOAT_DTYPES[dtype])
-        if not math.isfinite(rounding.lost + rounding.update):
-            raise ValueError(
-                f"{tensor.name} with its update has NaN or values beyond {dtype}; check the "
-                "adapter, or pass --save_dtype float32."
-            )
-        if rounding.update:
-            report.rounding[tensor.name] = rounding
-
+    writer = _TensorWriter(base, delta, replace, through_nf4, save_dtype)
+    report = writer.report
     headers = [_header(shard, save_dtype) for shard in base.shards]
     with atomic_folder(out) as folder:
         _check_room(folder, sum(size for _, size in headers))
@@ -139,7 +94,7 @@ def export_full(
             with _synced(folder / shard.path.name) as target:
                 target.write(header)
                 for tensor in shard.tensors:
-                    write_tensor(tensor, target)
+                    writer.write(tensor, target)
             report.bytes_read += shard.path.stat().st_size
         _write_companions(base, folder, save_dtype)
         if base.index is not None:
@@ -153,18 +108,42 @@ def export_full(
     return report
 
 
-def nf4_round_trip(weight: Tensor) -> Tensor:
-    """What is left of a float32 matrix after bitsandbytes' NF4 with double quantisation."""
-    import bitsandbytes.functional as bnb
+@dataclass(frozen=True, slots=True)
+class _TensorWriter:
+    """Writes the base's tensors with their updates; fields as the arguments of `export_full`."""
 
-    data, state = bnb.quantize_4bit(
-        weight, blocksize=_NF4_BLOCKSIZE, compress_statistics=True, quant_type="nf4"
-    )
-    # The blocks run over the flattened matrix. On a CPU the kernel takes a row for a whole number
-    # of blocks, which one long row is and rows of other widths are not (models/quantization.py).
-    state.shape = torch.Size([weight.numel()])
-    back: Tensor = bnb.dequantize_4bit(data, state)
-    return back.view(weight.shape)
+    base: Base
+    delta: Callable[[str], Tensor | None]
+    replace: Mapping[str, Tensor]
+    through_nf4: frozenset[str]
+    save_dtype: SaveDtype
+    report: ExportReport = field(default_factory=ExportReport)
+
+    def write(self, tensor: StoredTensor, target: BinaryIO) -> None:
+        """Write one tensor, unchanged where nothing changes it."""
+        is_untied = not (self.base.is_tied and _is_tied_module(tensor.module))
+        update = self.delta(tensor.module) if tensor.is_matrix and is_untied else None
+        replacement = self.replace.get(tensor.name)
+        is_through_nf4 = tensor.is_matrix and tensor.module in self.through_nf4
+        dtype = _saved_dtype(tensor, self.save_dtype)
+        is_changed = update is not None or replacement is not None or is_through_nf4
+        if not is_changed and dtype == tensor.dtype:
+            target.writelines(tensor.chunks())
+            return
+        _check_update(self.base, tensor, update, replacement)
+        weight = tensor.read()
+        if replacement is not None:
+            rounding = write_sum(target, replacement, update, weight, FLOAT_DTYPES[dtype])
+        else:
+            start = nf4_round_trip(weight.float()) if is_through_nf4 else weight
+            rounding = write_sum(target, start, update, None, FLOAT_DTYPES[dtype])
+        if not math.isfinite(rounding.lost + rounding.update):
+            raise ValueError(
+                f"{tensor.name} with its update has NaN or values beyond {dtype}; check the "
+                "adapter, or pass --save_dtype float32."
+            )
+        if rounding.update:
+            self.report.rounding[tensor.name] = rounding
 
 
 def _is_tied_module(module: str) -> bool:
@@ -241,43 +220,6 @@ def _header(shard: Shard, save_dtype: SaveDtype) -> tuple[bytes, int]:
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
     return header, len(header) + end
-
-
-def _write_sum(
-    target: BinaryIO,
-    value: Tensor,
-    update: Tensor | None,
-    replaced: Tensor | None,
-    dtype: torch.dtype,
-) -> Rounding:
-    """Write value + update in `dtype`, block by block.
-
-    Where the value stands in for a `replaced` one, all that changes counts as update.
-    """
-    squares_lost = squares_update = 0.0
-    value = value.reshape(-1)
-    update = None if update is None else update.reshape(-1)
-    replaced = None if replaced is None else replaced.reshape(-1)
-    for start in range(0, value.numel(), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        exact = value[block].float()
-        if update is not None:
-            exact = exact + update[block]
-        rounded = exact.to(dtype)
-        target.write(rounded.view(torch.uint8).numpy().data)
-        if replaced is not None:
-            change = exact - replaced[block].float()
-        elif update is not None:
-            change = update[block]
-        else:
-            continue
-        squares_lost += _square(rounded.float() - exact)
-        squares_update += _square(change)
-    return Rounding(math.sqrt(squares_update), math.sqrt(squares_lost))
-
-
-def _square(block: Tensor) -> float:
-    return float(block.square().sum())  # torch.dot would start threads
 
 
 def _write_companions(base: Base, folder: Path, save_dtype: SaveDtype) -> None:

@@ -21,39 +21,12 @@ from merging.algebra.methods import (
     num_kept,
     sign_conflict,
 )
-from merging.algebra.modes import TRIMMING, Options, RankLimit, renormalize
+from merging.algebra.modes import MODES, Options, RankLimit, renormalize
+from merging.algebra.module import Module, make_modules
 from merging.algebra.threads import one_thread, side_by_side
 from merging.algebra.thresholds import keep_from_, magnitude_threshold
 
 ReadWeight = Callable[[str], Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Module:
-    """One module of a merge.
-
-    Attributes:
-        name: canonical.
-        updates: one per adapter; None where it does not have the module.
-        magnitudes: DoRA's, (d_out,), one per adapter; None where it has none here.
-        cores: (N, R', R'') float64, the low-rank updates in their common basis. The basis itself
-            is worked out again where it is needed: all modules' are several times the adapters.
-    """
-
-    name: str
-    updates: tuple[LowRank | None, ...]
-    magnitudes: tuple[Tensor | None, ...]
-    cores: Tensor
-
-    @property
-    def has_dora(self) -> bool:
-        """Whether some update is more than low rank."""
-        return any(magnitude is not None for magnitude in self.magnitudes)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(d_out, d_in)."""
-        return next(update.shape for update in self.updates if update is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,12 +61,12 @@ class Merge:
     @property
     def is_low_rank(self) -> bool:
         """Whether the result is exact at the sum of the ranks; else it is dense."""
-        return self.mode not in DENSE
+        return MODES[self.mode].kind != "dense"
 
     @property
     def is_weighing(self) -> bool:
         """Whether the result is a weighted sum of whole adapters."""
-        return self.mode in COEFFICIENTS
+        return MODES[self.mode].kind == "coefficients"
 
     @property
     def coefficients(self) -> list[float]:
@@ -112,7 +85,7 @@ class Merge:
         if not self.is_low_rank:
             total = sum(update.rank for update in module.updates if update is not None)
             return from_dense(self.dense(name), total if rank == "full" else rank)
-        if rank == "full" and self.mode in COEFFICIENTS:
+        if rank == "full" and self.is_weighing:
             return concatenate(module.updates, self._options(module)[1]), 1.0
         cores = decompose(module.updates, module.shape)
         return from_core(cores, self._core(module, cores.cores), rank)
@@ -154,7 +127,7 @@ class Merge:
             "output_overlap": left.tolist(),
             "input_overlap": right.tolist(),
         }
-        if self.mode in TRIMMING and self.thresholds is None:
+        if MODES[self.mode].trims and self.thresholds is None:
             numel = math.prod(module.shape)
             figures["kept_share"] = num_kept(numel, self.options.density) / numel
         if self.is_low_rank:
@@ -205,7 +178,7 @@ class Merge:
         present = [update is not None for update in module.updates]
         if self.missing == "renorm" and not all(present):
             options = renormalize(options, present)
-        if self.mode not in COEFFICIENTS:
+        if not self.is_weighing:
             return options, []
         return options, COEFFICIENTS[self.mode](self.gram, options)
 
@@ -242,13 +215,13 @@ def start_merge(
         raise ValueError(
             "--normalize takes low-rank updates, and an adapter uses DoRA; leave it out."
         )
-    modules = _modules(adapters, [1.0] * len(adapters))
+    modules = make_modules(adapters, [1.0] * len(adapters))
     total = _total_gram(modules)
     if normalize:
         norms = total.diagonal().sqrt()
         if not norms.all():
             raise ValueError("--normalize cannot scale an adapter that is zero; leave it out.")
-        modules = _modules(adapters, (norms.mean() / norms).tolist())
+        modules = make_modules(adapters, (norms.mean() / norms).tolist())
         total = _total_gram(modules)
     merge = Merge(mode, options, modules, total, seed, missing, trim_scope, read_weight=read_weight)
     return with_mode(merge, mode, options)
@@ -260,34 +233,19 @@ def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
     Raises:
         ValueError: DoRA with a mode that needs norms or cores of low-rank updates.
     """
-    modes = ("auto", "linear", *DENSE)
-    if mode not in modes and any(module.has_dora for module in merge.modules.values()):
+    if not MODES[mode].takes_dora and any(module.has_dora for module in merge.modules.values()):
         raise ValueError(
             f"An adapter uses DoRA, whose update is not low rank, and --mode {mode} takes low-rank "
-            f"ones: use one of {', '.join(modes)}."
+            f"ones: use one of {', '.join(row.name for row in MODES.values() if row.takes_dora)}."
         )
     merge = replace(merge, mode=mode, options=options, thresholds=None)
-    if merge.trim_scope == "tensor" or mode not in TRIMMING:
+    if merge.trim_scope == "tensor" or not MODES[mode].trims:
         return merge
     thresholds = [
         magnitude_threshold(partial(merge.updates_of, index), options.density)
         for index in range(len(merge.gram))
     ]
     return replace(merge, thresholds=tuple(thresholds))
-
-
-def _modules(adapters: Sequence[Adapter], factors: Sequence[float]) -> dict[str, Module]:
-    modules = {}
-    for name in sorted({name for adapter in adapters for name in adapter.updates}):
-        updates = tuple(
-            None if update is None else replace(update, scale=factor * update.scale)
-            for adapter, factor in zip(adapters, factors, strict=True)
-            for update in [adapter.updates.get(name)]
-        )
-        shape = next(update.shape for update in updates if update is not None)
-        magnitudes = tuple(adapter.dora.get(name) for adapter in adapters)
-        modules[name] = Module(name, updates, magnitudes, decompose(updates, shape).cores)
-    return modules
 
 
 def _total_gram(modules: Mapping[str, Module]) -> Tensor:

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from merging.algebra.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter
+from merging.algebra.adapter_config import CONFIG_FILE
+from merging.algebra.adapters import WEIGHTS_FILE
 from merging.algebra.low_rank import LowRank
+from merging.algebra.reader import read_adapter
 
 
 def write_adapter(

@@ -16,14 +16,9 @@ from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from merging.algebra.adapters import (
-    Adapter,
-    check_low_rank_only,
-    check_same_base,
-    check_shapes,
-    read_adapter,
-)
+from merging.algebra.adapters import Adapter, check_low_rank_only, check_same_base, check_shapes
 from merging.algebra.low_rank import LowRank
+from merging.algebra.reader import read_adapter
 from merging.algebra.writer import exact_pattern, verify_adapter, write_adapter
 from tests.merging.make_adapters import KEY, Q, deltas, load_tiny, lora, train, write_files
 

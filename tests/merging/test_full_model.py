@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from merging.algebra.base import open_base
-from merging.algebra.full_model import ExportReport, export_full, nf4_round_trip
+from merging.algebra.full_model import ExportReport, export_full
+from merging.algebra.rounding import nf4_round_trip
 from models.checkpoint import TINY
 from tests.merging.test_base import SHARDS, write_sharded
 

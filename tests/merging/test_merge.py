@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from merging.algebra import report
-from merging.algebra.adapters import Adapter, read_adapter
+from merging.algebra.adapters import Adapter
 from merging.algebra.merge import Merge, start_merge
-from merging.algebra.modes import DEFAULTS, default_options
+from merging.algebra.modes import MODES, default_options
+from merging.algebra.reader import read_adapter
 from tests.merging.make_adapters import write_files
 
 Q, K = (f"model.language_model.layers.0.self_attn.{name}_proj" for name in "qk")
@@ -136,16 +137,16 @@ def test_normalize_gives_every_adapter_the_mean_norm(tmp_path: Path) -> None:
     assert norms[0] == pytest.approx((norm(whole(small)) + norm(whole(large))) / 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in DEFAULTS if mode != "slerp"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "slerp"])
 def test_one_adapter_alone_comes_back(mode: str, tmp_path: Path) -> None:
     adapter = write(tmp_path / "a", 1, 2)
-    prunes = DEFAULTS[mode].density is not None
+    prunes = MODES[mode].density is not None
     found = merge([adapter], mode, **({"density": 1.0} if prunes else {}))
     check(found, whole(adapter))
 
 
 # dare's masks belong to the places in the list
-@pytest.mark.parametrize("mode", [mode for mode in DEFAULTS if "dare" not in mode])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if "dare" not in mode])
 def test_the_order_of_the_adapters_does_not_matter(mode: str, adapters: list[Adapter]) -> None:
     forth, back = merge(adapters, mode), merge(adapters[::-1], mode)
     for name in SHAPES:

@@ -22,7 +22,7 @@ from merging.algebra.methods import (
     sign_conflict,
     trim_,
 )
-from merging.algebra.modes import DEFAULTS, Options, default_options, renormalize
+from merging.algebra.modes import MODES, Options, default_options, renormalize
 
 SHAPE = (9, 7)
 ELECTING = ["ties", "dare_ties", "core_ties"]
@@ -95,11 +95,7 @@ def test_defaults_are_an_average_for_linear_kinds_and_a_vote_of_equals_for_elect
         "dare_linear": 0.5,
         "dare_ties": 0.5,
     }
-    assert {default_options(mode, 2).lam for mode in DEFAULTS} == {1.0}
-
-
-def test_every_mode_of_the_menu_has_a_rule_and_every_rule_settings() -> None:
-    assert sorted([*COEFFICIENTS, *CORE, *DENSE]) == sorted(DEFAULTS)
+    assert {default_options(mode, 2).lam for mode in MODES} == {1.0}
 
 
 def test_settings_that_are_given_replace_the_defaults() -> None:
@@ -483,7 +479,7 @@ def test_tsv_leaves_out_directions_of_rounding() -> None:
 # All modes
 
 
-DETERMINISTIC = [mode for mode in DEFAULTS if not mode.startswith("dare")]
+DETERMINISTIC = [mode for mode in MODES if not mode.startswith("dare")]
 
 
 @pytest.mark.parametrize("mode", DETERMINISTIC)
@@ -494,7 +490,7 @@ def test_the_order_of_the_adapters_does_not_matter(mode: str) -> None:
     )
 
 
-@pytest.mark.parametrize("mode", DEFAULTS)
+@pytest.mark.parametrize("mode", MODES)
 def test_the_split_into_b_and_a_does_not_matter(mode: str) -> None:
     first, second = random_update(2, 0), random_update(3, 1, 2.0)
     change = torch.tensor([[1.0, 2.0], [1.0, 3.0]])
@@ -505,7 +501,7 @@ def test_the_split_into_b_and_a_does_not_matter(mode: str) -> None:
     )
 
 
-@pytest.mark.parametrize("mode", DEFAULTS)
+@pytest.mark.parametrize("mode", MODES)
 def test_an_adapter_and_its_opposite_give_zero(mode: str) -> None:
     update = random_update(2, 0)
     options = default_options(mode, 2)
@@ -521,7 +517,7 @@ def test_an_adapter_with_itself_is_the_adapter(mode: str) -> None:
     torch.testing.assert_close(merge(mode, [update, update]), update.dense(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", DEFAULTS)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_zero_adapter_leaves_a_finite_merge(mode: str) -> None:
     zero = LowRank(torch.zeros(9, 2), torch.ones(2, 7), 1.0)
     merged = merge(mode, [zero, random_update(2, 0)])
@@ -529,7 +525,7 @@ def test_a_zero_adapter_leaves_a_finite_merge(mode: str) -> None:
     assert not merge(mode, [zero, zero]).any()
 
 
-@pytest.mark.parametrize("mode", DEFAULTS)
+@pytest.mark.parametrize("mode", MODES)
 def test_a_merge_done_twice_is_the_same_to_the_last_bit(mode: str) -> None:
     updates = [random_update(2, 0), random_update(3, 1, 2.0)]
     assert torch.equal(merge(mode, updates), merge(mode, updates))

@@ -1,0 +1,100 @@
+"""The adapter_config.json of an adapter: what its tensors mean, and whether they can be merged."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+T = TypeVar("T")
+# these leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take something out of it
+_PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
+
+
+Rank = Annotated[int, Meta(gt=0)]
+
+CONFIG_FILE = "adapter_config.json"
+
+
+class AdapterConfig(msgspec.Struct, frozen=True):
+    """The fields of adapter_config.json that say what the tensors mean."""
+
+    r: Rank
+    lora_alpha: float
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
+    use_rslora: bool = False
+    rank_pattern: dict[str, Rank] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    target_modules: str | list[str] | None = None
+    use_dora: bool = False
+    lora_bias: bool = False
+    bias: str = "none"
+    modules_to_save: list[str] | None = None
+    init_lora_weights: bool | str = True
+
+
+class _Kind(msgspec.Struct):
+    """Decides whether the rest is read at all; where a field beside the first is set, it is not."""
+
+    peft_type: str
+    fan_in_fan_out: object = None
+    target_parameters: object = None
+    layer_replication: object = None
+    trainable_token_indices: object = None
+    alora_invocation_tokens: object = None
+    arrow_config: object = None
+    kasa_config: object = None
+    monteclora_config: object = None
+    use_bdlora: object = None
+    use_qalora: object = None
+
+
+def read_config_file(folder: Path) -> AdapterConfig:
+    """Read the adapter_config.json of a folder.
+
+    Raises:
+        ValueError: there is none, or it is of a kind that cannot be merged.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"No adapter at {folder}: it is not a folder; give one that PEFT wrote.")
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        what = "a full model" if (folder / "config.json").is_file() else "no adapter"
+        raise ValueError(
+            f"{folder} holds {what}: it has no {CONFIG_FILE}; give the folder of a LoRA adapter."
+        )
+    content = path.read_bytes()
+    try:
+        kind = msgspec.json.decode(content, type=_Kind)
+        _check_kind(folder, kind)
+        config = msgspec.json.decode(content, type=AdapterConfig)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{path} is not the configuration of a LoRA adapter: {error}; save it anew with PEFT."
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not complete JSON ({error}); copy or download it again."
+        ) from error
+    if config.init_lora_weights not in _PLAIN_STARTS:
+        raise ValueError(
+            f"Adapter {folder} was started by {config.init_lora_weights}, which changes the base "
+            "model's own weights and is not supported yet; convert it to an ordinary LoRA by "
+            "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...)."
+        )
+    return config
+
+
+def _check_kind(folder: Path, kind: _Kind) -> None:
+    if kind.peft_type != "LORA":
+        raise ValueError(
+            f"Adapter {folder} is of type {kind.peft_type}, which is not supported yet; only LORA "
+            "adapters can be merged."
+        )
+    for name, value in msgspec.structs.asdict(kind).items():
+        if name != "peft_type" and value:
+            raise ValueError(
+                f"Adapter {folder} was trained with {name}, which is not supported yet; merge "
+                "adapters without it."
+            )
