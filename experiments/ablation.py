@@ -68,7 +68,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether the finished adapters are scored."""
+    """The switch for scoring finished adapters."""
 
     enabled: bool = True
 
@@ -87,7 +87,7 @@ class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def folder(self) -> Path:
-        """Where the runs go."""
+        """Return the folder of the runs."""
         return Path(self.output_dir) / self.experiment_name
 
 
@@ -111,7 +111,7 @@ class Run:
 
     @property
     def command(self) -> list[str]:
-        """The command to start it by."""
+        """Return the command that starts this run."""
         return [sys.executable, "-m", f"finetuning.{self.task}", *self.options]
 
 
@@ -155,7 +155,7 @@ def read_ablation(path: Path) -> Ablation:
 
 
 def runs(ablation: Ablation) -> list[Run]:
-    """Every run of the grid, in the order of the file.
+    """Return every run of the grid, in the order of the file.
 
     Raises:
         ValueError: a model is not there.

@@ -41,7 +41,7 @@ _COMPARED = ("vqa_accuracy", "sacrebleu", "rouge_l")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commands:
-    """How the words of our commands are read before the first step.
+    """Readers of the words of our commands, used before the first step.
 
     Attributes:
         parse_recipe: (task, words of its training command) -> the recipe.
@@ -197,7 +197,7 @@ STEPS: dict[str, tuple[tuple[Step, ...], str]] = {
 
 
 def _resume_arguments(folder: Path, show: Show) -> list[str]:
-    """What makes the training command take up, or replace, what an interrupted one left."""
+    """Return the options that resume or replace an interrupted training."""
     from finetuning.training.output_folder import resume_arguments
 
     words = resume_arguments(folder)

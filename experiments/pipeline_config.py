@@ -1,4 +1,4 @@
-"""What the four-step pipeline is told: `.env`, the environment, four YAML files and options.
+"""Settings of the four-step pipeline: `.env`, the environment, four YAML files and options.
 
 The YAML files keep the names of the libraries that they configure: `transformers.TrainingArguments`
 (https://huggingface.co/docs/transformers/main_classes/trainer) and `peft.LoraConfig`
@@ -28,7 +28,7 @@ FALLBACK = "fallback"
 
 
 class TrainConfig(Training, frozen=True, forbid_unknown_fields=True):
-    """How to train and answer; None is the default of `palitune train image_qa`."""
+    """Settings of training and answers; None is the default of `palitune train image_qa`."""
 
     bf16: bool = False
     fp16: bool = False
@@ -69,14 +69,14 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MessageFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model is told and asked; None is nothing and the task's own prompt."""
+    """Texts for the model; None is nothing and the task's own prompt."""
 
     system: str | None = None
     user: str | None = None
 
 
 class Collator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a row of the data set becomes a conversation."""
+    """Settings that turn a row of the data set into a conversation."""
 
     dataset_columns: Columns = Columns()
     message_format: MessageFormat = MessageFormat()
@@ -111,7 +111,7 @@ class Settings:
 
     @property
     def asking(self) -> dict[str, Any]:
-        """The options that training and evaluation share: model, data and how it is asked."""
+        """Return the options that training and evaluation share: model, data and asking."""
         columns = self.collator.dataset_columns
         names = {"image": columns.image, "instruction": columns.question}
         names["response"] = columns.answer
@@ -132,7 +132,7 @@ class Settings:
 
     @property
     def training(self) -> dict[str, Any]:
-        """The options of `palitune train image_qa`, the output folder apart."""
+        """Return the options of `palitune train image_qa`, the output folder apart."""
         targets = self.peft.target_modules
         return {
             **self._training,
@@ -153,7 +153,7 @@ class Settings:
 
     @property
     def evaluation(self) -> dict[str, Any]:
-        """The options of `palitune eval`, model and output folder apart."""
+        """Return the options of `palitune eval`, model and output folder apart."""
         batch_size = self.train.per_device_eval_batch_size
         return {"task": "image_qa", "split": "test", "batch_size": batch_size, **self.asking}
 
@@ -216,7 +216,7 @@ def _read_env(path: Path | None) -> None:
 
 
 def _named_file(values: Mapping[str, Any], name: str) -> Path | None:
-    """The file of an option, or of the variable with its name in capitals."""
+    """Return the file of an option, or of the variable with its name in capitals."""
     if values[name] is not None or not (variable := os.environ.get(name.upper())):
         return values[name]  # type: ignore[no-any-return]
     path = Path(variable)
@@ -226,7 +226,7 @@ def _named_file(values: Mapping[str, Any], name: str) -> Path | None:
 
 
 def _read(path: Path | None, kind: type[T], what: str) -> T:
-    """A file's settings; without a file, or in an empty one, all are the defaults."""
+    """Return a file's settings; without a file, or in an empty one, all are the defaults."""
     if path is None:
         return kind()
     content = read_yaml(path)
@@ -234,7 +234,7 @@ def _read(path: Path | None, kind: type[T], what: str) -> T:
 
 
 def _read_classes(path: Path | None, model_id: str | None) -> Classes:
-    """The entry of a model, else the fallback; all entries are checked."""
+    """Return the entry of a model, else the fallback; all entries are checked."""
     if path is None:
         return Classes()
     content = read_yaml(path)

@@ -175,7 +175,7 @@ def _written_out(cell: Any, where: str) -> str | list[str]:
 
 
 def _draw(train: Any, image: str, wanted: Sequence[str], seed: int, name: str) -> dict[str, Any]:
-    """The wanted parts and what is left of train."""
+    """Return the wanted parts and what is left of train."""
     pictures = _rows_by_picture(train, image, f"{name} (train)")
     if len(pictures) <= len(wanted):
         raise ValueError(
@@ -195,7 +195,7 @@ def _draw(train: Any, image: str, wanted: Sequence[str], seed: int, name: str) -
 
 
 def _rows_by_picture(table: Any, image: str, where: str) -> list[list[int]]:
-    """The numbers of the rows that show the same picture, by its bytes."""
+    """Return the numbers of the rows that show the same picture, by its bytes."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for index, (picture, _) in enumerate(_rows(table.select_columns([image]), image, where)):
         groups[picture].append(index)

@@ -1,11 +1,11 @@
-"""What a fine-tuning changed, as a table."""
+"""The table of what a fine-tuning changed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def comparison(base: Mapping[str, Any], tuned: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Markdown with the named figures of two evaluations side by side.
+    """Return Markdown with the named figures of two evaluations side by side.
 
     Args:
         base: metrics.json of the untouched model.
@@ -35,5 +35,5 @@ def comparison(base: Mapping[str, Any], tuned: Mapping[str, Any], names: Sequenc
 
 
 def _figure(value: float | None, sign: str = "") -> str:
-    """To four digits, as an evaluation shows it: some figures go up to 1, others to 100."""
+    """Return a figure to four digits: some figures go up to 1, others to 100."""
     return "not available" if value is None else f"{value:{sign}.4g}"

@@ -21,6 +21,6 @@ def run_process(command: Sequence[str], output: IO[str] | None = None) -> int:
 
 
 def _die_with_parent() -> None:
-    """A killed grid must not leave a run behind that writes where the next one goes on."""
+    """End this process with its parent, so that a killed grid leaves no run behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG

@@ -57,6 +57,6 @@ def _check_reachable(address: str) -> None:
 
 
 def _run_in(folder: Path, run: Run) -> str | None:
-    """On a worker, which starts where its node did: paths of the grid are relative to ours."""
+    """Run one cell on a worker, in our folder, to which the paths of the grid are relative."""
     os.chdir(folder)
     return run_one(run)

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How every run trains and answers; None is the task's or the library's default."""
+    """Settings of training and answers; None is the task's or the library's default."""
 
     num_train_epochs: float | None = None
     max_steps: int | None = None
@@ -41,7 +41,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def training_options(training: Training, torch_dtype: str = "auto") -> dict[str, Any]:
-    """The options of a training command that say the same; None where it says nothing.
+    """Return the options of a training command that say the same; None where it says nothing.
 
     Args:
         training: as the file has it.

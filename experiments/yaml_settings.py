@@ -14,7 +14,7 @@ _WRONG = re.compile(r"(.+?)(?: - at `\$\.?(.*)`)?")
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+    """Return the content of a YAML file.
 
     Raises:
         ValueError: not YAML.
@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _loader() -> Any:
-    """YAML, where true and false alone are booleans, as since version 1.2: `no` is a word."""
+    """Return a YAML 1.2 loader: only true and false are booleans, and `no` is a word."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -77,7 +77,7 @@ def to_settings(content: Any, kind: type[T], path: Path, what: str) -> T:
 
 
 def _sentence(message: str, kind: Any, what: str) -> str:
-    """The message of msgspec with the place as a user writes it, and the nearest known key."""
+    """Return the message of msgspec with the place as users write it, and the nearest known key."""
     unknown = _UNKNOWN.fullmatch(message)
     if unknown is None:
         wrong = _WRONG.fullmatch(message)
@@ -94,7 +94,7 @@ def _sentence(message: str, kind: Any, what: str) -> str:
 
 
 def _annotation(kind: Any, place: str) -> Any:
-    """The type of the value at a place such as `models[0].name`, of a list that of an entry."""
+    """Return the type of the value at a place like `models[0].name`; of a list, an entry's."""
     for part in filter(None, re.sub(r"\[.*?\]", "", place).split(".")):
         annotation = {field.name: field.type for field in msgspec.structs.fields(kind)}[part]
         is_choice = get_origin(annotation) is Literal
@@ -108,7 +108,7 @@ def _choices(kind: Any, place: str) -> tuple[Any, ...]:
 
 
 def command_words(options: Mapping[str, Any]) -> Iterator[str]:
-    """Options as a command line has them; None and False are left out, a list is repeated."""
+    """Yield options as a command line has them; None and False are left out, a list is repeated."""
     for name, value in options.items():
         for entry in value if isinstance(value, list) else [value]:
             if entry is not None and entry is not False:

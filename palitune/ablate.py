@@ -10,7 +10,7 @@ from palitune.scripts import parse_job
 
 
 def ablate_command() -> click.Command:
-    """The command behind `palitune ablate`."""
+    """Return the command behind `palitune ablate`."""
     return Command(
         "ablate",
         params=[
