@@ -204,11 +204,11 @@ def write_error(data: Path, mode: str, written: Path, file: Path) -> None:
     their common core, it is the rule of `merging.algebra.methods` itself, before it is
     rounded to a file.
     """
-    from merging.algebra.adapters import read_adapter
     from merging.algebra.core import decompose
     from merging.algebra.merge import start_merge
     from merging.algebra.methods import CORE
     from merging.algebra.modes import default_options
+    from merging.algebra.reader import read_adapter
 
     adapters = [read_adapter(data / name) for name in "ab"]
     updates = read_adapter(written).updates
@@ -269,9 +269,9 @@ def copy_base(data: Path, file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def do_arithmetic(data: Path, file: Path) -> None:
     """Work out TIES of all modules and throw it away; leaves the seconds that this took."""
-    from merging.algebra.adapters import read_adapter
     from merging.algebra.merge import start_merge
     from merging.algebra.modes import default_options
+    from merging.algebra.reader import read_adapter
     from merging.algebra.threads import one_thread
 
     adapters = [read_adapter(data / name) for name in "ab"]

@@ -16,10 +16,11 @@ from typing import Any
 import click
 
 from finetuning.training.run import Job, finetune_jointly
-from merging.algebra.adapters import Adapter, read_adapter
+from merging.algebra.adapters import Adapter
 from merging.algebra.full_model import Onto
 from merging.algebra.merge import start_merge
 from merging.algebra.modes import default_options
+from merging.algebra.reader import read_adapter
 from merging.tables import share
 from merging.trial import Candidate, Retention, Scores, retention
 from palitune.demo import NUM_STEPS, RECIPE, sample_trial

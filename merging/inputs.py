@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from merging.algebra.adapters import Adapter, check_same_base, check_shapes, read_adapter
+from merging.algebra.adapters import Adapter, check_same_base, check_shapes
 from merging.algebra.base import Base, open_base
+from merging.algebra.reader import read_adapter
 from merging.request import MergeRequest
 from models import run_record
 from models.checkpoint import Checkpoint, resolve

@@ -12,7 +12,8 @@ from torch import Tensor
 from evaluation.prediction import answer_with, make_predictor
 from evaluation.prompting import make_prompter
 from merging.algebra.base import Base
-from merging.algebra.full_model import Onto, nf4_round_trip
+from merging.algebra.full_model import Onto
+from merging.algebra.rounding import nf4_round_trip
 from models.checkpoint import Checkpoint
 from models.loading import load_family, load_model
 from tasks.base import Dataset

@@ -136,9 +136,9 @@ def merge_two(
         The entry `merge` of summary.json: scores on these examples, and what share of the
         adapter's own is left.
     """
-    from merging.algebra.adapters import read_adapter
     from merging.algebra.merge import start_merge
     from merging.algebra.modes import default_options
+    from merging.algebra.reader import read_adapter
     from merging.trial import Candidate, retention
 
     trial = sample_trial(MERGED, num_examples)

@@ -6,7 +6,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-T = TypeVar("T")
 # these leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take something out of it
 _PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 

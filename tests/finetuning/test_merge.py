@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import PaliGemmaForConditionalGeneration
 
 from merging import run as merge_job
-from merging.algebra.full_model import nf4_round_trip
+from merging.algebra.rounding import nf4_round_trip
 from merging.trial import Trial
 from tests.finetuning.merge_inputs import (
     Q0,
