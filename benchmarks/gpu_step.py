@@ -25,8 +25,8 @@ from transformers import (
 
 from finetuning.training.recipe import Recipe
 from finetuning.training.trainer import AnswerTrainer, make_trainer
-from models.base import Encoded
 from models.checkpoint import resolve
+from models.encoding import Encoded
 from models.loading import LoadedModel, load_family, load_model
 
 NUM_PROMPT_TOKENS = 48

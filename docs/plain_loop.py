@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-from models.base import ATTENTION, FFN, IGNORE_INDEX
+from models.base import ATTENTION, FFN
 from models.checkpoint import resolve
+from models.encoding import IGNORE_INDEX
 from models.loading import load_model
 from tasks.base import Source, Task
 from tasks.registry import get_task

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from evaluation.prompting import Prompter
-from models.base import Decoding, Encoded
+from models.encoding import Encoded
+from models.settings import Decoding
 from tasks.base import Dataset, Example, Task
 from tasks.report import Report, answer
 

@@ -14,8 +14,9 @@ from PIL.Image import Image
 from common.files import check_writable, write_text
 from evaluation.prompting import make_prompter
 from evaluation.request import ModelRequest, PromptRequest
-from models.base import Encoded, Family
+from models.base import Family
 from models.checkpoint import resolve
+from models.encoding import Encoded
 from tasks.base import Dataset, Example, Source, Task
 from tasks.splits import resolve_split
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from models.base import Encoded, Family, Message
+from models.base import Family
+from models.encoding import Encoded, Message
 from tasks.base import Dataset, Example, Task
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.files import file_hash
-from models.base import Decoding
+from models.settings import Decoding
 from tasks.base import Example
 from tasks.overlap import overlap_notes
 from tasks.report import Report

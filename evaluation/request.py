@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.base import FamilyOptions
 from models.loading import Dtype
 from models.quantization import Quantization
+from models.settings import FamilyOptions
 from tasks.base import Source, Task
 
 

@@ -30,7 +30,7 @@ from experiments.processes import run_process
 from experiments.yaml_settings import command_words
 from finetuning.training.recipe import Recipe
 from merging.algebra.staging import atomic_folder
-from models.base import FamilyOptions
+from models.settings import FamilyOptions
 from tasks.base import Source, TaskSource
 from tasks.registry import get_task
 

@@ -1,1 +1,1 @@
-"""What answers: one file per model family, none of which knows a task."""
+"""The models: one file per family, none of which knows a task."""

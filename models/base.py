@@ -3,96 +3,20 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from functools import cached_property
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from models.encoding import IGNORE_INDEX, IMAGE_PLACEHOLDER, Encoded, Message
+from models.settings import Decoding, FamilyOptions
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-IGNORE_INDEX = -100  # label of a position without loss
-IMAGE_PLACEHOLDER = -1  # among token ids: where the picture's tokens go
-
 # Linear layers of a decoder layer, under the names of every language model met so far.
 ATTENTION = r"layers\.\d+\.self_attn\.(?:[qkvo]|qkv|out)_proj"
 FFN = r"layers\.\d+\.(?:mlp\.(?:gate|up|down|gate_up)_proj|fc[12])"
-
-Message = tuple[str, str]  # (role, text); role is "user", "assistant" or "system"
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One example as token ids and pixels, not yet padded.
-
-    Attributes:
-        input_ids: `L` image, text and answer tokens.
-        is_target: for each of them, whether the model learns to write it.
-        image_span: the first of those that stand for the picture, and the one behind the last.
-        pixels: what the model takes beside them, by its own names (`pixel_values` and, where
-            pictures keep their proportions, their sizes).
-    """
-
-    input_ids: list[int]
-    is_target: list[bool]
-    image_span: tuple[int, int]
-    pixels: Mapping[str, "torch.Tensor"]
-
-    @property
-    def num_image_tokens(self) -> int:
-        """How many tokens stand for the picture."""
-        return self.image_span[1] - self.image_span[0]
-
-    @property
-    def num_prefix(self) -> int:
-        """How many tokens come before the first that is learned."""
-        return self.is_target.index(True) if True in self.is_target else len(self.input_ids)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
-    """How answers are generated; greedy where nothing else is said.
-
-    Attributes:
-        max_new_tokens: most tokens of an answer.
-        min_new_tokens: fewest.
-        num_beams: beam search where over 1.
-        do_sample: draw from the distribution, seeded by PyTorch's global generator.
-        temperature, top_p: of the distribution that is drawn from.
-        seed: of the draws of one scoring.
-    """
-
-    max_new_tokens: int
-    min_new_tokens: int = 0
-    num_beams: int = 1
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int = 0
-
-
-GENERATION = tuple(entry.name for entry in fields(Decoding) if entry.name != "seed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FamilyOptions:
-    """What a user may say about a checkpoint beyond where it lies.
-
-    Attributes:
-        chat_template: Jinja text in place of the checkpoint's own.
-        image_size: side in pixels that pictures are brought to.
-        min_pixels, max_pixels: least and most pixels of a picture, where it keeps its proportions.
-        trust_remote_code: whether code of the checkpoint may run.
-        model_class: class of transformers to load it by, in place of the family's.
-    """
-
-    chat_template: str | None = None
-    image_size: int | None = None
-    min_pixels: int | None = None
-    max_pixels: int | None = None
-    trust_remote_code: bool = False
-    model_class: str | None = None
 
 
 class Family(ABC):
@@ -243,7 +167,7 @@ class Family(ABC):
         self.image_processor.save_pretrained(folder)
 
     def is_unused(self, layer: str) -> bool:
-        """Whether nothing of a layer, by its full name, reaches the output: it cannot train.
+        """Return True where nothing of a layer, by its full name, reaches the output.
 
         So it is with the head that pools a SigLIP tower's features into one.
         """

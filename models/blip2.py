@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import IMAGE_PLACEHOLDER, Decoding, Encoded, Family, Message
+from models.base import Family
+from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.settings import Decoding
 
 if TYPE_CHECKING:
     import torch

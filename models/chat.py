@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
-from models.base import IMAGE_PLACEHOLDER, Decoding, Encoded, Family, Message
+from models.base import Family
+from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.settings import Decoding
 
 _MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters, which no template touches
 _ANYTHING = "\ue000"  # a text that no token joins with what follows

@@ -9,9 +9,10 @@ from typing import Any
 
 from common.hub import hub_is_reachable
 from common.json_files import read_json
-from models.base import Family, FamilyOptions
+from models.base import Family
 from models.registry import check_native, family_for, family_named
 from models.remote_code import check_remote_code
+from models.settings import FamilyOptions
 
 TINY = Path(__file__).parent / "tiny"
 _ADAPTER_FOLDERS = ("lora_adapter", "lora_weights", "final")  # where other trainers put it

@@ -31,7 +31,7 @@ class Picture(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClipScores:
-    """What CLIP says of a set of captions.
+    """The CLIP scores of a set of captions.
 
     Attributes:
         figures: `CLIP-S` (0 to 2.5) and `RefCLIP-S` (0 to 10/7), means over the examples; None

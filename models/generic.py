@@ -9,8 +9,8 @@ from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from models.base import Encoded, Message
 from models.chat import ChatFamily
+from models.encoding import Encoded, Message
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ class Generic(ChatFamily):
 
     @cached_property
     def unquantized_modules(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What lies beside the language model, on each level down to it."""
+        """Return the modules beside the language model, on each level down to it."""
         path = self.language_model.split(".")
         return tuple(
             ".".join([*path[:depth], name])
@@ -122,7 +122,7 @@ class Generic(ChatFamily):
 
     @cached_property
     def image_token(self) -> str:
-        """What the template writes once where the picture goes."""
+        """Return the text that the template writes once where the image goes."""
         return str(self.processor.image_token)
 
     @cached_property
@@ -151,7 +151,7 @@ class Generic(ChatFamily):
         )
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """What the processor makes of one picture, the dimension of the batch kept, and its ids."""
+        """Return the processor's tensors of one image, with their batch dimension, and its ids."""
         inputs = self._process(image)
         ids = inputs.pop("input_ids")[0].tolist()
         return {name: inputs[name] for name in inputs if name != _OFFSETS}, ids

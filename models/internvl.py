@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from models.base import Encoded
 from models.chat import ChatFamily
+from models.encoding import Encoded
 
 if TYPE_CHECKING:
     import torch

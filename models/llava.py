@@ -42,7 +42,7 @@ class Llava(ChatFamily):
         )
 
     def is_unused(self, layer: str) -> bool:
-        """Whether a layer of the tower lies behind the last one whose features are taken too."""
+        """Return True for layers behind the last one whose features are taken, too."""
         taken = self.config.vision_feature_layer
         total = self.config.vision_config.num_hidden_layers
         # hidden state 0 is what the first layer gets; negative ones count from the last

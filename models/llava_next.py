@@ -90,7 +90,7 @@ class LlavaNext(Llava):
         return best
 
     def kept(self, rows: int, columns: int) -> tuple[int, int]:
-        """What is left of a grid of features; here, all."""
+        """Return the features of a grid that are kept; here, all."""
         return rows, columns
 
     def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import IGNORE_INDEX, IMAGE_PLACEHOLDER, Family, Message
+from models.base import Family
+from models.encoding import IGNORE_INDEX, IMAGE_PLACEHOLDER, Message
 
 if TYPE_CHECKING:
     import torch

@@ -60,7 +60,7 @@ def quantized_layers(model: Any) -> dict[str, Any]:
 
 
 def count_by_part(names: Sequence[str]) -> dict[str, int]:
-    """How many of the layers lie in each part: `model.language_model.layers.0…` counts once there.
+    """Count the layers of each part; `model.language_model.layers.0…` counts once there.
 
     The part is the name down to the module under `model`, or the top one (lm_head).
     """

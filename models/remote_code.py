@@ -57,7 +57,7 @@ def _references(auto_map: Any) -> Iterator[str]:
 
 
 def is_native(model_type: str) -> bool:
-    """Whether transformers has this kind itself, as it later got many that once came with code."""
+    """Return True where transformers has this kind itself; many once came with code."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return model_type in CONFIG_MAPPING_NAMES

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.base import GENERATION
+from models.settings import GENERATION
 
 RUN_FILE = "run.json"
 _PROMPT_SETTINGS = ("prompt_template", "max_length", "truncate", "system_message", *GENERATION)

@@ -9,7 +9,7 @@ from finetuning.training.doctor import DoctorRequest, Fact, check_findings, exam
 from models.quantization import Quantization
 from palitune import options
 from palitune.command import Command, Option
-from palitune.evaluate import make_model_request
+from palitune.requests import make_model_request
 from palitune.sources import make_source
 from tasks.base import TaskSource
 from tasks.registry import get_task, task_names

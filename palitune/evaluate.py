@@ -7,13 +7,14 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
-from evaluation.request import EvaluationRequest, MetricsRequest, ModelRequest, PromptRequest
+from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
-from models.base import GENERATION
 from models.loading import Dtype
 from models.quantization import Quantization
+from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option, count_option
+from palitune.requests import make_model_request, make_prompt_request
 from palitune.runs import resolve_model_options
 from palitune.sources import make_source
 from tasks.registry import task_names
@@ -105,30 +106,6 @@ def make_request(values: Mapping[str, Any], given: Collection[str] = ()) -> Eval
         ),
         device=values["device"],
         output_dir=values["output_dir"],
-    )
-
-
-def make_model_request(path: str, values: Mapping[str, Any]) -> ModelRequest:
-    """Return the model that the options name; those that a command does not have are left out."""
-    return ModelRequest(
-        path=path,
-        base_model=values.get("base_model"),
-        revision=values["revision"],
-        model_type=values["model_type"],
-        family_options=options.make_family_options(values),
-        quantization=values.get("quantization"),
-        dtype=values.get("dtype", "auto"),
-        device=values.get("device", "auto"),
-    )
-
-
-def make_prompt_request(values: Mapping[str, Any]) -> PromptRequest:
-    """Return the settings of the prompt that the options give."""
-    return PromptRequest(
-        template=values["prompt_template"],
-        system_message=values.get("system_message"),
-        max_length=values["max_length"],
-        truncate=values["truncate"],
     )
 
 

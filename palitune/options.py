@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from finetuning.training.recipe import ALL, Recipe
-from models.base import FamilyOptions
 from models.run_record import read_run_file
+from models.settings import FamilyOptions
 from palitune.command import Option
 from tasks.registry import get_task
 

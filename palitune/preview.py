@@ -9,7 +9,7 @@ import click
 from evaluation.preview import PreviewRequest, page_path, preview
 from palitune import options
 from palitune.command import Command, Option
-from palitune.evaluate import make_model_request, make_prompt_request
+from palitune.requests import make_model_request, make_prompt_request
 from palitune.sources import make_source
 from tasks.registry import get_task, task_names
 

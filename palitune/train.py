@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
-from models.base import GENERATION
+from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option
 from palitune.sources import make_source, make_sources
@@ -133,7 +133,7 @@ def _own_options(task: Task) -> list[click.Parameter]:
 def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     """Evaluate the adapter of the output folder, on the data that training would score it on."""
     from evaluation.run import evaluate
-    from palitune.evaluate import make_model_request, make_prompt_request
+    from palitune.requests import make_model_request, make_prompt_request
 
     if values["skip_evaluation"]:
         raise ValueError("--skip_training and --skip_evaluation leave nothing to do; pass one.")

@@ -19,7 +19,7 @@ _CELL = IMAGE_SIZE // NUM_ROWS
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page says: its rows from the top; `fields` where the rows are those of a form."""
+    """The text of a page: its rows from the top; `fields` where the rows are a form's."""
 
     rows: tuple[str, ...]
     fields: dict[str, str]

@@ -31,7 +31,7 @@ NUMBERS = ("zero", "one", "two", "three", "four")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one cell shows."""
+    """The shape in one cell."""
 
     color: str
     kind: str

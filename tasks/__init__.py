@@ -1,1 +1,1 @@
-"""What is asked and how it is scored: one file per task, none of which knows a model."""
+"""The tasks: questions and scores, one file per task, none of which knows a model."""

@@ -21,7 +21,7 @@ class ImageRef(Protocol):
 
     @property
     def name(self) -> str:
-        """What an error message calls it."""
+        """Return the name in error messages."""
         ...
 
     def open(self) -> Image.Image:
@@ -103,7 +103,7 @@ class Dataset(Sequence[Example]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What a metric says of a split.
+    """The metrics of a split.
 
     Attributes:
         values: the headline metric of each example, in its own units: their mean is the headline.
@@ -194,7 +194,7 @@ class Task(ABC):
         return f"{self.name}_{dataset.official_name}_results.json"
 
     def clean(self, raw: str) -> str:
-        """What the metric is given of a generated text."""
+        """Return the part of a generated text that the metric scores."""
         return clean_text(raw)
 
     def prompt(self, family: str) -> str:

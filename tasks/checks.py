@@ -1,4 +1,4 @@
-"""What every split must fulfil: unique ids, something to score against."""
+"""Checks of every split: unique ids, and references to score against."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

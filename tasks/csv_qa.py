@@ -154,7 +154,7 @@ def text_figures(
 
 
 def is_copy(source: Source) -> bool:
-    """Whether `datasets` reads this source; without a folder tables are meant, not the Hub."""
+    """Return True where `datasets` reads this source; without a folder it is a table."""
     return source.hub_repo is not None or (source.data_root is not None and is_hub_copy(source))
 
 

@@ -36,7 +36,7 @@ _HUB_KINDS = ("instructions", "images")  # questions and images are separate con
 
 
 class Types(msgspec.Struct, frozen=True, gc=False):
-    """What kind of question it is."""
+    """The kind of a question."""
 
     structural: str
     semantic: str
@@ -57,7 +57,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What every question of the official files has, the answer unless it is withheld."""
+    """A question of the official files; its answer may be withheld."""
 
     imageId: str | int
     question: str
@@ -99,7 +99,7 @@ class Choices(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What the metric needs of a question."""
+    """The part of a question that the metric needs."""
 
     question: metric.Question
     choices: metric.Choices | None = None

@@ -64,7 +64,7 @@ class HubTable:
                 raise ValueError(f"{self.name}, row {index}: {error}.") from error
 
     def images(self) -> Callable[[int], DatasetImage]:
-        """What gives the picture of a row, not read."""
+        """Return a reference to the image of a row; it is not read."""
         column = self.column("image")
         return partial(DatasetImage, self.table.select_columns([column]), column, self.name)
 
@@ -88,7 +88,7 @@ class HubTable:
 
 
 def is_hub_copy(source: Source) -> bool:
-    """Whether `datasets` reads this source: no local folder, or one that it wrote itself."""
+    """Return True where `datasets` reads this source: the Hub, or a folder it wrote."""
     root = source.data_root
     if root is None:
         return True

@@ -91,7 +91,7 @@ class Report:
 
     @property
     def num_examples(self) -> int:
-        """How many examples the headline is over."""
+        """Return the number of examples behind the headline."""
         return len(self.counted) if self.scores else len(self.examples)
 
     @property
@@ -100,7 +100,7 @@ class Report:
         return (self.scores.notes if self.scores else ()) + self.notes
 
     def metrics_json(self) -> dict[str, Any]:
-        """What metrics.json holds: unrounded plain numbers, null for what is not available."""
+        """Return the content of metrics.json: unrounded numbers, null where not available."""
         content: dict[str, Any] = {
             "task": self.task.name,
             "split": self.split,
@@ -122,7 +122,7 @@ class Report:
         return {**content, **described, **self.extra_metrics, **self.additions}
 
     def prediction_rows(self) -> Iterator[dict[str, Any]]:
-        """What predictions.jsonl holds, one example after the other."""
+        """Yield the rows of predictions.jsonl, one example after the other."""
         for index, example in enumerate(self.examples):
             yield {
                 "id": example.example_id,
@@ -134,7 +134,7 @@ class Report:
             }
 
     def table_rows(self) -> Iterator[dict[str, Any]]:
-        """What predictions.csv holds, one example after the other."""
+        """Yield the rows of predictions.csv, one example after the other."""
         for index, example in enumerate(self.examples):
             yield {
                 "id": example.example_id,

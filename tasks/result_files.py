@@ -13,7 +13,7 @@ from tasks.files import read_bytes
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """What was answered to one question; the last two are known of our own files only."""
+    """The answer to one question; the last two are known of our files only."""
 
     id: int | str
     text: str

@@ -101,7 +101,7 @@ def _folders(path: Path, source: Source) -> list[Path]:
 
 
 def is_url(place: str) -> bool:
-    """Whether a cell is a URL and not a path."""
+    """Return True where a cell is a URL and not a path."""
     return place.startswith(("http://", "https://"))
 
 

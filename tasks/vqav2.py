@@ -47,7 +47,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What one of ten people answered."""
+    """The answer of one of ten people."""
 
     answer: str
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from evaluation.prompting import Prompter
-from models.base import Encoded
+from models.encoding import Encoded
 from tasks.base import AnswerSampling, Dataset
 
 

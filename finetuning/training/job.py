@@ -11,10 +11,11 @@ from common.json_files import read_json
 from evaluation.prompting import Prompter, check_template, make_prompter
 from finetuning.training.recipe import Recipe
 from finetuning.training.tracking import check_tracker
-from models.base import Family, FamilyOptions
+from models.base import Family
 from models.checkpoint import Checkpoint, adapter_folder, resolve
 from models.loading import check_adapter_weights, check_device, load_family
 from models.quantization import check_available
+from models.settings import FamilyOptions
 from tasks.base import Dataset, MissingSplit, Task, TaskSource
 from tasks.images import check_dataset
 from tasks.splits import resolve_split

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from finetuning.training.recipe import LossReduction
-from models.base import IGNORE_INDEX
+from models.encoding import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

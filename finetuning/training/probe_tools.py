@@ -14,7 +14,7 @@ from torch import Tensor
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_logits
 from finetuning.training.recipe import Recipe
-from models.base import IGNORE_INDEX, Encoded, Message
+from models.encoding import IGNORE_INDEX, Encoded, Message
 from models.loading import LoadedModel
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ from finetuning.training.probe_tools import (
     relative_gap,
 )
 from finetuning.training.trainer import modules_without_gradient
-from models.base import IGNORE_INDEX, Decoding
+from models.encoding import IGNORE_INDEX
 from models.loading import LoadedModel
 from models.quantization import quantized_layers
+from models.settings import Decoding
 
 # Of the spread of the logits. Sums of fp32 in another order move them by 1e-6 on a tiny model and
 # 1e-4 on a large one, the faults that are looked for by 1e-2 and more.

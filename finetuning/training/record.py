@@ -10,8 +10,8 @@ from evaluation.provenance import describe_data
 from finetuning.training.job import Job
 from finetuning.training.recipe import Recipe
 from models import run_record
-from models.base import GENERATION, FamilyOptions
 from models.checkpoint import Checkpoint
+from models.settings import GENERATION, FamilyOptions
 from tasks.base import Dataset
 
 # settings that a resumed run may have otherwise: how long, how often, where to

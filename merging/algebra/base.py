@@ -113,7 +113,7 @@ class Base:
 
     @property
     def is_tied(self) -> bool:
-        """Whether embed_tokens is the output layer's weight as well."""
+        """Return True where embed_tokens is the output layer's weight as well."""
         is_said = self.config.get("tie_word_embeddings") is True
         return is_said or "lm_head.weight" not in self.tensors
 

@@ -30,7 +30,7 @@ _SPELLED = {"float32": "F32", "bfloat16": "BF16"}
 
 @dataclass(slots=True)
 class ExportReport:
-    """What an export did.
+    """The record of an export.
 
     Attributes:
         rounding: canonical tensor name -> what rounding cost it; for the tensors with an update

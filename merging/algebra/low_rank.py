@@ -1,4 +1,4 @@
-"""What one adapter adds to one linear layer, as the two factors it is stored in."""
+"""The update of one linear layer by one adapter, as the two factors it is stored in."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -60,12 +60,12 @@ class Merge:
 
     @property
     def is_low_rank(self) -> bool:
-        """Whether the result is exact at the sum of the ranks; else it is dense."""
+        """Return True where the result is exact at the sum of the ranks; else it is dense."""
         return MODES[self.mode].kind != "dense"
 
     @property
     def is_weighing(self) -> bool:
-        """Whether the result is a weighted sum of whole adapters."""
+        """Return True where the result is a weighted sum of whole adapters."""
         return MODES[self.mode].kind == "coefficients"
 
     @property
@@ -107,7 +107,7 @@ class Merge:
         return DENSE[self.mode](deltas, options, seeds)
 
     def figures(self, name: str, merged: Tensor | None = None) -> dict[str, Any]:
-        """What the report says of a module.
+        """Return the report's entry of a module.
 
         Args:
             name: of the module.

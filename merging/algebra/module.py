@@ -29,7 +29,7 @@ class Module:
 
     @property
     def has_dora(self) -> bool:
-        """Whether some update is more than low rank."""
+        """Return True where some update is more than low rank."""
         return any(magnitude is not None for magnitude in self.magnitudes)
 
     @property

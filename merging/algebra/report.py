@@ -1,4 +1,4 @@
-"""What a merge did, as merge_report.json and as a table; and what a user must be warned of."""
+"""The report of a merge: merge_report.json, a table, and warnings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _NUM_WORST = 5
 
 
 def describe_adapters(adapters: Sequence[Adapter]) -> list[dict[str, Any]]:
-    """What was merged: path, hash, base and how each was trained.
+    """Return each adapter's path, hash, base and training.
 
     `target_modules` is as the adapter has it; `other_ranks` and `other_alphas` are of the modules
     that have others than the adapter in general.
@@ -125,7 +125,7 @@ def _a_cosine(first: Mapping[str, LowRank], second: Mapping[str, LowRank]) -> fl
 
 
 def warnings(adapters: Sequence[Adapter], summary: Mapping[str, Any]) -> list[str]:
-    """What the user should know before using the result."""
+    """Return what the user should know before using the result."""
     names = [adapter.folder.name for adapter in adapters]
     if len({*names}) < len(names):
         names = [str(adapter.folder) for adapter in adapters]

@@ -14,7 +14,7 @@ _NF4_BLOCKSIZE = 64
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """What the rounding to the dtype on disk took from one tensor's update.
+    """The loss of one tensor's update by rounding to the dtype on disk.
 
     Attributes:
         update: Frobenius norm of the update.
@@ -31,7 +31,7 @@ class Rounding:
 
 
 def nf4_round_trip(weight: Tensor) -> Tensor:
-    """What is left of a float32 matrix after bitsandbytes' NF4 with double quantisation."""
+    """Return a float32 matrix after bitsandbytes' NF4 with double quantisation and back."""
     import bitsandbytes.functional as bnb
 
     data, state = bnb.quantize_4bit(

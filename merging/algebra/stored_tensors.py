@@ -47,12 +47,12 @@ class StoredTensor:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is the weight of a linear layer or of an embedding."""
+        """Return True for the weight of a linear layer or of an embedding."""
         return len(self.shape) == 2 and self.name.endswith(".weight")
 
     @property
     def is_float(self) -> bool:
-        """Whether it holds unquantised numbers."""
+        """Return True where it holds unquantised numbers."""
         return self.dtype in FLOAT_DTYPES
 
     def chunks(self) -> Iterator[bytes]:

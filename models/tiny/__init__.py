@@ -1,0 +1,1 @@
+"""The embedded tiny PaliGemma and the scripts that make it."""

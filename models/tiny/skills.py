@@ -1,4 +1,4 @@
-"""What the embedded tiny PaliGemma is pre-trained on: terse commands over drawn scenes and pages.
+"""The pre-training of the embedded tiny PaliGemma: terse commands over drawn scenes.
 
 No fine-tuning prompt or answer format of the embedded data occurs here. The tasks share with these
 commands the pictures and the words, so that a minute of LoRA can teach a task, and must.
@@ -86,7 +86,7 @@ def kind(rng: Random) -> tuple[Image.Image, str, str]:
 
 
 def check(rng: Random) -> tuple[Image.Image, str, str]:
-    """Whether one cell holds a colour or a kind."""
+    """Ask for a colour or a kind in one cell; the answer is yes or no."""
     scene = random_scene(rng)
     wanted = rng.choice(tuple(scene))
     shape = scene[wanted]
@@ -98,7 +98,7 @@ def check(rng: Random) -> tuple[Image.Image, str, str]:
 
 
 def same(rng: Random) -> tuple[Image.Image, str, str]:
-    """Whether two cells hold the same colour."""
+    """Ask for the same colour in two cells; the answer is yes or no."""
     scene = random_scene(rng, rng.randint(2, 4))
     first, second = rng.sample(tuple(scene), 2)
     is_same = rng.random() < 0.5
@@ -111,7 +111,7 @@ def same(rng: Random) -> tuple[Image.Image, str, str]:
 
 
 def count(rng: Random) -> tuple[Image.Image, str, str]:
-    """How many shapes there are."""
+    """Ask for the number of shapes."""
     scene = random_scene(rng)
     return render_scene(scene, rng), "count", NUMBERS[len(scene)]
 

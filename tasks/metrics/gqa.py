@@ -16,7 +16,7 @@ _NOT_A_STEP = ("exist", "query: name", "choose name")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What the metric needs of one question.
+    """The part of a question that the metric needs.
 
     Attributes:
         answer: the one accepted answer.

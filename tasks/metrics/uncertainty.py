@@ -1,4 +1,4 @@
-"""How far a mean over examples may lie from that over all examples one could have asked."""
+"""The uncertainty of a mean over examples drawn from all that could be asked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -92,7 +92,7 @@ def ask_splits(
 
 
 def scene_key(scene: Scene) -> Hashable:
-    """What a scene shows, for comparison."""
+    """Return the content of a scene, for comparison."""
     return tuple(scene.items())
 
 

@@ -1,4 +1,4 @@
-"""How often each kind of GQA question is asked, and which other questions its answer settles."""
+"""The frequency of each kind of GQA question, and the questions its answer settles."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -45,7 +45,7 @@ class Question:
 
 
 def query_color(scene: Scene, cell: str, reworded: bool = False) -> Question:
-    """What color is it?"""
+    """Ask for the color of a shape."""
     wording = "what is the color of the shape in the {}?"
     text = wording if reworded else "what color is the shape in the {}?"
     return Question(
@@ -76,7 +76,7 @@ def query_shape(scene: Scene, cell: str, reworded: bool = False) -> Question:
 
 
 def query_number(scene: Scene, reworded: bool = False) -> Question:
-    """How many are there?"""
+    """Ask for the number of shapes."""
     number = NUMBERS[len(scene)]
     ids = ",".join(f"@{CELLS.index(cell)}" for cell in scene)
     return Question(
@@ -92,7 +92,7 @@ def query_number(scene: Scene, reworded: bool = False) -> Question:
 
 
 def query_related(scene: Scene, cell: str, relation: str) -> Question:
-    """What color is the shape beside another one?"""
+    """Ask for the color of the shape beside another one."""
     target = RELATIONS[cell, relation]
     color = scene[target].color
     there = f"the shape {relation} the one in the {cell}"

@@ -11,7 +11,7 @@ from tasks.sample.gqa_questions import Question
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What the records of a picture share."""
+    """The part that the records of an image share."""
 
     image_id: str
     number: int

@@ -35,7 +35,7 @@ def make_questions() -> tuple[Asked[Scene, Question], Asked[Scene, Question]]:
 
 
 def ten_answers(question: Question, rng: Random) -> list[dict[str, Any]]:
-    """What ten people say: six to nine the truth, the others something believable."""
+    """Return ten people's answers: six to nine true, the others believable."""
     num_agreeing = rng.choice((6, 7, 7, 8, 8, 9))
     answers = [question.answer] * num_agreeing
     answers += [rng.choice(question.others) for _ in range(_NUM_ANSWERS - num_agreeing)]

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from finetuning.training import joint
 from finetuning.training import trainer as trainer_module
 from finetuning.training.collation import JointExamples
-from models.base import Encoded
+from models.encoding import Encoded
 from models.run_record import trained_on
 from palitune.main import palitune
 from tasks.metrics import captioning

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.base import Encoded
+from models.encoding import Encoded
 
 
 def picture(size: tuple[int, int] = (80, 50), seed: int = 0) -> Image.Image:

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from models.base import IMAGE_PLACEHOLDER, FamilyOptions, Message
 from models.chat import ChatFamily
+from models.encoding import IMAGE_PLACEHOLDER, Message
+from models.settings import FamilyOptions
 from tests.models.tiny_families import TINY
 
 # A content in parts; [x] around the role, the picture first, <eos> behind each answer.

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from models.base import Decoding, FamilyOptions, Message
 from models.blip2 import Blip2
 from models.checkpoint import resolve
+from models.encoding import Message
 from models.loading import load_family
 from models.registry import family_named
+from models.settings import Decoding, FamilyOptions
 from tests.models.examples import picture
 from tests.models.tiny_families.blip2 import make
 

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from models.base import IMAGE_PLACEHOLDER, Decoding, Encoded, Family, Message
+from models.base import Family
+from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.settings import Decoding
 from tests.models.talk import (
     PARTS,
     QUESTION,

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from models.base import Family, FamilyOptions, Message
+from models.base import Family
 from models.blip2 import Blip2
+from models.encoding import Message
 from models.paligemma import PaliGemma
+from models.settings import FamilyOptions
 from tests.models.talk import PARTS, QUESTION, TALK, TEXT, make_family, make_tokenizer
 
 

@@ -19,8 +19,8 @@ from finetuning.training.probe_tools import Conversation
 from finetuning.training.probes import PROBES, Finding, run_probe
 from finetuning.training.recipe import Recipe
 from finetuning.training.trainer import modules_without_gradient
-from models.base import IGNORE_INDEX, Encoded, Message
 from models.checkpoint import resolve
+from models.encoding import IGNORE_INDEX, Encoded, Message
 from models.loading import LoadedModel, load_model
 from palitune.doctor import drawn_conversations
 from tests.models.examples import picture

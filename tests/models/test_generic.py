@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from models.base import Decoding, FamilyOptions, Message
 from models.checkpoint import resolve
+from models.encoding import Message
 from models.generic import Generic, RemoteGeneric
 from models.loading import load_family, load_model
+from models.settings import Decoding, FamilyOptions
 from tests.models.examples import picture
 from tests.models.tiny_families import TINY
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from models.base import Encoded, FamilyOptions, Message
 from models.checkpoint import resolve
+from models.encoding import Encoded, Message
 from models.internvl import InternVL
 from models.loading import LoadedModel, load_family, load_model
+from models.settings import FamilyOptions
 from tests.models.examples import picture
 from tests.models.tiny_families import maker
 

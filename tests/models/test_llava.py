@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from models.base import Encoded, FamilyOptions, Message
 from models.checkpoint import resolve
+from models.encoding import Encoded, Message
 from models.llava import Llava
 from models.loading import load_family, load_model
 from models.registry import family_named
+from models.settings import FamilyOptions
 from tests.models.examples import picture, text_of
 from tests.models.tiny_families import maker
 

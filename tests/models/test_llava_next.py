@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.base import Decoding, FamilyOptions, Message
 from models.checkpoint import resolve
+from models.encoding import Message
 from models.llava_next import LlavaNext
 from models.loading import LoadedModel, load_family, load_model
+from models.settings import Decoding, FamilyOptions
 from tests.models.examples import picture, text_of
 from tests.models.tiny_families import maker
 

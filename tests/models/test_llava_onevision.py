@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from models.base import FamilyOptions, Message
 from models.checkpoint import resolve
+from models.encoding import Message
 from models.llava_onevision import LlavaOnevision
 from models.loading import LoadedModel, load_family, load_model
+from models.settings import FamilyOptions
 from tests.models.examples import picture, text_of
 from tests.models.tiny_families import maker
 

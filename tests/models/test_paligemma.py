@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.base import Decoding, Encoded
 from models.checkpoint import resolve
+from models.encoding import Encoded
 from models.loading import LoadedModel, load_model
 from models.paligemma import PaliGemma
+from models.settings import Decoding
 from tests.models.examples import picture
 
 ANSWER = "a red circle and a blue square"

@@ -10,8 +10,8 @@ from PIL import Image
 from tokenizers.processors import TemplateProcessing
 
 from finetuning.training.lora import linear_layers, target_modules
-from models.base import FamilyOptions
 from models.phi3_vision import Phi3Vision
+from models.settings import FamilyOptions
 from tests.models.tiny_families import TINY
 
 # As in tokenizer_config.json of microsoft/Phi-3-vision-128k-instruct.

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from models import quantization
-from models.base import Decoding
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from models.quantization import (
@@ -17,6 +16,7 @@ from models.quantization import (
     quantized_layers,
     round_trip_error,
 )
+from models.settings import Decoding
 from tests.models.test_paligemma import encoded
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from models.base import FamilyOptions
 from models.checkpoint import resolve
 from models.phi3_vision import Phi3Vision
+from models.settings import FamilyOptions
 
 PHI = "microsoft/Phi-3-vision-128k-instruct"
 COMMIT = "c45209e90a4c4f7d16b2e9d48503c7f3e83623ed"

@@ -9,9 +9,9 @@ from evaluation.prompting import make_prompter
 from experiments.pipeline_config import (
     check_processor,
 )
-from models.base import FamilyOptions
 from models.checkpoint import resolve
 from models.loading import load_family, load_model
+from models.settings import FamilyOptions
 from tasks.base import Example, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task

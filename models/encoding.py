@@ -1,0 +1,41 @@
+"""One example as a model reads it: token ids, pixels, and which tokens are learned."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+IGNORE_INDEX = -100  # label of a position without loss
+IMAGE_PLACEHOLDER = -1  # among token ids: where the picture's tokens go
+
+Message = tuple[str, str]  # (role, text); role is "user", "assistant" or "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One example as token ids and pixels, not yet padded.
+
+    Attributes:
+        input_ids: `L` image, text and answer tokens.
+        is_target: for each of them, whether the model learns to write it.
+        image_span: the first of those that stand for the picture, and the one behind the last.
+        pixels: what the model takes beside them, by its own names (`pixel_values` and, where
+            pictures keep their proportions, their sizes).
+    """
+
+    input_ids: list[int]
+    is_target: list[bool]
+    image_span: tuple[int, int]
+    pixels: Mapping[str, "torch.Tensor"]
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Return the number of tokens that stand for the image."""
+        return self.image_span[1] - self.image_span[0]
+
+    @property
+    def num_prefix(self) -> int:
+        """Return the number of tokens before the first that is learned."""
+        return self.is_target.index(True) if True in self.is_target else len(self.input_ids)
