@@ -122,6 +122,13 @@ def _method_options() -> list[click.Parameter]:
             "that "
             "choose and confirm.",
         ),
+        *_rule_options(group),
+    ]
+
+
+def _rule_options(group: str) -> list[click.Parameter]:
+    """Options on missing modules, on trimming and on norms."""
+    return [
         Option(
             ["--missing"],
             group=group,

@@ -31,7 +31,6 @@ def _command(name: str, text: str) -> click.Command:
 
 
 def _options() -> list[click.Parameter]:
-    file = click.Path(path_type=Path, exists=True, dir_okay=False)
     return [
         Option(
             ["--root"],
@@ -50,6 +49,31 @@ def _options() -> list[click.Parameter]:
             help="Read MODEL_ID, DATASET, HF_TOKEN, WANDB_API_KEY and others from this file where "
             "the environment lacks them [default: .env if it is there].",
         ),
+        *_file_options(),
+        Option(
+            ["--onto"],
+            type=click.Choice(["auto", "original", "nf4"]),
+            default="auto",
+            show_default=True,
+            help="Merge the adapter onto these weights; auto takes those it was trained on.",
+        ),
+        Option(
+            ["--seed"],
+            type=click.IntRange(min=0),
+            help="Seed every random choice with this number [default: the training file's, else "
+            "0].",
+        ),
+        count_option(
+            "--max_samples",
+            "General",
+            "Train on and score so many examples at most, to try the steps.",
+        ),
+    ]
+
+
+def _file_options() -> list[click.Parameter]:
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    return [
         Option(
             ["--train_config_path"],
             group="Files (YAML)",
@@ -80,23 +104,5 @@ def _options() -> list[click.Parameter]:
             type=file,
             help="Read dataset_columns and message_format from this file [default: "
             "VLM_COLLATOR_CONFIG].",
-        ),
-        Option(
-            ["--onto"],
-            type=click.Choice(["auto", "original", "nf4"]),
-            default="auto",
-            show_default=True,
-            help="Merge the adapter onto these weights; auto takes those it was trained on.",
-        ),
-        Option(
-            ["--seed"],
-            type=click.IntRange(min=0),
-            help="Seed every random choice with this number [default: the training file's, else "
-            "0].",
-        ),
-        count_option(
-            "--max_samples",
-            "General",
-            "Train on and score so many examples at most, to try the steps.",
         ),
     ]

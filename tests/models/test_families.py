@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from finetuning.training import probes
+from finetuning.training.doctor import drawn_conversations
 from finetuning.training.lora import add_lora
 from finetuning.training.probe_tools import Conversation
 from finetuning.training.probes import PROBES, Finding, run_probe
@@ -22,7 +23,6 @@ from finetuning.training.trainer import modules_without_gradient
 from models.checkpoint import resolve
 from models.encoding import IGNORE_INDEX, Encoded, Message
 from models.loading import LoadedModel, load_model
-from palitune.doctor import drawn_conversations
 from tests.models.examples import picture
 from tests.models.tiny_families import NAMES, maker
 
