@@ -207,7 +207,7 @@ def ask_otherwise(loaded: LoadedModel, patch: Patch) -> None:
 
 
 def miscount_tall_pictures(loaded: LoadedModel, patch: Patch) -> None:
-    look = loaded.family.look
+    look = loaded.family.process_image
 
     def look_wrongly(image: Any) -> tuple[Any, list[int]]:
         pixels, ids = look(image)
