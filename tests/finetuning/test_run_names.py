@@ -126,6 +126,7 @@ def test_a_checkpoint_is_read_as_its_run_says(place: Path) -> None:
     assert metrics["provenance"]["chat_template"].endswith("{% endif %}")
 
 
+@pytest.mark.slow
 def test_an_adapter_on_the_hub_is_fetched_and_scored(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_script_trains_resumes_and_its_adapter_is_evaluated(
     assert hashes(folder, leave_out="evaluation") == before
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_files_from_another_folder(pico1: Path, tmp_path: Path) -> None:
     write_vqav2(tmp_path / "data")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
