@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from experiments.demo import NUM_STEPS, RECIPE, sample_trial
 from finetuning.training.run import Job, finetune_jointly
 from merging.algebra.adapters import Adapter
 from merging.algebra.full_model import Onto
@@ -23,7 +24,6 @@ from merging.algebra.modes import default_options
 from merging.algebra.reader import read_adapter
 from merging.tables import share
 from merging.trial import Candidate, Retention, Scores, retention
-from palitune.demo import NUM_STEPS, RECIPE, sample_trial
 from tasks.registry import get_task
 from tasks.sample import sample_source
 

@@ -22,5 +22,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:
-    """Write a JSON object, indented by two; a reader never finds half a file."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=ensure_ascii) + "\n")
+    """Write a JSON object, indented by two; a reader never finds half a file.
+
+    Raises:
+        ValueError: it holds NaN or an infinity, which JSON has not; the file is left as it was.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=ensure_ascii, allow_nan=False)
+    write_text(path, text + "\n")

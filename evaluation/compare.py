@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from common.terminal_table import align
 from tasks.checks import name_some
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
@@ -155,9 +156,16 @@ def table(comparison: Mapping[str, Any], width: int) -> str:
         spread = f"standard error {error:.4g}, 95 %: {lower:+.4g} to {upper:+.4g}"
     lines = [
         ", ".join([*title, f"{c['num_examples']} examples"]),
-        f"  A      {c['means'][0]:<9.4g} {c['files'][0]}",
-        f"  B      {c['means'][1]:<9.4g} {c['files'][1]}",
-        f"  B - A  {c['difference']:<+9.4g} {spread}",
+        align(
+            [
+                ["A", f"{c['means'][0]:.4g}", c["files"][0]],
+                ["B", f"{c['means'][1]:.4g}", c["files"][1]],
+                ["B - A", f"{c['difference']:+.4g}", spread],
+            ],
+            left=(0, 1, 2),
+            widths=(0, 8),
+            indent=2,
+        ),
         f"  {c['num_rose']} rose, {c['num_fell']} fell, {c['num_stayed']} stayed",
         *c["notes"],
     ]

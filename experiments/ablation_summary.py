@@ -10,6 +10,7 @@ import msgspec
 
 from common.files import write_chunks, write_text
 from common.json_files import read_json, write_json
+from common.terminal_table import align
 from evaluation.provenance import versions
 from experiments.ablation import Ablation, Run
 from experiments.cell import METRICS
@@ -88,14 +89,12 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def summary_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the runs as text for a terminal, the best of each task first."""
-    width = max(len(row["run"]) for row in rows)
     lines = []
     for row in sorted(rows, key=lambda row: (row["task"], -(row["value"] or -1.0), row["run"])):
         if row["value"] is None:
-            lines.append(f"{row['run']:<{width}}  {row['status']}")
+            lines.append([row["run"], row["status"]])
             continue
         low, high = row["interval_95"] or (row["value"], row["value"])
-        lines.append(
-            f"{row['run']:<{width}}  {row['metric']} {row['value']:.4g}  [{low:.4g}, {high:.4g}]"
-        )
-    return "\n".join(lines)
+        score = f"{row['metric']} {row['value']:.4g}  [{low:.4g}, {high:.4g}]"
+        lines.append([row["run"], score])
+    return align(lines, left=(0, 1))

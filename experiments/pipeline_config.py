@@ -6,7 +6,6 @@ The YAML files keep the names of the libraries that they configure: `transformer
 """
 
 import io
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from common.json_files import read_json
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import read_yaml, to_settings
 from models.quantization import Quantization
@@ -283,7 +283,7 @@ def _own_processor(checkpoint: "Checkpoint") -> str | None:
             revision=checkpoint.revision,
             _raise_exceptions_for_missing_entries=False,
         )
-        content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        content = read_json(Path(path)) if path else {}
         if content.get("processor_class"):
             return str(content["processor_class"])
     return None

@@ -1,15 +1,14 @@
 """The first step of the pipeline: a data set of any origin as train, validation and test."""
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from common.files import write_text
 from common.hub import hub_is_reachable
+from common.json_files import write_json
 from experiments.pipeline_config import Columns
 from merging.algebra.staging import atomic_folder
 from tasks.tables import text_cell
@@ -71,8 +70,7 @@ def write_dataset(
     made_with = {"dataset": name, "dataset_config": config, "seed": seed}
     with atomic_folder(folder) as unfinished:
         datasets.DatasetDict(parts).save_to_disk(str(unfinished))
-        content = json.dumps({"made_with": made_with, **record}, indent=2, ensure_ascii=False)
-        write_text(unfinished / RECORD, content + "\n")
+        write_json(unfinished / RECORD, {"made_with": made_with, **record}, ensure_ascii=False)
     return record
 
 

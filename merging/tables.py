@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from common.terminal_table import align
+
 
 def score_table(
     metrics: Mapping[str, str],
@@ -30,7 +32,7 @@ def score_table(
                 cell += f" ({share(retention[name][task])})"
             cells.append(cell)
         rows.append(cells)
-    return _aligned(rows)
+    return align(rows)
 
 
 def sweep_table(sweep: Mapping[str, Any]) -> str:
@@ -49,7 +51,7 @@ def sweep_table(sweep: Mapping[str, Any]) -> str:
         for key in ("num_choosing", "num_confirming")
     ]
     return (
-        f"Retention by {sizes[0]}:\n{_aligned(rows)}\n"
+        f"Retention by {sizes[0]}:\n{align(rows)}\n"
         f"Chosen: {sweep['chosen']}; confirmed by the other {sizes[1]}."
     )
 
@@ -68,15 +70,3 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
 def share(value: float | None) -> str:
     """A share for people; `-` where it is not known."""
     return "-" if value is None else f"{value:.2f}"
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    """Columns as wide as their longest cell, the first to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    )

@@ -12,6 +12,7 @@ from common.json_files import read_json
 from models.base import Family
 from models.registry import check_native, family_for, family_named
 from models.remote_code import check_remote_code
+from models.run_record import read_run, same_weights
 from models.settings import FamilyOptions
 
 TINY = Path(__file__).parent / "tiny"
@@ -73,7 +74,7 @@ def resolve(
                 "adapter_config.json); leave --base_model out."
             )
         place = _folder(model_path)
-        model_type = model_type or _said_type({} if place is None else _record(place))
+        model_type = model_type or _said_type({} if place is None else read_run(place))
         return _resolve_base(model_path, revision, model_type, options)
     if _folder(model_path) is None and base_model is None:
         revision = None  # it was the adapter's
@@ -86,7 +87,7 @@ def resolve(
             f"Adapter {folder} was trained on {trained_on}, which is no longer there; pass "
             "--base_model with the folder of that model."
         )
-    run = _record(run_folder_of(folder))
+    run = read_run(run_folder_of(folder))
     # PEFT leaves its own entry empty; another base has other revisions
     own_revision = run.get("base_revision") if base_model in (None, trained_on) else None
     base = _resolve_base(
@@ -97,12 +98,6 @@ def resolve(
     )
     _check_same_base(folder, run, trained_on, base)
     return replace(base, adapter=folder)
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    """The run.json of a training or a merge, empty where there is none."""
-    file = folder / "run.json"
-    return read_json(file) if file.is_file() else {}
 
 
 def _said_type(run: Mapping[str, Any]) -> str | None:
@@ -288,8 +283,7 @@ def _check_same_base(
     adapter: Path, run: Mapping[str, Any], trained_on: str, base: Checkpoint
 ) -> None:
     """Refuse a base that the adapter's run.json says it was not trained on."""
-    recorded = run.get("base_fingerprint")
-    if recorded and base.fingerprint and recorded != base.fingerprint:
+    if same_weights(run.get("base_fingerprint"), base.fingerprint) is False:
         raise ValueError(
             f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights; "
             "name the model that it was trained on by --base_model (beside --lora_path by "

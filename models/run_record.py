@@ -1,10 +1,10 @@
 """The record of a run, `run.json`: all that is read from it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.json_files import read_json
 from models.settings import GENERATION
 
 RUN_FILE = "run.json"
@@ -28,13 +28,22 @@ def read_run_file(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is not one.
     """
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(run, dict) or not isinstance(run.get("settings"), dict):
+    run = read_json(path)
+    if not isinstance(run.get("settings"), dict):
         raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
+    if not isinstance(run.get("base_fingerprint"), str | None):
+        raise ValueError(f"{path} is not a run.json: its `base_fingerprint` is no text.")
     return run
+
+
+def same_weights(fingerprint: str | None, other: str | None) -> bool | None:
+    """Return True where two base models have the same weights, None where that is not known.
+
+    Args:
+        fingerprint: of one model's weights, from `models.checkpoint.Checkpoint` or a run.json.
+        other: of the other's.
+    """
+    return None if fingerprint is None or other is None else fingerprint == other
 
 
 def prompt_settings(run: Mapping[str, Any], task_name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import click
 
+from common.terminal_table import align
 from finetuning.training.recipe import Recipe
 from palitune.ablate import ablate_command
 from palitune.command import UserError
@@ -83,9 +84,9 @@ palitune.add_command(demo_command())
 @palitune.command(name="tasks")
 def list_tasks() -> None:
     """List the tasks with their metric and splits."""
-    for name in task_names():
-        task = get_task(name)
-        click.echo(f"{name:<16} {task.metric:<13} {', '.join(task.splits)}")
+    tasks = map(get_task, task_names())
+    rows = [[task.name, task.metric, ", ".join(task.splits)] for task in tasks]
+    click.echo(align(rows, left=(0, 1, 2)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Evaluate anything that answers examples: one prediction each, one official score per split."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-from common.files import write_chunks, write_text
+from common.files import write_chunks
+from common.json_files import write_json
+from common.terminal_table import align
 from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
@@ -148,13 +149,13 @@ class Report:
     def table(self) -> str:
         """A plain text for a terminal, the headline first."""
         lines = [f"{self.task.name}, split '{self.split}', {self.num_examples} examples"]
-        besides = {name: f"  ({reason})" for name, reason in self.reasons.items()}
+        besides = {name: f"({reason})" for name, reason in self.reasons.items()}
         if self.uncertainty and self.uncertainty.interval_95:
             low, high = self.uncertainty.interval_95
-            besides[self.task.metric] = f"  (95 %: {low:.4g} to {high:.4g})"
-        lines += _table_rows(self.metrics, besides)
+            besides[self.task.metric] = f"(95 %: {low:.4g} to {high:.4g})"
+        lines.append(_metric_table(self.metrics, besides))
         for group, figures in self.extra_metrics.items():
-            lines += [f"{group}, which are not the official figures", *_table_rows(figures)]
+            lines += [f"{group}, which are not the official figures", _metric_table(figures)]
         return "\n".join([*lines, *self.all_notes])
 
 
@@ -218,10 +219,9 @@ def write_report(report: Report, folder: Path) -> None:
     Raises:
         ValueError: the folder cannot be written to.
     """
-    metrics = json.dumps(report.metrics_json(), ensure_ascii=False, indent=2, allow_nan=False)
     write_predictions(report, folder)
     with _writing_to(folder):
-        write_text(folder / "metrics.json", metrics + "\n")
+        write_json(folder / "metrics.json", report.metrics_json(), ensure_ascii=False)
         if report.task.reads_tables:
             write_chunks(folder / "predictions.csv", write_csv(report.table_rows()))
 
@@ -251,15 +251,14 @@ def _writing_to(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _table_rows(
-    figures: Mapping[str, float | None], besides: Mapping[str, str] | None = None
-) -> list[str]:
-    width = max(14, *map(len, figures))
-    return [
-        f"  {name:<{width}} {'not available' if value is None else f'{value:.4g}'}"
-        f"{(besides or {}).get(name, '')}"
-        for name, value in figures.items()
+def _metric_table(
+    metrics: Mapping[str, float | None], besides: Mapping[str, str] | None = None
+) -> str:
+    rows = [
+        [name, "not available" if value is None else f"{value:.4g}", (besides or {}).get(name, "")]
+        for name, value in metrics.items()
     ]
+    return align(rows, left=(0, 1, 2), widths=(13,), indent=2)
 
 
 def _numbers_by_size(kind: str) -> tuple[int, str]:

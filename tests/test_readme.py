@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
+from experiments.demo import demo_tasks
 from finetuning import frames_chat, quic360, vqav2
-from palitune.demo import demo_tasks
 from palitune.main import palitune
 from tasks.registry import get_task, task_names
 

@@ -1,7 +1,6 @@
 """A run's output folder: who may write into it, what it says of itself, where it can go on."""
 
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import check_writable
-from common.json_files import write_json
+from common.json_files import read_json, write_json
 from evaluation.provenance import versions
 from models.run_record import RUN_FILE
 
@@ -156,7 +155,7 @@ def _is_whole(path: Path) -> bool:
 
     try:
         if path.suffix == ".json":
-            return isinstance(json.loads(path.read_bytes()), dict)
+            return read_json(path) is not None
         if path.suffix == ".safetensors":
             with safe_open(path, framework="numpy") as tensors:
                 return bool(tensors.keys())

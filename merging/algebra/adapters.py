@@ -9,6 +9,7 @@ from torch import Tensor
 
 from merging.algebra.adapter_config import AdapterConfig
 from merging.algebra.low_rank import LowRank
+from models.run_record import same_weights
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 
@@ -96,11 +97,11 @@ def check_same_base(
     fingerprint, of_whom = base_fingerprint, base
     for adapter in adapters:
         trained_on = adapter.base_model or "a base that it does not name"
-        is_known = adapter.base_fingerprint is not None and fingerprint is not None
+        is_same = same_weights(adapter.base_fingerprint, fingerprint)
         problem = ""
-        if is_known and adapter.base_fingerprint != fingerprint:
+        if is_same is False:
             problem = f"was trained on {trained_on}, whose weights are not those of {of_whom}"
-        elif is_known and of_whom == base:
+        elif is_same and of_whom == base:
             continue
         elif not adapter.base_model:
             warnings.append(

@@ -4,7 +4,6 @@ No weight is loaded before it is asked for, and no file of the Hub but config.js
 a weight or a header is. File format: https://huggingface.co/docs/safetensors, "Format".
 """
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.json_files import read_json
 from merging.algebra.stored_tensors import Shard, StoredTensor, read_shard
 from models.checkpoint import read_config
 from models.registry import family_of
@@ -87,16 +87,13 @@ class Base:
         path = self.folder / INDEX
         if (self.folder / WEIGHTS).is_file() or not path.is_file():
             return None
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(index["weight_map"], dict):
-                return dict(index)
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-            pass
-        raise ValueError(
-            f"{path} is no index of safetensors shards: it has no weight_map; copy or download it "
-            "again."
-        )
+        index = read_json(path)
+        if not isinstance(index.get("weight_map"), dict):
+            raise ValueError(
+                f"{path} is no index of safetensors shards: it has no weight_map; copy or "
+                "download it again."
+            )
+        return index
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal
 
 from torch import Tensor
 
+from common.json_files import write_json
 from merging.algebra.base import COMPANIONS, INDEX, Base
 from merging.algebra.rounding import Rounding, nf4_round_trip, write_sum
 from merging.algebra.staging import atomic_folder
@@ -100,7 +101,7 @@ def export_full(
         if base.index is not None:
             data = sum(size - len(header) for header, size in headers)
             metadata = {**base.index.get("metadata", {}), "total_size": data}
-            _write_json(folder / INDEX, {**base.index, "metadata": metadata})
+            write_json(folder / INDEX, {**base.index, "metadata": metadata})
         report.bytes_written = sum(path.stat().st_size for path in folder.iterdir())
         report.seconds = time.monotonic() - started
         if finish is not None:
@@ -228,7 +229,7 @@ def _write_companions(base: Base, folder: Path, save_dtype: SaveDtype) -> None:
             with _synced(folder / name) as target:
                 target.write((base.folder / name).read_bytes())
     if save_dtype != "auto":
-        _write_json(folder / "config.json", _with_dtype(base.config, save_dtype))
+        write_json(folder / "config.json", _with_dtype(base.config, save_dtype))
 
 
 def _with_dtype(config: Mapping[str, Any], save_dtype: str) -> dict[str, Any]:
@@ -238,11 +239,6 @@ def _with_dtype(config: Mapping[str, Any], save_dtype: str) -> dict[str, Any]:
         if isinstance(value, dict) and ("dtype" in value or "torch_dtype" in value):
             changed[key] = _with_dtype(value, save_dtype)
     return {**config, **changed}
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with _synced(path) as file:
-        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager

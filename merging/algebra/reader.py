@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,6 +22,7 @@ from merging.algebra.adapter_config import CONFIG_FILE, AdapterConfig, read_conf
 from merging.algebra.adapters import WEIGHTS_FILE, Adapter
 from merging.algebra.low_rank import LowRank
 from merging.algebra.names import canonical
+from models.run_record import read_run
 
 T = TypeVar("T")
 _PICKLE_FILE = "adapter_model.bin"
@@ -41,12 +41,6 @@ _PARTS = {
 }
 _EMBEDDINGS = re.compile(r"(?:.*\.)?(?:embed_tokens|lm_head)\.weight")  # saved where resized
 _FROZEN = re.compile(r".*\.lm_head\.base_layer\.weight")  # saved too where lm_head has a LoRA
-
-
-class _Run(msgspec.Struct):
-    """What a run.json of ours says of the base."""
-
-    base_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +85,7 @@ def read_adapter(folder: Path) -> Adapter:
         folder=folder,
         config=config,
         base_model=config.base_model_name_or_path or "",
-        base_fingerprint=_read_fingerprint(folder),
+        base_fingerprint=read_run(folder).get("base_fingerprint"),
         updates=updates,
         alphas=alphas,
         dora={
@@ -248,16 +242,6 @@ def _by_pattern(pattern: Mapping[str, T] | None, name: str, default: T) -> T:
 
 def _scale(alpha: float, rank: int, use_rslora: bool) -> float:
     return alpha / (math.sqrt(rank) if use_rslora else rank)
-
-
-def _read_fingerprint(folder: Path) -> str | None:
-    path = folder / "run.json"
-    if not path.is_file():
-        return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Run).base_fingerprint
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a run.json of ours ({error}); remove it.") from error
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.terminal_table import align
 from merging.algebra.adapters import Adapter
 from merging.algebra.core import cosines
 from merging.algebra.low_rank import LowRank
@@ -159,27 +160,24 @@ def warnings(adapters: Sequence[Adapter], summary: Mapping[str, Any]) -> list[st
 
 def table(adapters: Sequence[Adapter], summary: Mapping[str, Any]) -> str:
     """The summary for a terminal: a line per adapter, then the result."""
-    width = max(len("adapter"), *(len(str(adapter.folder)) for adapter in adapters))
-    lines = [f"{'adapter':<{width}} {'rank':>5} {'norm':>9} {'retained':>9}  cosines"]
+    rows = [["adapter", "rank", "norm", "retained", "cosines"]]
     retention = summary.get("retention") or [None] * len(adapters)
     for adapter, norm, share, row in zip(
         adapters, summary["norms"], retention, summary["cosines"], strict=True
     ):
         angles = " ".join(f"{cosine:5.2f}" for cosine in row)
-        lines.append(
-            f"{adapter.folder!s:<{width}} {adapter.config.r:>5} {norm:>9.4g} "
-            f"{'-' if share is None else f'{share:.3f}':>9}  {angles}"
-        )
+        retained = "-" if share is None else f"{share:.3f}"
+        rows.append([str(adapter.folder), str(adapter.config.r), f"{norm:.4g}", retained, angles])
     if "merged_norm" in summary:
-        lines.append(f"{'merged':<{width}} {'':>5} {summary['merged_norm']:>9.4g}")
+        rows.append(["merged", "", f"{summary['merged_norm']:.4g}", "", ""])
     named = {
         "energy_kept": "energy kept by the rank",
         "rounding_loss": "lost by rounding, of the update",
         "sign_conflict": "contested entries with opposite signs",
         "kept_share": "entries kept",
     }
-    lines += [f"{text}: {summary[key]:.4f}" for key, text in named.items() if key in summary]
-    return "\n".join(lines)
+    lines = [f"{text}: {summary[key]:.4f}" for key, text in named.items() if key in summary]
+    return "\n".join([align(rows, left=(0, 4), widths=(0, 4, 8)), *lines])
 
 
 def _retention(rows: Sequence[Mapping[str, Any]], index: int, square: float) -> float | None:

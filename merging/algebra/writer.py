@@ -1,6 +1,5 @@
 """Write one update per module as a PEFT LoRA adapter, and read it back before saying so."""
 
-import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from common.json_files import write_json
 from merging.algebra.adapter_config import CONFIG_FILE
 from merging.algebra.adapters import WEIGHTS_FILE
 from merging.algebra.low_rank import LowRank
@@ -42,8 +42,9 @@ def write_adapter(
     default = Counter(ranks.values()).most_common(1)[0][0]  # of equals the first by name
     patterns = {
         f"^(?:{exact_pattern(name for name in ranks if ranks[name] == rank)})": rank
-        for rank in sorted({*ranks.values()} - {default})
+        for rank in {*ranks.values()} - {default}
     }
+    patterns = dict(sorted(patterns.items()))
     config = {
         "base_model_name_or_path": base_model,
         "revision": revision,
@@ -70,8 +71,7 @@ def write_adapter(
         tensors[f"base_model.model.{name}.lora_B.weight"] = b.to(dtype).contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    write_json(folder / CONFIG_FILE, dict(sorted(config.items())))
 
 
 def verify_adapter(

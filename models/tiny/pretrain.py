@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from common.json_files import write_json
 from models.tiny.skills import ALL, COMMANDS, DENSE, WORDS, Skill
 from synthetic.scenes import IMAGE_SIZE
 
@@ -274,10 +275,9 @@ def main(
     train(model, encoder, num_steps, seed, first_step, report)
     save()
     scores = {skill.__name__: accuracy(model, encoder, skill, 200) for skill in dict.fromkeys(ALL)}
-    (output_dir / "pretraining.json").write_text(
-        json.dumps({"seed": seed, "num_steps": num_steps, "accuracy": scores}, indent=2) + "\n"
-    )
-    click.echo(json.dumps(scores, indent=2))
+    record = {"seed": seed, "num_steps": num_steps, "accuracy": scores}
+    write_json(output_dir / "pretraining.json", record)
+    click.echo((output_dir / "pretraining.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from palitune.demo import majority, shuffle_images
+from experiments.demo import majority, shuffle_images
 from palitune.main import palitune
 from tasks.base import Dataset, Source
 from tasks.digits import Digits
