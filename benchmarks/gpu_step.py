@@ -35,7 +35,7 @@ WARMUP_STEPS = 2
 
 
 def paligemma_3b(image_size: int) -> PaliGemmaConfig:
-    """google/paligemma-3b-pt at a picture size: Gemma 2B over SigLIP so400m/14."""
+    """google/paligemma-3b-pt at an image size: Gemma 2B over SigLIP so400m/14."""
     text_config = {
         "model_type": "gemma",
         "vocab_size": 257_216,

@@ -74,23 +74,23 @@ def score_ours(task: str, data: Path, output_dir: Path) -> tuple[Cost, dict[str,
         "--output_dir": output_dir,
     }
     cost = measure(HERE.parent / "eval.py", *(part for pair in options.items() for part in pair))
-    return cost, read_figures(output_dir / "metrics.json")
+    return cost, read_metrics(output_dir / "metrics.json")
 
 
 def score_plainly(task: str, data: Path, file: Path) -> tuple[Cost, dict[str, float]]:
     """Score by the plain rule."""
     cost = measure(HERE / "metrics_plain.py", task, data, file)
-    return cost, read_figures(file)
+    return cost, read_metrics(file)
 
 
-def read_figures(path: Path) -> dict[str, float]:
+def read_metrics(path: Path) -> dict[str, float]:
     """Every number of a metrics.json, by `table: name`."""
     content = json.loads(path.read_text(encoding="utf-8"))
     tables = {"metrics": content["metrics"], **content["breakdown"]}
     return {
         f"{table}: {name}": figure
-        for table, figures in tables.items()
-        for name, figure in figures.items()
+        for table, metrics in tables.items()
+        for name, figure in metrics.items()
         if figure is not None
     }
 
@@ -135,11 +135,11 @@ def main(tasks: tuple[str, ...], scale: float, folder: Path | None) -> None:
         for task in tasks or NUM_EXAMPLES:
             num_examples = max(1, round(scale * NUM_EXAMPLES[task]))
             data = make_data(task, num_examples, folder or output)
-            ours, figures = score_ours(task, data, output / f"{task}-ours")
+            ours, metrics = score_ours(task, data, output / f"{task}-ours")
             plain = None
             if task not in WITHOUT_PLAIN:
-                plain, plain_figures = score_plainly(task, data, output / f"{task}-plain.json")
-                check_equal(task, figures, plain_figures)
+                plain, plain_metrics = score_plainly(task, data, output / f"{task}-plain.json")
+                check_equal(task, metrics, plain_metrics)
             click.echo(table_row(task, num_examples, ours, plain))
 
 

@@ -78,7 +78,7 @@ def train(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(len(data), generator=generator)
         for indices in order.split(batch_size):
-            # 5. A batch: picture, prompt and answer of each example, padded to one length. The
+            # 5. A batch: image, prompt and answer of each example, padded to one length. The
             # labels are the answer's tokens and the end of text, and IGNORE_INDEX elsewhere.
             encoded = []
             for index in indices.tolist():

@@ -14,31 +14,23 @@ _CLIP_BATCH = 32
 
 def add_lenient(report: Report) -> Report:
     """Add common unofficial variants of the task's metric, where it has any."""
-    figures = report.task.lenient(report.predictions, report.examples)
-    if not figures:
+    metrics = report.task.lenient(report.predictions, report.examples)
+    if not metrics:
         note = f"--lenient: {report.task.name} has no unofficial variants that are in wide use."
         return replace(report, notes=(*report.notes, note))
-    return _add(report, "lenient", figures)
+    return _add(report, "lenient", metrics)
 
 
 def add_text_metrics(report: Report) -> Report:
     """Add the metrics of free-form text, and what the texts look like."""
-    from tasks.metrics.text import text_scores, token_statistics
+    from tasks.metrics.text import text_scores
 
     references = [example.references for example in report.examples]
     scores = text_scores(report.predictions, references)
-    statistics = {
-        "predictions": token_statistics(report.predictions),
-        "references": token_statistics([text for texts in references for text in texts]),
-    }
-    report = _add(report, "text_metrics", scores.figures, scores.reasons)
-    additions = {
-        "sacrebleu_signature": scores.sacrebleu_signature,
-        "token_statistics": statistics,
-    }
+    report = _add(report, "text_metrics", scores.metrics, scores.reasons)
     return replace(
         report,
-        additions={**report.additions, **additions},
+        additions={**report.additions, **scores.additions},
         notes=(*report.notes, *scores.notes),
     )
 
@@ -65,19 +57,19 @@ def add_clip_metrics(report: Report, scorer: "ClipScorer") -> Report:
         [example.references for example in report.examples],
         _CLIP_BATCH,
     )
-    report = _add(report, "clip_metrics", scores.figures, scores.reasons)
+    report = _add(report, "clip_metrics", scores.metrics, scores.reasons)
     return replace(report, additions={**report.additions, "clip_model": scorer.name})
 
 
 def _add(
     report: Report,
     name: str,
-    figures: Mapping[str, float | None],
+    metrics: Mapping[str, float | None],
     reasons: Mapping[str, str] | None = None,
 ) -> Report:
     notes = (f"{name}, {figure}: {reason}." for figure, reason in (reasons or {}).items())
     return replace(
         report,
-        extra_metrics={**report.extra_metrics, name: dict(figures)},
+        extra_metrics={**report.extra_metrics, name: dict(metrics)},
         notes=(*report.notes, *notes),
     )

@@ -1,4 +1,4 @@
-"""Answers as pictures: what was shown, asked, predicted (blue) and expected (green), in any script.
+"""Answers as images: what was shown, asked, predicted (blue) and expected (green), in any script.
 
 No font is shipped: each character is drawn in the first font of this machine that has it.
 """
@@ -43,7 +43,7 @@ def write_gallery(report: Report, folder: Path, num_samples: int) -> None:
     """Write `visualizations/sample_000.png` and on of the first examples of a report.
 
     Args:
-        report: its examples' pictures are opened.
+        report: its examples' images are opened.
         folder: where the report lies.
         num_samples: how many; 0 for none.
     """
@@ -67,19 +67,19 @@ def write_gallery(report: Report, folder: Path, num_samples: int) -> None:
             " ".join(missing[:20]),
         )
     for index, example in enumerate(examples):
-        picture = draw_sample(
+        image = draw_sample(
             example.image.open(),
             example.turns[-1].text,
             report.predictions[index],
             example.references,
         )
-        picture.save(place / f"sample_{index:03}.png")
+        image.save(place / f"sample_{index:03}.png")
 
 
 def draw_sample(
     image: Image.Image, instruction: str, prediction: str, references: Sequence[str]
 ) -> Image.Image:
-    """Draw one example, 1024 pixels wide: the picture with its proportions, the texts below it."""
+    """Draw one example, 1024 pixels wide: the image with its proportions, the texts below it."""
     scale = min((WIDTH - 2 * _MARGIN) / image.width, _MAX_HEIGHT / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     paragraphs = [

@@ -32,7 +32,7 @@ p {{ margin: .4rem 0; color: #555 }}
 pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0 }}
 mark {{ background: #bfe8c5; border-radius: 3px }}
 </style></head><body><h1>{title}</h1>
-<p>The picture is the one the model gets. Text it learns to write is <mark>green</mark>; the rest
+<p>The image is the one the model gets. Text it learns to write is <mark>green</mark>; the rest
 is given to it, image tokens left out.</p>
 {sections}
 </body></html>
@@ -139,10 +139,10 @@ def _counts(encoded: Encoded) -> str:
 
 
 def _section(
-    example: Example, encoded: Encoded, picture: Image, parts: Sequence[tuple[str, bool]]
+    example: Example, encoded: Encoded, image: Image, parts: Sequence[tuple[str, bool]]
 ) -> str:
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     data = base64.b64encode(file.getvalue()).decode()
     texts = [
         f"<mark>{html.escape(text)}</mark>" if is_learned else html.escape(text)

@@ -68,10 +68,10 @@ class Prompter:
         return self._shortened(example, turns)
 
     def encode(self, example: Example, answer: str | None = None) -> Encoded:
-        """Token ids and pixels; opens the picture.
+        """Token ids and pixels; opens the image.
 
         Raises:
-            ValueError: over the budget, or the picture cannot be used; names the example.
+            ValueError: over the budget, or the image cannot be used; names the example.
         """
         messages = self.messages(example, answer)
         try:
@@ -91,7 +91,7 @@ class Prompter:
 
     def num_tokens(self, turns: list[Message]) -> int:
         """Text tokens of a conversation."""
-        return len(self.family.tokenize(turns)[0]) - 1  # without the picture's place
+        return len(self.family.tokenize(turns)[0]) - 1  # without the image's place
 
     def is_surely_short(self, turns: list[Message]) -> bool:
         """Return True where the budget holds without counting: no token is shorter than a byte."""

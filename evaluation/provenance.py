@@ -79,7 +79,7 @@ def of_model(
         "dtype": str(predictor.model.dtype).removeprefix("torch."),
         "family": prompter.family.name,
         "chat_template": getattr(prompter.family, "template", None),
-        "pictures": _pictures(prompter.family.image_processor),
+        "pictures": _image_settings(prompter.family.image_processor),
         "trained_on": list(trained_on),
         "prompt_template": prompter.template,
         "max_length": prompter.max_length,
@@ -89,8 +89,8 @@ def of_model(
     }
 
 
-def _pictures(processor: Any) -> dict[str, Any]:
-    """To what size pictures are brought, as far as their processor says."""
+def _image_settings(processor: Any) -> dict[str, Any]:
+    """To what size images are brought, as far as their processor says."""
     names = ("size", "square_side", "max_pixels", "min_patches", "max_patches")
     found = {name: getattr(processor, name, None) for name in names}
     size = found["size"]

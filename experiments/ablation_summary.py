@@ -30,7 +30,7 @@ def write_summary(
     ablation: Ablation, grid: Sequence[Run], errors: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
     """Write the state of every run as JSON, table and image; return the runs' rows."""
-    from experiments.comparison_picture import draw_comparison
+    from experiments.comparison_chart import draw_comparison
 
     rows = [_row(run, errors.get(run.name)) for run in grid]
     summary = {
@@ -43,9 +43,9 @@ def write_summary(
     write_json(folder / SUMMARY, summary, ensure_ascii=False)
     write_text(folder / "ablation_summary.csv", _as_csv(rows))
     if any(row["value"] is not None for row in rows):
-        picture = io.BytesIO()
-        draw_comparison(rows).save(picture, "PNG")
-        write_chunks(folder / "comparison.png", [picture.getvalue()])
+        chart = io.BytesIO()
+        draw_comparison(rows).save(chart, "PNG")
+        write_chunks(folder / "comparison.png", [chart.getvalue()])
     return rows
 
 
@@ -80,9 +80,9 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writerow([*fixed, "low_95", "high_95", *names, "seconds", "error"])
     for row in rows:
         low, high = row["interval_95"] or (None, None)
-        figures = [(row["metrics"] or {}).get(name) for name in names]
+        metrics = [(row["metrics"] or {}).get(name) for name in names]
         writer.writerow(
-            [*(row[name] for name in fixed), low, high, *figures, row["seconds"], row["error"]]
+            [*(row[name] for name in fixed), low, high, *metrics, row["seconds"], row["error"]]
         )
     return text.getvalue()
 

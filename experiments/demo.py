@@ -89,7 +89,7 @@ def demo_tasks() -> list[str]:
 def run_task(
     task: Task, recipe: Recipe, output_dir: Path
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Score the base, fine-tune it, score it again, and again on other examples' pictures.
+    """Score the base, fine-tune it, score it again, and again on other examples' images.
 
     Returns:
         A row of summary.json, and what must be said beside it (that a score is approximate).
@@ -189,7 +189,7 @@ def _train_seconds(output_dir: Path) -> float:
 
 
 def shuffle_images(examples: Sequence[Example]) -> list[Example]:
-    """Give each example the picture of another one, along one seeded cycle through all."""
+    """Give each example the image of another one, along one seeded cycle through all."""
     order = list(range(len(examples)))
     Random(0).shuffle(order)
     other = dict(zip(order, order[1:] + order[:1], strict=True))

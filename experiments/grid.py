@@ -88,7 +88,7 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
         has_failed = has_failed or error is not None
         write_summary(ablation, grid, errors)
     show(summary_table(write_summary(ablation, grid, errors)))
-    show(f"Summary, table and picture are in {ablation.folder}")
+    show(f"Summary, table and chart are in {ablation.folder}")
     return not has_failed
 
 

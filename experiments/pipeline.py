@@ -116,7 +116,7 @@ def download_dataset(settings: Settings, show: Show) -> None:
     if record["drawn_from_train"]:
         show(
             f"{settings.dataset} has no {' and no '.join(record['drawn_from_train'])}: a tenth of "
-            f"train each, drawn with seed {settings.seed}, no picture in two parts."
+            f"train each, drawn with seed {settings.seed}, no image in two parts."
         )
     if record["left_out"]:
         show(f"Left out, as neither of the three: {', '.join(record['left_out'])}.")

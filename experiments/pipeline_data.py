@@ -20,19 +20,19 @@ _NAMES = {
     "test": ("test", "testing"),
 }
 _SHARE = 0.1
-_BATCH = 32  # rows with their pictures that are held at a time
+_BATCH = 32  # rows with their images that are held at a time
 
 
 def write_dataset(
     folder: Path, name: str, config: str | None, columns: Columns, seed: int
 ) -> dict[str, Any]:
-    """Save a data set's three parts, pictures included; the folder appears whole or not at all.
+    """Save a data set's three parts, images included; the folder appears whole or not at all.
 
-    A part that is missing is drawn from train: a tenth of it, such that no picture is in two parts.
+    A part that is missing is drawn from train: a tenth of it, such that no image is in two parts.
 
     Args:
         folder: the new one.
-        name: a Hub id; or a folder that `datasets` saved, or with parquet files, or with pictures
+        name: a Hub id; or a folder that `datasets` saved, or with parquet files, or with images
             and a metadata file.
         config: of a Hub repository.
         columns: that must be there.
@@ -43,8 +43,8 @@ def write_dataset(
         data set were left out, a digest of each part's content, columns.
 
     Raises:
-        ValueError: the data set cannot be read, has no train part, too few pictures to draw from,
-            not these columns, or a row without a picture.
+        ValueError: the data set cannot be read, has no train part, too few images to draw from,
+            not these columns, or a row without an image.
     """
     import datasets
 
@@ -94,7 +94,7 @@ def _load(name: str, config: str | None) -> dict[str, Any]:
         first_line = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
             f"The data set {name} cannot be read: {first_line}; give a folder of parquet files, of "
-            "pictures with a metadata file or that `datasets` saved, or a Hub id, with HF_TOKEN "
+            "images with a metadata file or that `datasets` saved, or a Hub id, with HF_TOKEN "
             "where it asks for a login."
         ) from error
     return dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
@@ -133,7 +133,7 @@ def _check_columns(table: Any, columns: Columns, where: str) -> None:
     if not isinstance(table.features[columns.image], datasets.Image):
         raise ValueError(
             f"{where}: column '{columns.image}' holds {table.features[columns.image]}, not "
-            "pictures; cast it to datasets.Image, or name another one under dataset_columns."
+            "images; cast it to datasets.Image, or name another one under dataset_columns."
         )
 
 
@@ -172,62 +172,62 @@ def _written_out(cell: Any, where: str) -> str | list[str]:
     return text_cell(cell, where)
 
 
-def _draw(train: Any, image: str, wanted: Sequence[str], seed: int, name: str) -> dict[str, Any]:
+def _draw(train: Any, column: str, wanted: Sequence[str], seed: int, name: str) -> dict[str, Any]:
     """Return the wanted parts and what is left of train."""
-    pictures = _rows_by_picture(train, image, f"{name} (train)")
-    if len(pictures) <= len(wanted):
+    images = _rows_by_image(train, column, f"{name} (train)")
+    if len(images) <= len(wanted):
         raise ValueError(
-            f"{name} has {len(pictures)} picture(s) to train on, too few to draw "
+            f"{name} has {len(images)} image(s) to train on, too few to draw "
             f"{' and '.join(wanted)} from; add those parts."
         )
-    Random(seed).shuffle(pictures)
+    Random(seed).shuffle(images)
     size = max(1, round(_SHARE * len(train)))
     rows: dict[str, list[int]] = {}
     for done, part in enumerate(wanted, start=1):
-        rows[part] = pictures.pop()
-        # each part that follows, and train, needs a picture
-        while len(rows[part]) < size and len(pictures) > len(wanted) - done + 1:
-            rows[part] = rows[part] + pictures.pop()
-    rows["train"] = [row for group in pictures for row in group]
+        rows[part] = images.pop()
+        # each part that follows, and train, needs an image
+        while len(rows[part]) < size and len(images) > len(wanted) - done + 1:
+            rows[part] = rows[part] + images.pop()
+    rows["train"] = [row for group in images for row in group]
     return {part: train.select(sorted(chosen)) for part, chosen in rows.items()}
 
 
-def _rows_by_picture(table: Any, image: str, where: str) -> list[list[int]]:
-    """Return the numbers of the rows that show the same picture, by its bytes."""
+def _rows_by_image(table: Any, column: str, where: str) -> list[list[int]]:
+    """Return the numbers of the rows that show the same image, by its bytes."""
     groups: dict[bytes, list[int]] = defaultdict(list)
-    for index, (picture, _) in enumerate(_rows(table.select_columns([image]), image, where)):
-        groups[picture].append(index)
+    for index, (image, _) in enumerate(_rows(table.select_columns([column]), column, where)):
+        groups[image].append(index)
     return list(groups.values())
 
 
-def _content_hash(table: Any, image: str, where: str) -> str:
-    """Of the pictures and the other cells of all rows, in order."""
+def _content_hash(table: Any, column: str, where: str) -> str:
+    """Of the images and the other cells of all rows, in order."""
     digest = hashlib.sha256()
-    for picture, cells in _rows(table, image, where):
-        digest.update(picture + ascii(cells).encode() + b"\n")
+    for image, cells in _rows(table, column, where):
+        digest.update(image + ascii(cells).encode() + b"\n")
     return digest.hexdigest()
 
 
-def _rows(table: Any, image: str, where: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """A digest of each row's picture, as it is stored, and the other cells.
+def _rows(table: Any, column: str, where: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """A digest of each row's image, as it is stored, and the other cells.
 
     Raises:
-        ValueError: a row has no picture, or its file cannot be read.
+        ValueError: a row has no image, or its file cannot be read.
     """
     batches = table.with_format("arrow").iter(_BATCH)
     for index, cells in enumerate(cells for batch in batches for cells in batch.to_pylist()):
-        cell = cells.pop(image) or {}
+        cell = cells.pop(column) or {}
         content, path = cell.get("bytes"), cell.get("path") or ""
         if not content and not path:
             raise ValueError(
-                f"{where}, row {index} has no picture in column '{image}'; give it one, or leave "
+                f"{where}, row {index} has no image in column '{column}'; give it one, or leave "
                 "the row out."
             )
         try:
             content = content or Path(path).read_bytes()
         except OSError as error:
             raise ValueError(
-                f"{where}, row {index}: the picture {path} cannot be read: {error.strerror}; put "
+                f"{where}, row {index}: the image {path} cannot be read: {error.strerror}; put "
                 "it there, or leave the row out."
             ) from error
         yield hashlib.sha256(content).digest(), cells

@@ -1,6 +1,6 @@
 """Fine-tune on a table of one's own: `python finetuning/csv_qa.py --train_csv FILE --val_csv FILE`.
 
-Each row of the CSV, JSON Lines or Parquet table has a picture, an instruction and a response.
+Each row of the CSV, JSON Lines or Parquet table has an image, an instruction and a response.
 """
 
 from finetuning.training.recipe import Recipe

@@ -1,6 +1,6 @@
 """Fine-tune on a VQA data set of one's own: `python finetuning/image_qa.py --data_root FOLDER`.
 
-The folder is one that `datasets` saved; each row has a picture, a question and its answers. The
+The folder is one that `datasets` saved; each row has an image, a question and its answers. The
 steps around it (download, score before and after, merge) are `palitune pipeline`.
 """
 

@@ -84,7 +84,7 @@ def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
     ]
     if own and any(_model_settings(run) != _model_settings(runs[0]) for run in runs):
         found.append(
-            "The adapters were trained with different picture sizes or chat templates; the merge "
+            "The adapters were trained with different image sizes or chat templates; the merge "
             f"is fed as {own[0]} was."
         )
     return Inputs(

@@ -15,7 +15,7 @@ from common.json_files import write_json
 from evaluation.provenance import versions
 from merging.algebra import report
 from merging.algebra.adapters import check_low_rank_only
-from merging.algebra.export import Figures, Progress, diagnose, export_adapter, export_model
+from merging.algebra.export import Measures, Progress, diagnose, export_adapter, export_model
 from merging.algebra.full_model import ExportReport, Onto
 from merging.algebra.merge import Merge, start_merge
 from merging.algebra.modes import MODES, RankLimit, default_options
@@ -24,7 +24,7 @@ from merging.inputs import Inputs, model_type_of, read_inputs
 from merging.request import MergeRequest
 from merging.scores import evaluate, load_datasets, make_trial, sweep_grid, trained_onto
 from merging.settings import Settings, check_export_effects, list_candidates, parse_rank
-from merging.sweep_picture import draw_sweep
+from merging.sweep_chart import draw_sweep
 from merging.tables import evaluation_table, sweep_table
 from models import run_record
 from models.checkpoint import adapter_folder
@@ -70,8 +70,8 @@ def merge(request: MergeRequest, show: Callable[[str], None]) -> None:
     found = [*inputs.warnings, *_notes(sweep), *_notes(summary.get("evaluation"))]
     if request.output is None:
         with _progress(merged, "merging") as step:
-            figures = diagnose(merged, step)
-        _sum_up(inputs, merged, figures, summary, found)
+            measures = diagnose(merged, step)
+        _sum_up(inputs, merged, measures, summary, found)
     else:
         finish = _finisher(inputs, merged, summary, found, sweep, started)
         _write(request.output, inputs, merged, summary, rank, finish)
@@ -89,19 +89,19 @@ def _finisher(
     found: Sequence[str],
     sweep: Mapping[str, Any] | None,
     started: float,
-) -> Callable[[Path, Figures], None]:
+) -> Callable[[Path, Measures], None]:
     """Return what writes everything beside the weights, before the folder takes its name."""
 
-    def finish(folder: Path, figures: Figures) -> None:
+    def finish(folder: Path, measures: Measures) -> None:
         """Write what stands beside the weights."""
-        _sum_up(inputs, merged, figures, summary, found)
+        _sum_up(inputs, merged, measures, summary, found)
         if sweep is not None:
             write_json(folder / "sweep.json", sweep)
             draw_sweep(sweep).save(folder / "sweep.png")
         summary["seconds"] = time.monotonic() - started
         summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         summary["versions"] = versions()
-        write_json(folder / _REPORT, summary | {"modules": figures})
+        write_json(folder / _REPORT, summary | {"modules": measures})
         for place in (folder, folder / "adapter"):  # each can be scored by eval.py
             if place.is_dir():
                 if inputs.processor_checkpoint != inputs.checkpoint:
@@ -174,26 +174,26 @@ def _write(
     merged: Merge,
     summary: dict[str, Any],
     rank: RankLimit,
-    finish: Callable[[Path, Figures], None],
+    finish: Callable[[Path, Measures], None],
 ) -> None:
     """Write what is asked for; `finish` adds the report before the folder takes its name."""
     export, dtype, base = summary["export"], summary["save_dtype"], inputs.base
     adapter_bytes = sum(adapter.num_bytes for adapter in inputs.adapters)
     if export == "adapter":
         with atomic_folder(output) as folder, _progress(merged, "writing the adapter") as step:
-            figures = export_adapter(merged, base, folder, rank, dtype, step)
+            measures = export_adapter(merged, base, folder, rank, dtype, step)
             summary["bytes_read"], summary["bytes_written"] = adapter_bytes, _size(folder)
-            finish(folder, figures)
+            finish(folder, measures)
         return
 
-    def finish_model(folder: Path, figures: Figures, cost: ExportReport) -> None:
+    def finish_model(folder: Path, measures: Measures, cost: ExportReport) -> None:
         if export == "both":
             with _progress(merged, "writing the adapter") as step:
                 rows = export_adapter(merged, base, folder / "adapter", rank, dtype, step)
-            figures = {name: row | figures[name] for name, row in rows.items()}
+            measures = {name: row | measures[name] for name, row in rows.items()}
         summary["bytes_read"] = adapter_bytes + cost.bytes_read
         summary["bytes_written"] = _size(folder)
-        finish(folder, figures)
+        finish(folder, measures)
 
     with _progress(merged, "writing the model") as step:
         export_model(
@@ -223,12 +223,12 @@ def _notes(measured: Mapping[str, Any] | None) -> list[str]:
 def _sum_up(
     inputs: Inputs,
     merged: Merge,
-    figures: Figures,
+    measures: Measures,
     summary: dict[str, Any],
     found: Sequence[str],
 ) -> None:
     """Add the totals and warnings to the summary, after those that were found before."""
-    summary["totals"] = report.summarise(merged, figures)
+    summary["totals"] = report.summarise(merged, measures)
     summary["warnings"] = [*found, *report.warnings(inputs.adapters, summary["totals"])]
     if merged.mode == "auto":
         summary["warnings"].append(

@@ -64,7 +64,7 @@ class Family(ABC):
             if getattr(self.options, name) is not None and name not in self.image_options:
                 takes = " and ".join(f"--{option}" for option in self.image_options)
                 raise ValueError(
-                    f"--{name} has no meaning for {self.name} models, whose picture size is "
+                    f"--{name} has no meaning for {self.name} models, whose image size is "
                     f"{f'set by {takes}' if takes else 'fixed by the checkpoint'}; leave it out."
                 )
         self._check()
@@ -136,7 +136,7 @@ class Family(ABC):
 
     @cached_property
     def image_processor(self) -> Any:
-        """Picture -> pixels, on Pillow: torchvision is not needed."""
+        """Image -> pixels, on Pillow: torchvision is not needed."""
         from transformers import AutoImageProcessor
 
         # by the config, where the processor's own name is none: early revisions of Qwen2.5-VL
@@ -162,7 +162,7 @@ class Family(ABC):
             ) from error
 
     def save(self, folder: str) -> None:
-        """Write what turns pictures and text into tokens, so that `saved` can name the folder."""
+        """Write what turns images and text into tokens, so that `saved` can name the folder."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
 
@@ -191,7 +191,7 @@ class Family(ABC):
 
     @abstractmethod
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """The pixels of a picture by the model's names for them, and the ids that stand for it."""
+        """The pixels of an image by the model's names for them, and the ids that stand for it."""
 
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
         """One example for training (the last turn is the assistant's) or generation (it is not).
@@ -241,7 +241,7 @@ class Family(ABC):
         return {name: torch.stack([entry[name] for entry in pixels]) for name in pixels[0]}
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The picture as the model gets it, normalisation undone; of tiles the first, the whole."""
+        """The image as the model gets it, normalisation undone; of tiles the first, the whole."""
         import numpy as np
         from PIL import Image
 

@@ -2,7 +2,7 @@ r"""BLIP-2 with an OPT language model (Li et al. 2023, arXiv:2301.12597): no cha
 
 Layout of one example: `<image> * N  </s> prompt answer \n`, as the authors' `Blip2OPT` trains it
 (https://github.com/salesforce/LAVIS, lavis/models/blip2_models/blip2_opt.py): OPT starts a text
-with `</s>`, and a line break ends an answer. The N tokens of a picture of any size are what the
+with `</s>`, and a line break ends an answer. The N tokens of an image of any size are what the
 Q-Former's queries see.
 """
 
@@ -44,7 +44,7 @@ class Blip2(Family):
             )
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Token ids of `picture </s> prompt answer \n`.
+        r"""Token ids of `image </s> prompt answer \n`.
 
         The answer follows behind a space, where the prompt does not end with white space: in
         OPT's vocabulary most words begin with theirs.

@@ -67,7 +67,7 @@ class ChatFamily(Family):
 
     @cached_property
     def image_token_id(self) -> int:
-        """The token that a template writes once where the picture goes."""
+        """The token that a template writes once where the image goes."""
         return int(self.config.image_token_id)
 
     @cached_property
@@ -95,28 +95,28 @@ class ChatFamily(Family):
         """Token ids in the template's layout; see `Family.tokenize`.
 
         Raises:
-            ValueError: the template does not take these turns, writes no place for the picture,
+            ValueError: the template does not take these turns, writes no place for the image,
                 or lays out an answer otherwise than it asks for one.
         """
         ids, is_target = self.lay_out(messages, self.image_token)
         ids[ids.index(self.image_token_id)] = IMAGE_PLACEHOLDER
         return ids, is_target
 
-    def lay_out(self, messages: Sequence[Message], picture: str) -> tuple[list[int], list[bool]]:
-        """As `tokenize`, with the tokens of a text in the picture's place."""
+    def lay_out(self, messages: Sequence[Message], image_text: str) -> tuple[list[int], list[bool]]:
+        """As `tokenize`, with the tokens of a text in the image's place."""
         parts = self._parts(tuple(role for role, _ in messages))
         num_places = sum(text.count(self.image_token) for text, _ in parts)
         if num_places != 1:
             raise ValueError(
                 f"The chat template of {self.location} writes {self.image_token} {num_places} "
-                "times in a conversation with one picture; give one that writes it once by "
+                "times in a conversation with one image; give one that writes it once by "
                 "--chat_template."
             )
         done: list[_Piece] = []
         ids: list[int] = []
         is_target: list[bool] = []
         for text, is_learned in parts:
-            pieces = _pieces(text.replace(self.image_token, picture), messages)
+            pieces = _pieces(text.replace(self.image_token, image_text), messages)
             done += pieces
             whole = self._ids(done)
             # Where the tokens before would come out otherwise with the rest in view, the rest is
@@ -140,7 +140,7 @@ class ChatFamily(Family):
     def _special_tokens(self) -> set[str]:
         """All, those too that the tokenizer has no role for (the roles' marks of Llama 3).
 
-        The picture's is one of them, whether the tokenizer calls it special or not.
+        The image's is one of them, whether the tokenizer calls it special or not.
         """
         added = self.tokenizer.added_tokens_decoder.values()
         return {str(token) for token in added if token.special} | {self.image_token}
@@ -157,7 +157,7 @@ class ChatFamily(Family):
         return ids
 
     def _parted(self, piece: _Piece) -> list[_Piece]:
-        """A text in parts without the picture's token: not called special, it would be obeyed."""
+        """A text in parts without the image's token: not called special, it would be obeyed."""
         if piece.is_layout:
             return [piece]
         first, rest = re.escape(self.image_token[0]), re.escape(self.image_token[1:])
@@ -255,12 +255,12 @@ class ChatFamily(Family):
     def _write(self, roles: tuple[str, ...], as_parts: bool) -> str:
         turns: list[dict[str, Any]] = []
         for index, role in enumerate(roles):
-            text, has_picture = _mark(index), index == roles.index("user")
+            text, has_image = _mark(index), index == roles.index("user")
             if as_parts:
-                picture = [{"type": "image"}] if has_picture else []
-                turns.append({"role": role, "content": [*picture, {"type": "text", "text": text}]})
+                part = [{"type": "image"}] if has_image else []
+                turns.append({"role": role, "content": [*part, {"type": "text", "text": text}]})
             else:
-                content = f"{self.image_token}\n{text}" if has_picture else text
+                content = f"{self.image_token}\n{text}" if has_image else text
                 turns.append({"role": role, "content": content})
         return str(
             self.tokenizer.apply_chat_template(

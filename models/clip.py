@@ -1,4 +1,4 @@
-"""CLIP-S and RefCLIP-S: how well a caption fits its picture, and its references (arXiv:2104.08718).
+"""CLIP-S and RefCLIP-S: how well a caption fits its image, and its references (arXiv:2104.08718).
 
 Source of every rule here: https://github.com/jmhessel/clipscore (`clipscore.py`), the script of
 Hessel et al. 2021. Its figures are those of openai/clip-vit-base-patch32; another CLIP gives
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _PREFIX = "A photo depicts "  # of candidates and references
-_WEIGHT = 2.5  # the paper's w, of the picture's term alone
+_WEIGHT = 2.5  # the paper's w, of the image's term alone
 
 
-class Picture(Protocol):
-    """A picture that is not read before it is opened."""
+class ImageFile(Protocol):
+    """An image that is not read before it is opened."""
 
     def open(self) -> "Image.Image":
-        """Decode the picture."""
+        """Decode the image."""
         ...
 
 
@@ -36,12 +36,12 @@ class ClipScores:
     Attributes:
         figures: `CLIP-S` (0 to 2.5) and `RefCLIP-S` (0 to 10/7), means over the examples; None
             where not available.
-        reasons: for each None in `figures`, why.
+        reasons: for each None in `metrics`, why.
         clip_s: CLIP-S of each example.
         ref_clip_s: RefCLIP-S of each example, None for one without a reference.
     """
 
-    figures: dict[str, float | None]
+    metrics: dict[str, float | None]
     reasons: dict[str, str]
     clip_s: list[float]
     ref_clip_s: list[float | None]
@@ -65,21 +65,21 @@ class ClipScorer:
 
     def __call__(
         self,
-        images: Sequence[Picture],
+        images: Sequence[ImageFile],
         candidates: Sequence[str],
         references: Sequence[Sequence[str]],
         batch_size: int,
     ) -> ClipScores:
-        """Score one caption per picture.
+        """Score one caption per image.
 
-        CLIP-S is 2.5 * max(cos(caption, picture), 0). RefCLIP-S is the harmonic mean of CLIP-S
+        CLIP-S is 2.5 * max(cos(caption, image), 0). RefCLIP-S is the harmonic mean of CLIP-S
         and the greatest max(cos(caption, reference), 0), and 0 where one of the two is 0.
 
         Args:
             images: opened one after the other, and not kept.
-            candidates: one caption per picture.
-            references: those of each picture, as many as there are; may be none.
-            batch_size: the most pictures, or texts, that CLIP is given at once.
+            candidates: one caption per image.
+            references: those of each image, as many as there are; may be none.
+            batch_size: the most images, or texts, that CLIP is given at once.
         """
         import torch
         from torch.nn.functional import normalize
@@ -89,19 +89,19 @@ class ClipScorer:
         ref_clip_s: list[float | None] = []
         for start in range(0, len(candidates), batch_size):
             part = slice(start, start + batch_size)
-            pictures = normalize(self.embed_images(images[part]))
+            features = normalize(self.embed_images(images[part]))
             texts = [*candidates[part], *(text for group in references[part] for text in group)]
             batches = (texts[i : i + batch_size] for i in range(0, len(texts), batch_size))
             captions, *groups = normalize(torch.cat([*map(self.embed_texts, batches)])).split(
-                [len(pictures), *map(len, references[part])]
+                [len(features), *map(len, references[part])]
             )
-            for picture, caption, group in zip(pictures, captions, groups, strict=True):
-                clip_s.append(_WEIGHT * max(0.0, float(picture @ caption)))
+            for feature, caption, group in zip(features, captions, groups, strict=True):
+                clip_s.append(_WEIGHT * max(0.0, float(feature @ caption)))
                 ref_clip_s.append(_ref_clip_s(clip_s[-1], (group @ caption).tolist()))
         known = [value for value in ref_clip_s if value is not None]
         without = len(ref_clip_s) - len(known)
         return ClipScores(
-            figures={"CLIP-S": fmean(clip_s), "RefCLIP-S": None if without else fmean(known)},
+            metrics={"CLIP-S": fmean(clip_s), "RefCLIP-S": None if without else fmean(known)},
             reasons={"RefCLIP-S": f"{without} of {len(ref_clip_s)} examples have no reference"}
             if without
             else {},
@@ -109,8 +109,8 @@ class ClipScorer:
             ref_clip_s=ref_clip_s,
         )
 
-    def embed_images(self, images: Sequence[Picture]) -> "torch.Tensor":
-        """Embed one batch of pictures: (number of pictures, width), float32, of any length."""
+    def embed_images(self, images: Sequence[ImageFile]) -> "torch.Tensor":
+        """Embed one batch of images: (number of images, width), float32, of any length."""
         import torch
 
         pixels = torch.stack([self._pixels(image.open()) for image in images])
@@ -192,14 +192,14 @@ def load_clip(model_path: str, device: str = "auto", revision: str | None = None
 
 
 def _check(
-    images: Sequence[Picture], candidates: Sequence[str], references: Sequence[Sequence[str]]
+    images: Sequence[ImageFile], candidates: Sequence[str], references: Sequence[Sequence[str]]
 ) -> None:
     if not candidates:
         raise ValueError("CLIP-S needs at least one caption, got 0.")
     if not len(images) == len(candidates) == len(references):
         raise ValueError(
-            "CLIP-S takes one caption and one list of references per picture, got "
-            f"{len(candidates)} captions and {len(references)} lists for {len(images)} pictures."
+            "CLIP-S takes one caption and one list of references per image, got "
+            f"{len(candidates)} captions and {len(references)} lists for {len(images)} images."
         )
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
 IGNORE_INDEX = -100  # label of a position without loss
-IMAGE_PLACEHOLDER = -1  # among token ids: where the picture's tokens go
+IMAGE_PLACEHOLDER = -1  # among token ids: where the image's tokens go
 
 Message = tuple[str, str]  # (role, text); role is "user", "assistant" or "system"
 
@@ -20,9 +20,9 @@ class Encoded:
     Attributes:
         input_ids: `L` image, text and answer tokens.
         is_target: for each of them, whether the model learns to write it.
-        image_span: the first of those that stand for the picture, and the one behind the last.
+        image_span: the first of those that stand for the image, and the one behind the last.
         pixels: what the model takes beside them, by its own names (`pixel_values` and, where
-            pictures keep their proportions, their sizes).
+            images keep their proportions, their sizes).
     """
 
     input_ids: list[int]

@@ -1,6 +1,6 @@
 """Any other image-text-to-text model that has a chat template.
 
-What stands for a picture is asked of the checkpoint's own processor, and where its language model
+What stands for an image is asked of the checkpoint's own processor, and where its language model
 lies of the model itself. `palitune doctor` tells whether that was right for the model at hand.
 """
 
@@ -35,7 +35,7 @@ class Generic(ChatFamily):
         if not is_remote and type(self.config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             raise ValueError(
                 f"{self.location} is a model of type '{self.config.model_type}', which "
-                f"transformers does not load by {self.auto_class}; take one that reads pictures "
+                f"transformers does not load by {self.auto_class}; take one that reads images "
                 "and writes text."
             )
         if self.config.is_encoder_decoder or self.config.get_text_config().is_encoder_decoder:
@@ -69,10 +69,10 @@ class Generic(ChatFamily):
 
     @cached_property
     def processor(self) -> Any:
-        """The checkpoint's own; of a class of transformers on Pillow, and for pictures alone.
+        """The checkpoint's own; of a class of transformers on Pillow, and for images alone.
 
         Raises:
-            ValueError: it cannot be built, or does not say what stands for a picture.
+            ValueError: it cannot be built, or does not say what stands for an image.
         """
         from transformers import AutoProcessor
         from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -94,7 +94,7 @@ class Generic(ChatFamily):
         if getattr(processor, "image_token", None) is None:
             raise ValueError(
                 f"{type(processor).__name__} of {self.location} names no token that stands for a "
-                "picture; take a model whose processor does."
+                "image; take a model whose processor does."
             )
         return processor
 
@@ -131,22 +131,22 @@ class Generic(ChatFamily):
         return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
-        """One example; the picture's text is tokenised where it stands, as the processor does.
+        """One example; the image's text is tokenised where it stands, as the processor does.
 
-        Gemma 3 has line breaks around its picture, which are one token with those of the layout.
+        Gemma 3 has line breaks around its image, which are one token with those of the layout.
         """
         inputs = self._process(image)
         if _OFFSETS not in inputs:
             return super().encode(image, messages)
         text = inputs.pop(_OFFSETS)[0][0]["replacement"]
         ids, is_target = self.lay_out(messages, text)
-        picture = self._without_edges(inputs.pop("input_ids")[0].tolist())
-        places = range(len(ids) - len(picture) + 1)
-        start = next(place for place in places if ids[place : place + len(picture)] == picture)
+        image_ids = self._without_edges(inputs.pop("input_ids")[0].tolist())
+        places = range(len(ids) - len(image_ids) + 1)
+        start = next(place for place in places if ids[place : place + len(image_ids)] == image_ids)
         return Encoded(
             input_ids=ids,
             is_target=is_target,
-            image_span=(start, start + len(picture)),
+            image_span=(start, start + len(image_ids)),
             pixels=inputs,
         )
 
@@ -157,7 +157,7 @@ class Generic(ChatFamily):
         return {name: inputs[name] for name in inputs if name != _OFFSETS}, ids
 
     def _process(self, image: "Image.Image") -> dict[str, Any]:
-        """What the processor makes of one picture and the token that stands for it."""
+        """What the processor makes of one image and the token that stands for it."""
         from transformers import ProcessorMixin
 
         says = type(self.processor).replace_image_token is not ProcessorMixin.replace_image_token
@@ -172,7 +172,7 @@ class Generic(ChatFamily):
         if unknown:
             raise ValueError(
                 f"{type(self.processor).__name__} of {self.location} gives {min(unknown)}, which "
-                "belongs to a whole text and not to a picture: models of its kind cannot be used."
+                "belongs to a whole text and not to an image: models of its kind cannot be used."
             )
         return {
             name: value
@@ -182,7 +182,7 @@ class Generic(ChatFamily):
 
     @cached_property
     def _pixel_names(self) -> set[str]:
-        """What a picture alone becomes, by the names that the model has for it."""
+        """What an image alone becomes, by the names that the model has for it."""
         from PIL import Image
 
         return set(self.image_processor(images=[Image.new("RGB", (64, 64))]))
@@ -194,7 +194,7 @@ class Generic(ChatFamily):
         return ids[places[0] : places[-1] + 1]
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """Which tokens are a picture's, where the processor says that the model asks."""
+        """Which tokens are an image's, where the processor says that the model asks."""
         import torch
 
         if not self.processor.return_mm_token_type_ids:
@@ -208,7 +208,7 @@ class Generic(ChatFamily):
     def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
         """Join along the first dimension, the others filled up with zeros to the largest.
 
-        So pictures of one size, patches in a row, tiles of differing number and pictures of
+        So images of one size, patches in a row, tiles of differing number and images of
         differing size are each joined as their processors do.
         """
         import torch
@@ -225,14 +225,14 @@ class Generic(ChatFamily):
         return joined
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The picture as the model gets it.
+        """The image as the model gets it.
 
         Raises:
             ValueError: it gets patches in an order that is its own.
         """
         if encoded.pixels["pixel_values"].dim() < 4:
             raise ValueError(
-                f"The pictures of {self.location} cannot be shown: its processor cuts them into "
+                f"The images of {self.location} cannot be shown: its processor cuts them into "
                 "patches in an order of its own."
             )
         return super().render_image(encoded)

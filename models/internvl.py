@@ -1,8 +1,8 @@
-"""InternVL 2.5, 3 and 3.5 as transformers has them ("-hf"): a picture cut into square tiles.
+"""InternVL 2.5, 3 and 3.5 as transformers has them ("-hf"): an image cut into square tiles.
 
-Chen et al. 2024, arXiv:2404.16821 (section 3.2: dynamic tiles) and arXiv:2412.05271. A picture is
+Chen et al. 2024, arXiv:2404.16821 (section 3.2: dynamic tiles) and arXiv:2412.05271. An image is
 stretched to the grid of tiles whose proportions are nearest to its own and cut; behind the tiles
-comes the whole picture as one more, unless there is one tile alone. In the text `<img>` and
+comes the whole image as one more, unless there is one tile alone. In the text `<img>` and
 `</img>` stand around the context tokens of all of them.
 """
 
@@ -41,7 +41,7 @@ class InternVL(ChatFamily):
     def image_processor(self) -> Any:
         """The checkpoint's with as many tiles as the user's pixels make, which `save` keeps.
 
-        The whole picture behind the tiles does not count among them.
+        The whole image behind the tiles does not count among them.
 
         Raises:
             ValueError: the user's pixels make no tile, or more at least than at most.
@@ -77,13 +77,13 @@ class InternVL(ChatFamily):
         return {"pixel_values": tiles}, [start, *context, end]
 
     def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
-        """Join the tiles of all pictures one after the other."""
+        """Join the tiles of all images one after the other."""
         import torch
 
         return {name: torch.cat([entry[name] for entry in pixels]) for name in pixels[0]}
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The whole picture, which is the last tile."""
+        """The whole image, which is the last tile."""
         return super().render_image(
             replace(encoded, pixels={"pixel_values": encoded.pixels["pixel_values"][-1]})
         )

@@ -1,4 +1,4 @@
-r"""LLaVA 1.5 over any language model: a square picture, one projected feature a patch.
+r"""LLaVA 1.5 over any language model: a square image, one projected feature a patch.
 
 Liu et al. 2023, arXiv:2310.03744; layout of a conversation as at
 https://huggingface.co/docs/transformers/model_doc/llava: `USER: <image>\n… ASSISTANT: …</s>`.

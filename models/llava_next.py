@@ -1,4 +1,4 @@
-"""LLaVA-NeXT (1.6): the whole picture, then its tiles in the grid that wastes least.
+"""LLaVA-NeXT (1.6): the whole image, then its tiles in the grid that wastes least.
 
 Liu et al. 2024, https://llava-vl.github.io/blog/2024-01-30-llava-next/. Rows of the grid that hold
 nothing but padding are left out, and each row that is kept ends in a learned newline feature
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LlavaNext(Llava):
-    """LLaVA-NeXT over any language model; `--max_pixels` is for the tiles of a picture."""
+    """LLaVA-NeXT over any language model; `--max_pixels` is for the tiles of an image."""
 
     name = "llava_next"
     model_types = ("llava_next",)
@@ -38,17 +38,17 @@ class LlavaNext(Llava):
             if most < least:
                 raise ValueError(
                     f"--max_pixels must be at least {least}, the smallest grid of tiles of "
-                    f"{self.location}, got {most}; the whole picture beside them does not count."
+                    f"{self.location}, got {most}; the whole image beside them does not count."
                 )
             processor.max_pixels = most
         return processor
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """Pixels of the whole picture and of `T - 1` tiles, and an id for each feature.
+        """Pixels of the whole image and of `T - 1` tiles, and an id for each feature.
 
         Returns:
             `pixel_values` (T, 3, side, side), float32; `image_sizes` (2,): height and width of
-            the picture, from which the model finds the tiles again; then the ids.
+            the image, from which the model finds the tiles again; then the ids.
         """
         image = self._shrunk(image)
         # cut by the model's own list of grids: it counts by that one
@@ -58,9 +58,9 @@ class LlavaNext(Llava):
         return pixels, [self.image_token_id] * self.num_tokens(image.height, image.width)
 
     def _shrunk(self, image: "Image.Image") -> "Image.Image":
-        """A picture that would have a grid of more than `max_pixels`, made to fit a smaller one.
+        """An image that would have a grid of more than `max_pixels`, made to fit a smaller one.
 
-        The model finds the grid by the picture's size: it takes the smallest that loses least.
+        The model finds the grid by the image's size: it takes the smallest that loses least.
         """
         most = getattr(self.image_processor, "max_pixels", None)
         grids = self.config.image_grid_pinpoints
@@ -74,7 +74,7 @@ class LlavaNext(Llava):
         return image.resize(size, self.image_processor.resample)
 
     def num_tokens(self, height: int, width: int) -> int:
-        """Tokens of a picture: features of the whole, then each row of the grid and its newline."""
+        """Tokens of an image: features of the whole, then each row of the grid and its newline."""
         side, patch = self.config.vision_config.image_size, self.config.vision_config.patch_size
         grid = self._grid(height, width, self.config.image_grid_pinpoints)
         rows, columns = (pixels // side * (side // patch) for pixels in grid)
@@ -82,7 +82,7 @@ class LlavaNext(Llava):
         return self.num_features(side, side) + rows * (columns + 1)
 
     def _grid(self, height: int, width: int, grids: list[list[int]]) -> tuple[int, int]:
-        """Height and width in pixels of the grid that a picture is cut into."""
+        """Height and width in pixels of the grid that an image is cut into."""
         # the model itself chooses by this function, whose rounding decides between close grids
         from transformers.image_processing_utils import select_best_resolution
 
@@ -104,7 +104,7 @@ class LlavaNext(Llava):
 
 
 def _unpadded(height: int, width: int, rows: int, columns: int) -> tuple[int, int]:
-    """The middle of a grid of features that a picture of these proportions fills."""
+    """The middle of a grid of features that an image of these proportions fills."""
     if width * rows > height * columns:  # wider than the grid: padded above and below
         return rows - (rows - height * columns // width) // 2 * 2, columns
     return rows, columns - (columns - width * rows // height) // 2 * 2

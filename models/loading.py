@@ -44,8 +44,8 @@ def load_family(checkpoint: Checkpoint) -> Family:
         family = _make_family(checkpoint)
     else:
         family = _try_family(checkpoint)
-    if family.image_options:  # how many tokens a picture is depends on its shape and on options
-        logger.info("a picture of 640 x 480 is %d tokens", _num_tokens(family))
+    if family.image_options:  # how many tokens an image is depends on its shape and on options
+        logger.info("an image of 640 x 480 is %d tokens", _num_tokens(family))
     return family
 
 

@@ -26,7 +26,7 @@ class PaliGemma(Family):
 
     @cached_property
     def processor(self) -> Any:
-        """The whole processor: it knows how many tokens a picture is."""
+        """The whole processor: it knows how many tokens an image is."""
         from transformers import AutoProcessor
 
         return self._from_pretrained(AutoProcessor)
@@ -42,11 +42,11 @@ class PaliGemma(Family):
 
     @property
     def num_image_tokens(self) -> int:
-        """Tokens that stand for a picture; fixed by the checkpoint's picture size."""
+        """Tokens that stand for an image; fixed by the checkpoint's image size."""
         return int(self.image_processor.image_seq_length)
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Token ids of `picture <bos> prompt \n answer <eos>`."""
+        r"""Token ids of `image <bos> prompt \n answer <eos>`."""
         roles = [role for role, _ in messages]
         if roles not in (["user"], ["user", "assistant"]):
             raise ValueError(
@@ -64,7 +64,7 @@ class PaliGemma(Family):
         return {"pixel_values": pixels[0]}, ids
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """`token_type_ids`, 0 for picture and prompt, 1 for the answer.
+        """`token_type_ids`, 0 for image and prompt, 1 for the answer.
 
         Without them the model would, silently, read the prompt causally or even see the answer
         that it is to predict.

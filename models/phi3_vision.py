@@ -1,7 +1,7 @@
 r"""Phi-3-Vision, code of its own (Abdin et al. 2024, arXiv:2404.14219). Not run here.
 
 Written after that code (https://huggingface.co/microsoft/Phi-3-vision-128k-instruct, files
-processing_phi3_v.py and image_processing_phi3_v.py): a picture is so many times the id -1, and the
+processing_phi3_v.py and image_processing_phi3_v.py): an image is so many times the id -1, and the
 text behind it is tokenised as a text of its own, which starts with `<s>`. It runs only with
 `--trust_remote_code` and a pinned `--revision`, and it needs torchvision.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-_IMAGE = -1  # the first picture's id, of which the model makes room for its features
+_IMAGE = -1  # the first image's id, of which the model makes room for its features
 
 
 class Phi3Vision(ChatFamily):
@@ -37,12 +37,12 @@ class Phi3Vision(ChatFamily):
 
     @cached_property
     def image_token_id(self) -> int:
-        """The token that stands in a template's text for the picture; the model never gets it."""
+        """The token that stands in a template's text for the image; the model never gets it."""
         return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
     @cached_property
     def image_processor(self) -> Any:
-        """Picture -> tiles of 336 pixels, by the checkpoint's own code."""
+        """Image -> tiles of 336 pixels, by the checkpoint's own code."""
         from transformers import AutoImageProcessor
 
         try:

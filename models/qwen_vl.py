@@ -1,7 +1,7 @@
-"""Qwen2-VL and Qwen2.5-VL: pictures in their own proportions, positions in rows and columns.
+"""Qwen2-VL and Qwen2.5-VL: images in their own proportions, positions in rows and columns.
 
 Wang et al. 2024, arXiv:2409.12191 (dynamic resolution, section 2.1; M-RoPE); Bai et al. 2025,
-arXiv:2502.13923. A picture is brought to whole blocks of 2 x 2 patches, each of which is a token;
+arXiv:2502.13923. An image is brought to whole blocks of 2 x 2 patches, each of which is a token;
 layout of a conversation as at https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct.
 """
 
@@ -43,15 +43,15 @@ class QwenVL(ChatFamily):
 
     @cached_property
     def image_processor(self) -> Any:
-        """The checkpoint's with the user's picture size, which `save` keeps.
+        """The checkpoint's with the user's image size, which `save` keeps.
 
-        `--image_size` stands in it as `square_side`, which is ours: `look` brings every picture to
+        `--image_size` stands in it as `square_side`, which is ours: `look` brings every image to
         that square. A model that is fed without us has as many pixels, in their own proportions.
         Least and most pixels are the authors': rounding to whole blocks may go a little past them.
 
         Raises:
             ValueError: the sizes contradict each other, a side is not made of whole tokens, or a
-                picture would have more of them than the model has positions.
+                image would have more of them than the model has positions.
         """
         from transformers.image_utils import SizeDict
 
@@ -75,7 +75,7 @@ class QwenVL(ChatFamily):
                 )
             if least > (limit := self._num_positions * block**2):
                 raise ValueError(
-                    f"--min_pixels {least} makes every picture more tokens than the "
+                    f"--min_pixels {least} makes every image more tokens than the "
                     f"{self._num_positions:,} positions of {self.location}; give at most {limit}."
                 )
             processor.square_side = None
@@ -84,7 +84,7 @@ class QwenVL(ChatFamily):
 
     @staticmethod
     def _side(processor: Any) -> int | None:
-        """That of the square to which pictures are brought; None where they keep proportions."""
+        """That of the square to which images are brought; None where they keep proportions."""
         # earlier runs have it as the height
         side: int | None = getattr(processor, "square_side", None) or processor.size.height
         return side
@@ -97,7 +97,7 @@ class QwenVL(ChatFamily):
     def _check_side(self, side: int, block: int) -> None:
         if self.options.min_pixels is not None or self.options.max_pixels is not None:
             raise ValueError(
-                "--image_size brings every picture to one size, beside which --min_pixels and "
+                "--image_size brings every image to one size, beside which --min_pixels and "
                 "--max_pixels have no meaning; give one or the other."
             )
         if side % block:
@@ -110,7 +110,7 @@ class QwenVL(ChatFamily):
         if (side // block) ** 2 > limit:
             raise ValueError(
                 f"--image_size is a side in pixels, not their number, and {side} makes every "
-                f"picture {(side // block) ** 2:,} tokens, where {self.location} has {limit:,} "
+                f"image {(side // block) ** 2:,} tokens, where {self.location} has {limit:,} "
                 f"positions; give at most {isqrt(limit) * block}."
             )
 
@@ -126,7 +126,7 @@ class QwenVL(ChatFamily):
             image = image.resize((side, side), self.image_processor.resample)
         elif max(image.size) > _MAX_ELONGATION * min(image.size):
             raise ValueError(
-                f"A picture of {image.width} x {image.height} pixels is too long and thin: one "
+                f"An image of {image.width} x {image.height} pixels is too long and thin: one "
                 f"side may be {_MAX_ELONGATION} times the other; crop it, or pass --image_size."
             )
         pixels = dict(self.image_processor(image, do_resize=side is None, return_tensors="pt"))
@@ -134,24 +134,24 @@ class QwenVL(ChatFamily):
         return pixels, [self.image_token_id] * (int(pixels["image_grid_thw"].prod()) // block)
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """`mm_token_type_ids`, 1 for the picture, 0 for text.
+        """`mm_token_type_ids`, 1 for the image, 0 for text.
 
-        From them the model counts positions: a picture's go along its rows and columns.
+        From them the model counts positions: an image's go along its rows and columns.
         """
         return {"mm_token_type_ids": (text["input_ids"] == self.image_token_id).long()}
 
     def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
-        """Join the patches of all pictures one after the other, and the grids."""
+        """Join the patches of all images one after the other, and the grids."""
         import torch
 
         return {name: torch.cat([entry[name] for entry in pixels]) for name in pixels[0]}
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The picture put together from its patches."""
+        """The image put together from its patches."""
         processor = self.image_processor
         patch, merge = processor.patch_size, processor.merge_size
         _, rows, columns = encoded.pixels["image_grid_thw"][0].tolist()
-        # a still picture is two equal frames, of which one is taken
+        # a still image is two equal frames, of which one is taken
         blocks = encoded.pixels["pixel_values"].reshape(
             rows // merge, columns // merge, merge, merge, 3, processor.temporal_patch_size,
             patch, patch,

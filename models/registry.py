@@ -18,7 +18,7 @@ from models.remote_code import is_native
 
 logger = logging.getLogger(__name__)
 
-# How entries of config.json begin in models that take pictures.
+# How entries of config.json begin in models that take images.
 _OF_PICTURES = ("vision", "visual", "image", "vit_")
 
 FAMILIES: tuple[type[Family], ...] = (
@@ -69,7 +69,7 @@ def family_for(config: Mapping[str, Any], model_path: str) -> type[Family]:
     """The family that feeds a full model, by its config.json: the generic one where none is its.
 
     Raises:
-        ValueError: nothing in its config.json is about pictures.
+        ValueError: nothing in its config.json is about images.
     """
     model_type = str(config.get("model_type"))
     if any(model_type in family.model_types for family in FAMILIES):

@@ -34,8 +34,8 @@ class FamilyOptions:
 
     Attributes:
         chat_template: Jinja text in place of the checkpoint's own.
-        image_size: side in pixels that pictures are brought to.
-        min_pixels, max_pixels: least and most pixels of a picture, where it keeps its proportions.
+        image_size: side in pixels that images are brought to.
+        min_pixels, max_pixels: least and most pixels of an image, where it keeps its proportions.
         trust_remote_code: whether code of the checkpoint may run.
         model_class: class of transformers to load it by, in place of the family's.
     """

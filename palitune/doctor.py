@@ -37,7 +37,7 @@ def doctor_command() -> click.Command:
             ["--task"],
             group="Data",
             help=f"Probe with its examples: one of {', '.join(task_names())} "
-            "[default: two drawn pictures].",
+            "[default: two drawn images].",
         ),
         *options.source_options(),
         *options.table_options("csv"),

@@ -69,7 +69,7 @@ def _preview(**values: Any) -> None:
             for text, learned in shown.parts
         ]
         click.echo("  " + " ".join(texts))
-    click.echo(f"With pictures: {page_path(request)}")
+    click.echo(f"With images: {page_path(request)}")
 
 
 def make_request(values: Mapping[str, Any]) -> PreviewRequest:

@@ -73,7 +73,7 @@ def data_roots(text: str | None, tasks: Sequence[Task]) -> dict[str, str | None]
 
 
 def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a Source that the options of tables set."""
+    """Return the fields of a Source that options of tables and of own files set."""
     named = {split: values.get(f"{split}_csv") for split in task.splits}
     named |= dict.fromkeys(task.splits, values["csv"]) if values.get("csv") else {}
     columns = {
@@ -87,15 +87,20 @@ def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
             f"{task.name} has official files and reads no table; --csv and its columns are for "
             f"{' and '.join(readers)}."
         )
-    files = {split: Path(name).expanduser() for split, name in named.items() if name}
-    for path in files.values():
+    tables = {split: Path(name).expanduser() for split, name in named.items() if name}
+    for path in tables.values():
         if not path.is_file():
             raise ValueError(f"The table {path} does not exist; give the path of a file.")
     own = {name: Path(values[name]).expanduser() for name in task.own_files if values.get(name)}
     for name, path in own.items():
         if not path.exists():
             raise ValueError(f"--{name} {path} does not exist.")
-    return {"files": files | own, "columns": columns, "lenient": bool(values.get("csv_lenient"))}
+    return {
+        "tables": tables,
+        "own_files": own,
+        "columns": columns,
+        "lenient": bool(values.get("csv_lenient")),
+    }
 
 
 def make_source(task: Task, values: Mapping[str, Any]) -> Source:

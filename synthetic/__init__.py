@@ -1,1 +1,1 @@
-"""Small drawn pictures of known content, for the embedded model and the embedded data."""
+"""Small drawn images of known content, for the embedded model and the embedded data."""

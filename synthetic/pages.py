@@ -42,7 +42,7 @@ def random_text(rng: Random) -> Page:
 
 
 def render_page(page: Page, rng: Random) -> Image.Image:
-    """Print a page as an RGB picture, 64 x 64 px; shade, size and places vary a little."""
+    """Print a page as an RGB image, 64 x 64 px; shade, size and places vary a little."""
     image = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), random_background(rng))
     draw = ImageDraw.Draw(image)
     size = rng.choice((15, 16, 17))
@@ -57,7 +57,7 @@ def render_page(page: Page, rng: Random) -> Image.Image:
 
 
 def render_character(character: str, rng: Random) -> Image.Image:
-    """Print one large character, turned and moved a little, as an RGB picture, 64 x 64 px."""
+    """Print one large character, turned and moved a little, as an RGB image, 64 x 64 px."""
     image = Image.new("L", (IMAGE_SIZE, IMAGE_SIZE), 255)
     size = rng.randint(50, 68)
     left, top, right, bottom = _font(size).getbbox(character)

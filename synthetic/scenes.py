@@ -54,7 +54,7 @@ def random_scene(rng: Random, num_shapes: int | None = None) -> Scene:
 
 
 def render_scene(scene: Scene, rng: Random) -> Image.Image:
-    """Draw a scene as an RGB picture, 64 x 64 px; sizes, places and shades vary a little."""
+    """Draw a scene as an RGB image, 64 x 64 px; sizes, places and shades vary a little."""
     image = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), random_background(rng))
     draw = ImageDraw.Draw(image)
     half = IMAGE_SIZE // 2

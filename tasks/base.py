@@ -17,7 +17,7 @@ AnswerSampling = Literal["published", "majority", "first"]
 
 
 class ImageRef(Protocol):
-    """A picture that is not read before it is opened."""
+    """An image that is not read before it is opened."""
 
     @property
     def name(self) -> str:
@@ -25,7 +25,7 @@ class ImageRef(Protocol):
         ...
 
     def open(self) -> Image.Image:
-        """Decode the picture: RGB, its own size."""
+        """Decode the image: RGB, its own size."""
         ...
 
 
@@ -37,7 +37,7 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One picture, what is asked about it, and every accepted answer.
+    """One image, what is asked about it, and every accepted answer.
 
     Attributes:
         example_id: unique in its split.
@@ -110,13 +110,13 @@ class Scores:
             None for an example that no figure counts by itself (GQA's unbalanced questions).
         figures: every figure of the split by its official name, the headline first; None where
             it cannot be computed.
-        reasons: for each None in `figures`, why.
+        reasons: for each None in `metrics`, why.
         notes: sentences that must stand beside the figures ("approximate: no Java").
         additions: other entries of metrics.json.
     """
 
     values: Sequence[float | None]
-    figures: Mapping[str, float | None]
+    metrics: Mapping[str, float | None]
     reasons: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     additions: Mapping[str, Any] = field(default_factory=dict)
@@ -247,7 +247,8 @@ class Source:
             `save_to_disk`; None for the Hub.
         hub_repo, hub_config, hub_split, hub_revision: override the task's Hub copy.
         columns: the task's own name of a column -> its name in that copy or table.
-        files: split -> its table, of tasks that read tables.
+        tables: split -> its table, of tasks that read tables.
+        own_files: name -> file or folder, of tasks with `own_files`.
         lenient: join what unquoted commas cut in the last column of a CSV table.
         with_images: whether images will be opened, so that their folder must be found.
     """
@@ -258,7 +259,8 @@ class Source:
     hub_split: str | None = None
     hub_revision: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, Path] = field(default_factory=dict)
+    tables: Mapping[str, Path] = field(default_factory=dict)
+    own_files: Mapping[str, Path] = field(default_factory=dict)
     lenient: bool = False
     with_images: bool = True
 

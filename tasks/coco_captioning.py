@@ -25,6 +25,7 @@ from tasks.base import (
 from tasks.checks import check_ids, name_some
 from tasks.files import decode, find_files, image_finder, local_root
 from tasks.hub import HubCopy, HubTable, is_hub_copy, open_hub_copy
+from tasks.text_scoring import score_captions
 
 _KARPATHY = {
     "karpathy_train": ("train", "restval"),  # the usual training set: 113,287 images
@@ -42,10 +43,6 @@ _COLUMNS = {
     "image_id": ("cocoid", "image_id"),
     "captions": ("sentences", "captions", "caption", "answer"),
 }
-_APPROXIMATE = (
-    "The caption figures are approximate: without Java the official tokeniser cannot run, so do "
-    "not compare them with published ones."
-)
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -167,28 +164,11 @@ class CocoCaptioning(Task):
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score with the official tool chain; CIDEr of each image depends on the whole split."""
-        return _scores(predictions, examples, with_all=True)
+        return score_captions(predictions, examples)
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """CIDEr without METEOR and SPICE, whose programs take long to start."""
-        return _scores(predictions, examples, with_all=False)
-
-
-def _scores(predictions: Sequence[str], examples: Sequence[Example], with_all: bool) -> Scores:
-    from tasks.metrics.captioning import caption_scores
-
-    scores = caption_scores(
-        predictions,
-        [example.references for example in examples],
-        with_meteor=with_all,
-        with_spice=with_all,
-    )
-    return Scores(
-        values=scores.cider_per_image,
-        figures=scores.figures,
-        reasons=scores.reasons,
-        notes=(_APPROXIMATE,) if scores.is_approximate else (),
-    )
+        return score_captions(predictions, examples, headline_only=True)
 
 
 def _agreement(ids: set[int], answered: Collection[Any]) -> tuple[bool, int, int]:

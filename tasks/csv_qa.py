@@ -1,4 +1,4 @@
-"""CSV question answering: any table with a picture, an instruction and a response in each row.
+"""CSV question answering: any table with an image, an instruction and a response in each row.
 
 Nobody published a protocol for such tables, so the headline needs no program beside Python and
 knows every script: ROUGE-L (https://aclanthology.org/W04-1013) over Unicode words. The other
@@ -19,6 +19,7 @@ from tasks.images import FileImage
 from tasks.table_images import check_apart, find_files, is_url, local_names
 from tasks.tables import SUFFIXES, read_rows, text_cell
 from tasks.tables import Row as TableRow
+from tasks.text_scoring import score_texts
 
 _COLUMNS = {
     "image": ("image", "url", "image_path"),
@@ -31,7 +32,7 @@ _HUB_SPLITS = {"val": "validation"}
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A row of a table; or, of several with one picture and instruction, all their responses."""
+    """A row of a table; or, of several with one image and instruction, all their responses."""
 
     number: int
     image: ImageRef
@@ -47,7 +48,7 @@ class HubRow(msgspec.Struct, frozen=True):
 
 
 class CsvQa(Task):
-    """Instructions about pictures, from a table of one's own, scored by ROUGE-L per example."""
+    """Instructions about images, from a table of one's own, scored by ROUGE-L per example."""
 
     name = "csv_qa"
     aliases: ClassVar[tuple[str, ...]] = ("csv",)
@@ -67,7 +68,7 @@ class CsvQa(Task):
         """Read the split's table, or a Hub copy with these columns; each row is an example."""
         self.check_split(split)
         wanted = f"{self.name} split '{split}'"
-        if split not in source.files and is_copy(source):
+        if split not in source.tables and is_copy(source):
             return Dataset(self, split, self.grouped(_hub_rows(source, split, wanted)))
         path = self._table(split, source, wanted)
         others = []
@@ -91,17 +92,17 @@ class CsvQa(Task):
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """ROUGE-L of each example, then the figures of free-form text."""
-        return text_figures(predictions, examples, headline=self.metric)
+        return score_texts(predictions, examples, headline=self.metric)
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """ROUGE-L alone."""
         from tasks.metrics.text import rouge_l
 
         values = rouge_l(predictions, [example.references for example in examples])
-        return Scores(values=values, figures={self.metric: fmean(values)})
+        return Scores(values=values, metrics={self.metric: fmean(values)})
 
     def _table(self, split: str, source: Source, wanted: str) -> Path:
-        if path := source.files.get(split):
+        if path := source.tables.get(split):
             return path
         root = source.data_root or self.default_root
         names = [f"{stem}{suffix}" for stem in _FILE_NAMES[split] for suffix in SUFFIXES]
@@ -114,43 +115,6 @@ class CsvQa(Task):
             f"No table of {wanted} under {root}: looked for {', '.join(names)}; name it by "
             f"{_OPTIONS[split]}."
         )
-
-
-def text_figures(
-    predictions: Sequence[str], examples: Sequence[Example], *, headline: str
-) -> Scores:
-    """Every figure that free-form text is scored by, and what the texts look like.
-
-    Args:
-        predictions: cleaned texts.
-        examples: with references.
-        headline: `rouge_l` or `CIDEr`, which comes first and is broken down to the examples.
-
-    Raises:
-        ValueError: there is no CIDEr, as no reference has a word.
-    """
-    from tasks.metrics.text import rouge_l, text_scores, token_statistics
-
-    references = [example.references for example in examples]
-    scores = text_scores(predictions, references, with_spice=True)
-    rouge = rouge_l(predictions, references)
-    values = {**scores.values_per_example, "rouge_l": rouge}
-    if headline not in values:
-        raise ValueError(f"{headline} cannot be computed: {scores.reasons[headline]}.")
-    figures = {**scores.figures, "rouge_l": fmean(rouge)}
-    return Scores(
-        values=values[headline],
-        figures={headline: figures[headline]} | figures,
-        reasons=scores.reasons,
-        notes=scores.notes,
-        additions={
-            "sacrebleu_signature": scores.sacrebleu_signature,
-            "token_statistics": {
-                "predictions": token_statistics(predictions),
-                "references": token_statistics([text for texts in references for text in texts]),
-            },
-        },
-    )
 
 
 def is_copy(source: Source) -> bool:
@@ -201,12 +165,12 @@ def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _places(rows: Iterable[TableRow], path: Path) -> dict[int, str]:
-    """The path or URL of each row's picture."""
+    """The path or URL of each row's image."""
     places = {}
     for number, cells in rows:
         if isinstance(cells["image"], dict | bytes):
             raise ValueError(
-                f"{path} holds the pictures themselves, not their paths; read it by --hub_repo "
+                f"{path} holds the images themselves, not their paths; read it by --hub_repo "
                 f"{path.parent}, which takes such a folder too."
             )
         where = f"{path}, line {number}, column of the image"

@@ -46,4 +46,4 @@ class Digits(Task):
         """100 for the right digit, 0 for anything else."""
         pairs = zip(predictions, examples, strict=True)
         values = [100.0 * (prediction == example.references[0]) for prediction, example in pairs]
-        return Scores(values=values, figures={self.metric: fmean(values)})
+        return Scores(values=values, metrics={self.metric: fmean(values)})

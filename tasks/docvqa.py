@@ -103,7 +103,7 @@ class DocVqa(Task):
         pairs = [(p, e.references) for p, e in zip(predictions, examples, strict=True)]
         values = [anls(prediction, answers) for prediction, answers in pairs]
         accuracy = fmean(exact_match(prediction, answers) for prediction, answers in pairs)
-        return Scores(values=values, figures={"anls": fmean(values), "accuracy": accuracy})
+        return Scores(values=values, metrics={"anls": fmean(values), "accuracy": accuracy})
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
         """ANLS without its threshold, which gives credit to unlike strings."""

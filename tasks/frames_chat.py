@@ -25,10 +25,10 @@ import msgspec
 
 from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
 from tasks.checks import name_some
-from tasks.csv_qa import text_figures
 from tasks.files import read_bytes
 from tasks.images import FileImage
 from tasks.tables import read_rows, text_cell
+from tasks.text_scoring import score_texts
 
 Role = Literal["user", "assistant", "system"]
 Conversation = tuple[tuple[Role, str], ...]
@@ -87,7 +87,7 @@ class FramesChat(Task):
     def load(self, split: str, source: Source) -> Dataset:
         """Fill every conversation for every frame; a seeded tenth of the frames is `val`."""
         self.check_split(split)
-        root = source.files.get("frames") or source.data_root
+        root = source.own_files.get("frames") or source.data_root
         if root is None:
             raise MissingSplit("frames_chat has no data without --frames: the folder of frames.")
         conversations = read_conversations(self._file("messages", source, root))
@@ -124,10 +124,10 @@ class FramesChat(Task):
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Exact counts in percent, their mean absolute error, then the figures of text."""
         counted = self.score_headline(predictions, examples)
-        text = text_figures(predictions, examples, headline="rouge_l")
+        text = score_texts(predictions, examples, headline="rouge_l")
         return Scores(
             values=counted.values,
-            figures={**counted.figures, **text.figures},
+            metrics={**counted.metrics, **text.metrics},
             reasons={**counted.reasons, **text.reasons},
             notes=(*counted.notes, *text.notes),
             additions=text.additions,
@@ -147,22 +147,22 @@ class FramesChat(Task):
             if label is not None and number is not None
         ]
         asked = [value for value in values if value is not None]
-        figures = {
+        metrics = {
             "count_accuracy": fmean(asked) if asked else None,
             "count_mae": fmean(errors) if errors else None,
         }
-        reasons = {name: "no answer was asked to hold the count" for name in figures if not asked}
+        reasons = {name: "no answer was asked to hold the count" for name in metrics if not asked}
         if asked and not errors:
             reasons["count_mae"] = "no answer holds a number"
         silent = len(asked) - len(errors)
         note = f"{silent} of {len(asked)} answers hold no number; count_mae leaves them out."
         return Scores(
-            values=values, figures=figures, reasons=reasons, notes=(note,) if silent else ()
+            values=values, metrics=metrics, reasons=reasons, notes=(note,) if silent else ()
         )
 
     def _file(self, name: str, source: Source, root: Path) -> Path:
-        if name in source.files:
-            return source.files[name]
+        if name in source.own_files:
+            return source.own_files[name]
         file_name = {"messages": "messages.txt", "labels": "labels.csv"}[name]
         for folder in (root, root.parent):
             if (folder / file_name).is_file():

@@ -95,7 +95,7 @@ class Gqa(Task):
         by_id = {str(e.example_id): e.details for e in examples}
         answers = dict(zip(by_id, predictions, strict=True))
         choices = {key: details.choices for key, details in by_id.items() if details.choices}
-        figures = metric.gqa_figures(
+        metrics = metric.gqa_metrics(
             {key: details.question for key, details in by_id.items()}, answers, choices or None
         )
         values = [
@@ -104,4 +104,4 @@ class Gqa(Task):
             else None
             for key, details in by_id.items()
         ]
-        return Scores(values=values, figures=figures.values, reasons=figures.reasons)
+        return Scores(values=values, metrics=metrics.values, reasons=metrics.reasons)

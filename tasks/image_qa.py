@@ -1,4 +1,4 @@
-"""Image question answering: any data set with a picture, a question and its answers in each row.
+"""Image question answering: any data set with an image, a question and its answers in each row.
 
 The headline is VQA accuracy by the official script, https://github.com/GT-Vision-Lab/VQA, which is
 made for the answers of ten people. Data with ten or more answers a question is scored as it stands.
@@ -13,15 +13,16 @@ from statistics import fmean
 from typing import ClassVar
 
 from tasks.base import Dataset, Example, Scores, Source
-from tasks.csv_qa import CsvQa, text_figures
+from tasks.csv_qa import CsvQa
 from tasks.metrics.vqa import vqa_accuracy
+from tasks.text_scoring import score_texts
 
 _NUM_VOTES = 10
 _COLUMNS = {"instruction": "question", "response": "answer"}
 
 
 class ImageQa(CsvQa):
-    """Questions about pictures, from a data set of one's own, scored by VQA accuracy."""
+    """Questions about images, from a data set of one's own, scored by VQA accuracy."""
 
     name = "image_qa"
     aliases: ClassVar[tuple[str, ...]] = ()
@@ -42,13 +43,13 @@ class ImageQa(CsvQa):
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """VQA accuracy in percent, then sacreBLEU, ROUGE-L and the other figures of text."""
         accuracy = self.score_headline(predictions, examples)
-        text = text_figures(predictions, examples, headline="rouge_l")
-        return replace(text, values=accuracy.values, figures={**accuracy.figures, **text.figures})
+        text = score_texts(predictions, examples, headline="rouge_l")
+        return replace(text, values=accuracy.values, metrics={**accuracy.metrics, **text.metrics})
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """VQA accuracy in percent."""
         values = _accuracies(predictions, examples, always_normalize=False)
-        return Scores(values=values, figures={self.metric: fmean(values)})
+        return Scores(values=values, metrics={self.metric: fmean(values)})
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
         """The accuracy with case, punctuation and articles normalised for single answers too."""

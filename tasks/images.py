@@ -1,4 +1,4 @@
-"""Pictures that are not read before they are opened, and the check that none is missing."""
+"""Images that are not read before they are opened, and the check that none is missing."""
 
 import io
 import os
@@ -14,13 +14,13 @@ from tasks.base import Dataset
 from tasks.checks import check_ids, name_some
 
 # Pillow's own hard limit (it warns from the half of it on): the largest scans of DocVQA pass,
-# 600 MB of RGB is the most that one picture can take.
+# 600 MB of RGB is the most that one image can take.
 MAX_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True, slots=True)
 class FileImage:
-    """A picture in a file."""
+    """An image in a file."""
 
     path: str
 
@@ -46,7 +46,7 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DatasetImage:
-    """A picture in a cell of a `datasets` table whose image column is not decoded."""
+    """An image in a cell of a `datasets` table whose image column is not decoded."""
 
     table: Any
     column: str
@@ -66,20 +66,20 @@ class DatasetImage:
         if isinstance(cell, str):
             return FileImage(cell).open()
         if not isinstance(cell, bytes):
-            raise ValueError(f"{self.name} has no picture in column '{self.column}'.")
+            raise ValueError(f"{self.name} has no image in column '{self.column}'.")
         return decode_image(cell, self.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayImage:
-    """A picture as an array: (height, width) grey or (height, width, 3) RGB, 0 to 255."""
+    """An image as an array: (height, width) grey or (height, width, 3) RGB, 0 to 255."""
 
     pixels: Any
     name: str
     size: tuple[int, int] | None = None  # scaled to this (width, height), bicubic
 
     def open(self) -> Image.Image:
-        """Make the picture: RGB."""
+        """Make the image: RGB."""
         image = Image.fromarray(self.pixels).convert("RGB")
         return image.resize(self.size, Image.Resampling.BICUBIC) if self.size else image
 

@@ -1,9 +1,9 @@
-"""QuIC-360: captions of 360-degree pictures that answer a query, several people's for each.
+"""QuIC-360: captions of 360-degree images that answer a query, several people's for each.
 
 Maeda et al., "Query-based Image Captioning from Multi-context 360-degree Images", Findings of
 EMNLP 2023 (https://aclanthology.org/volumes/2023.findings-emnlp/). Its files `train.csv`,
 `valid.csv` and `test.csv` have the columns `url`, `query` and `annotation`, a row for each
-annotator. The pictures are equirectangular, twice as wide as high, and opened as they are.
+annotator. The images are equirectangular, twice as wide as high, and opened as they are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tasks.base import Dataset, Example, Scores, Source
-from tasks.csv_qa import CsvQa, Row, is_copy, text_figures
+from tasks.csv_qa import CsvQa, Row, is_copy
+from tasks.text_scoring import score_captions, score_texts
 
 
 class Quic360(CsvQa):
@@ -28,15 +29,15 @@ class Quic360(CsvQa):
 
     def load(self, split: str, source: Source) -> Dataset:
         """Read the split's table."""
-        if split not in source.files and is_copy(source):
+        if split not in source.tables and is_copy(source):
             raise ValueError(
-                "quic360 groups captions by the picture's URL, which a Hub copy does not keep; "
+                "quic360 groups captions by the image's URL, which a Hub copy does not keep; "
                 "give its tables, or read the copy by --task csv_qa."
             )
         return super().load(split, source)
 
     def grouped(self, rows: Iterable[Row]) -> list[Row]:
-        """An example for each (picture, query), with the captions of all its annotators."""
+        """An example for each (image, query), with the captions of all its annotators."""
         found: dict[tuple[str, str], Row] = {}
         for row in rows:
             key = (row.image.name, row.instruction)
@@ -47,20 +48,8 @@ class Quic360(CsvQa):
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """CIDEr of each example, which depends on the whole split, then the other figures."""
-        return text_figures(predictions, examples, headline=self.metric)
+        return score_texts(predictions, examples, headline=self.metric)
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """CIDEr without METEOR and SPICE, whose programs take long to start."""
-        from tasks.metrics.captioning import caption_scores
-
-        scores = caption_scores(
-            predictions,
-            [example.references for example in examples],
-            with_meteor=False,
-            with_spice=False,
-        )
-        return Scores(
-            values=scores.cider_per_image,
-            figures=scores.figures,
-            reasons=scores.reasons,
-        )
+        return score_captions(predictions, examples, headline_only=True)

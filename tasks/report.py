@@ -58,8 +58,8 @@ class Report:
         """Every figure by name; None where it is not available."""
         if self.scores is None:
             return {self.task.metric: None}
-        figures = self.scores.figures.items()
-        return {name: None if value is None else float(value) for name, value in figures}
+        metrics = self.scores.metrics.items()
+        return {name: None if value is None else float(value) for name, value in metrics}
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -154,8 +154,8 @@ class Report:
             low, high = self.uncertainty.interval_95
             besides[self.task.metric] = f"(95 %: {low:.4g} to {high:.4g})"
         lines.append(_metric_table(self.metrics, besides))
-        for group, figures in self.extra_metrics.items():
-            lines += [f"{group}, which are not the official figures", _metric_table(figures)]
+        for group, metrics in self.extra_metrics.items():
+            lines += [f"{group}, which are not the official figures", _metric_table(metrics)]
         return "\n".join([*lines, *self.all_notes])
 
 

@@ -1,4 +1,4 @@
-"""The pictures that a table names, by paths or by URLs whose pictures lie here."""
+"""The images that a table names, by paths or by URLs whose images lie here."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from tasks.checks import name_some
 
 
 def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
-    """Each cell -> the path under which its picture lies: of a URL its last part, else the cell.
+    """Each cell -> the path under which its image lies: of a URL its last part, else the cell.
 
     Args:
         places: line -> cell.
@@ -17,7 +17,7 @@ def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
 
     Raises:
         ValueError: what begins as a URL is none, or two URLs end alike: one file would stand for
-            two pictures.
+            two images.
     """
     names: dict[str, str] = {}
     first: dict[str, str] = {}
@@ -29,7 +29,7 @@ def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
         )
         if first.setdefault(name, place) != place:
             raise ValueError(
-                f"{path} names the pictures {first[name]} and {place}, which would be one file, "
+                f"{path} names the images {first[name]} and {place}, which would be one file, "
                 f"{name}; save them under names of their own and write these into the table."
             )
     return names
@@ -38,16 +38,16 @@ def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
 def find_files(
     names: Mapping[str, str], path: Path, source: Source, wanted: str
 ) -> dict[str, Path]:
-    """Each cell -> its file, which need not be there where the source is without pictures.
+    """Each cell -> its file, which need not be there where the source is without images.
 
     Args:
         names: each cell -> the path to look for.
         path: the table.
-        source: where pictures may lie.
+        source: where images may lie.
         wanted: what an error calls the data.
 
     Raises:
-        ValueError: pictures are missing, counted and some of them named.
+        ValueError: images are missing, counted and some of them named.
     """
     folders = _folders(path, source)
     found = {place: _first_file(folders, name) for place, name in names.items()}
@@ -55,7 +55,7 @@ def find_files(
     if missing and source.with_images:
         looked = ", ".join(map(str, folders[:-1]))
         raise ValueError(
-            f"{wanted}: {len(missing)} of the {len(names)} pictures that {path} names are "
+            f"{wanted}: {len(missing)} of the {len(names)} images that {path} names are "
             f"missing: {name_some(missing)}; put them into one of {looked}, a URL's under the last "
             "part of the URL."
         )
@@ -74,7 +74,7 @@ def check_apart(
         path: that table.
         others: each cell of the other table -> the path to look for.
         other: the other table.
-        source: where pictures may lie.
+        source: where images may lie.
 
     Raises:
         ValueError: there are such two; names them.
@@ -88,8 +88,8 @@ def check_apart(
         file = _first_file(folders, name)
         if file and file.samefile(files[url]):
             raise ValueError(
-                f"{path} names the picture {url} and {other} {place}, which would be one file, "
-                f"{file}; keep each table with its pictures in a folder of its own, or save these "
+                f"{path} names the image {url} and {other} {place}, which would be one file, "
+                f"{file}; keep each table with its images in a folder of its own, or save these "
                 "two under names of their own and write these into the tables."
             )
 
@@ -110,7 +110,7 @@ def _last_part(url: str, where: str) -> str:
         return unquote(urlsplit(url).path).rpartition("/")[2] or url
     except ValueError as error:
         raise ValueError(
-            f"{where}: '{url}' is no URL ({error}); correct it, or write the path of the picture."
+            f"{where}: '{url}' is no URL ({error}); correct it, or write the path of the image."
         ) from error
 
 

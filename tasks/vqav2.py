@@ -140,7 +140,7 @@ class VqaV2(Task):
             100 * vqa_accuracy(prediction, example.references)
             for prediction, example in zip(predictions, examples, strict=True)
         ]
-        return Scores(values=values, figures={self.metric: fmean(values)})
+        return Scores(values=values, metrics={self.metric: fmean(values)})
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
         """Two wide-spread variants of the rule, in percent; neither is the official number."""

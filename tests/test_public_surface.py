@@ -194,7 +194,7 @@ def test_the_files_of_a_pipeline(
     images = [Image.new("RGB", (32, 32), (9 * n, 0, 99)) for n in range(6)]
     rows = {"image": images, "question": ["what is it?"] * 6, "answer": ["red"] * 6}
     parts = {name: Dataset.from_dict(rows) for name in ("train", "validation", "test")}
-    # no picture may stand in two parts
+    # no image may stand in two parts
     for shift, name in enumerate(parts):
         moved = [Image.new("RGB", (32, 32), (9 * n, 80 * shift, 9)) for n in range(6)]
         parts[name] = Dataset.from_dict({**rows, "image": moved})

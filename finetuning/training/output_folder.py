@@ -57,7 +57,7 @@ def working_in(folder: Path) -> Iterator[None]:
     """Keep a second training out of a folder.
 
     Of several processes of one training the first alone holds the lock, which goes with it, or
-    with the workers that read pictures for it: those outlive a kill by some seconds.
+    with the workers that read images for it: those outlive a kill by some seconds.
 
     Raises:
         ValueError: another one works in it.

@@ -26,7 +26,7 @@ _RECIPE = Recipe(lora_rank=4, lora_alpha=8, lora_dropout=0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """A picture and what was said about it; the last turn is the assistant's."""
+    """An image and what was said about it; the last turn is the assistant's."""
 
     image: Image.Image
     messages: Sequence[Message]
@@ -108,7 +108,7 @@ def gradient_of(model: "PreTrainedModel", loss: Tensor) -> Tensor:
 
 
 def count_image_tokens(loaded: LoadedModel, encoded: Encoded) -> tuple[int, int]:
-    """Tokens that a picture's features replace, and vectors that the model makes of it."""
+    """Tokens that an image's features replace, and vectors that the model makes of it."""
     if not hasattr(loaded.model, "get_image_features"):  # remote code: its own check must do
         return encoded.num_image_tokens, encoded.num_image_tokens
     pixels = on_device(loaded, loaded.family.stack([encoded.pixels]))

@@ -125,7 +125,7 @@ def probe_prompt(loaded: LoadedModel, conversations: Sequence[Conversation]) -> 
 
 
 def probe_image_tokens(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """A picture of any shape is as many tokens as the model makes features of it."""
+    """An image of any shape is as many tokens as the model makes features of it."""
     wrong: list[str] = []
     counts: list[int] = []
     for size in ODD_SIZES:
@@ -138,7 +138,7 @@ def probe_image_tokens(loaded: LoadedModel, conversations: Sequence[Conversation
         logits_of(loaded, [encoded])  # the model's own check of them
     sizes = ", ".join(f"{width}x{height}" for width, height in ODD_SIZES)
     shown = "; ".join(wrong) or "one for each feature"
-    reason = f"Pictures of {sizes} are {', '.join(map(str, counts))} tokens: {shown}."
+    reason = f"Images of {sizes} are {', '.join(map(str, counts))} tokens: {shown}."
     return Finding(figure=len(wrong), limit=0, reason=reason)
 
 

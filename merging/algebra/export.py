@@ -17,24 +17,24 @@ from merging.algebra.threads import one_thread
 from merging.algebra.writer import verify_adapter, write_adapter
 
 Progress = Callable[[str], None]  # told of each module as it is done
-Figures = dict[str, dict[str, Any]]  # module name -> what the report says of it
+Measures = dict[str, dict[str, Any]]  # module name -> what the report says of it
 
 
 @one_thread()
-def diagnose(merge: Merge, progress: Progress) -> Figures:
+def diagnose(merge: Merge, progress: Progress) -> Measures:
     """Work out the merge and write nothing."""
-    figures = {}
+    measures = {}
     for name in merge.modules:
         merged = None if merge.is_low_rank else merge.dense(name)
-        figures[name] = merge.figures(name, merged)
+        measures[name] = merge.measure(name, merged)
         progress(name)
-    return figures
+    return measures
 
 
 @one_thread()
 def export_adapter(
     merge: Merge, base: Base, out: Path, rank: RankLimit, dtype: SaveDtype, progress: Progress
-) -> Figures:
+) -> Measures:
     """Write the merge as an adapter, and read it back.
 
     Args:
@@ -45,19 +45,19 @@ def export_adapter(
         dtype: of the tensors; `auto` is float32.
         progress: told of each module.
     """
-    figures: Figures = {}
+    measures: Measures = {}
     updates = {}
     for name in merge.modules:
         updates[name], energy_kept = merge.low_rank(name, rank)
         merged = None if merge.is_low_rank else updates[name].dense()
-        row = merge.figures(name, merged)
-        figures[name] = row | {"rank": updates[name].rank, "energy_kept": energy_kept}
+        row = merge.measure(name, merged)
+        measures[name] = row | {"rank": updates[name].rank, "energy_kept": energy_kept}
         progress(name)
     torch_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     name = str(base.local.resolve()) if base.local else base.name
     write_adapter(out, updates, name, base.revision, torch_dtype)
     verify_adapter(out, updates, 1e-2 if dtype == "bfloat16" else 1e-6)
-    return figures
+    return measures
 
 
 @one_thread()
@@ -69,7 +69,7 @@ def export_model(
     save_dtype: SaveDtype,
     onto: Onto,
     progress: Progress,
-    finish: Callable[[Path, Figures, ExportReport], None],
+    finish: Callable[[Path, Measures, ExportReport], None],
 ) -> None:
     """Write base + merge as a full model.
 
@@ -84,21 +84,21 @@ def export_model(
         finish: given the folder before it takes its name, the figures of each module, and what
             the export cost; adds files.
     """
-    figures: Figures = {}
+    measures: Measures = {}
 
     def delta(name: str) -> Tensor | None:
         if name not in merge.modules:
             return None
         merged = merge.dense(name)
-        figures[name] = merge.figures(name, merged)
+        measures[name] = merge.measure(name, merged)
         progress(name)
         return merged
 
-    def finish_with_figures(folder: Path, report: ExportReport) -> None:
-        for name in figures:
+    def finish_with_measures(folder: Path, report: ExportReport) -> None:
+        for name in measures:
             rounding = report.rounding.get(f"{name}.weight")
-            figures[name]["rounding_loss"] = rounding.loss if rounding else 0.0
-        finish(folder, figures, report)
+            measures[name]["rounding_loss"] = rounding.loss if rounding else 0.0
+        finish(folder, measures, report)
 
     export_full(
         base,
@@ -107,7 +107,7 @@ def export_model(
         save_dtype=save_dtype,
         onto=onto,
         replace=_replaced(merge, adapters, base),
-        finish=finish_with_figures,
+        finish=finish_with_measures,
     )
 
 

@@ -106,7 +106,7 @@ class Merge:
         seeds = [mask_seed(self.seed, name, index) for index in range(len(deltas))]
         return DENSE[self.mode](deltas, options, seeds)
 
-    def figures(self, name: str, merged: Tensor | None = None) -> dict[str, Any]:
+    def measure(self, name: str, merged: Tensor | None = None) -> dict[str, Any]:
         """Return the report's entry of a module.
 
         Args:
@@ -120,7 +120,7 @@ class Merge:
         products = gram(module.cores)
         norms = products.diagonal().sqrt()
         left, right = overlaps(module.cores)
-        figures: dict[str, Any] = {
+        measures: dict[str, Any] = {
             "ranks": [0 if update is None else update.rank for update in module.updates],
             "norms": norms.tolist(),
             "cosines": cosines(products).tolist(),
@@ -129,22 +129,22 @@ class Merge:
         }
         if MODES[self.mode].trims and self.thresholds is None:
             numel = math.prod(module.shape)
-            figures["kept_share"] = num_kept(numel, self.options.density) / numel
+            measures["kept_share"] = num_kept(numel, self.options.density) / numel
         if self.is_low_rank:
             core = self._core(module, module.cores)
             inner = torch.einsum("ij,nij->n", core, module.cores)
-            figures["merged_norm"] = float(core.norm())
-            figures["retention"] = _shares(inner, products.diagonal())
+            measures["merged_norm"] = float(core.norm())
+            measures["retention"] = _shares(inner, products.diagonal())
         elif merged is not None:
             inner = torch.tensor(
                 [0.0 if u is None else u.inner_product(merged) for u in module.updates],
                 dtype=torch.float64,
             )
-            figures["merged_norm"] = math.sqrt(energy(merged))
-            figures["retention"] = _shares(inner, products.diagonal())
+            measures["merged_norm"] = math.sqrt(energy(merged))
+            measures["retention"] = _shares(inner, products.diagonal())
             parts = (update.parts() for update in module.updates if update is not None)
-            figures["sign_conflict"] = sign_conflict(zip(*parts, strict=True))
-        return figures
+            measures["sign_conflict"] = sign_conflict(zip(*parts, strict=True))
+        return measures
 
     def updates_of(self, index: int) -> Iterator[Tensor]:
         """An adapter's updates, (d_out, d_in) float32, of the modules that it has."""

@@ -54,11 +54,11 @@ def describe_adapters(adapters: Sequence[Adapter]) -> list[dict[str, Any]]:
 
 
 def summarise(merge: Merge, modules: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures of the whole merge, from those of its modules.
+    """The measures of the whole merge, from those of its modules.
 
     Args:
         merge: what was carried out.
-        modules: by name, `Merge.figures` and what the export added (`rank`, `energy_kept`,
+        modules: by name, `Merge.measure` and what the export added (`rank`, `energy_kept`,
             `rounding_loss`).
 
     Returns:

@@ -35,12 +35,12 @@ class CaptionScores:
 
     Attributes:
         figures: CIDEr, Bleu_1 to Bleu_4, METEOR, ROUGE_L and SPICE; None where not available.
-        reasons: for each None in `figures`, why.
-        cider_per_image: CIDEr of each image within this set; `figures["CIDEr"]` is their mean.
+        reasons: for each None in `metrics`, why.
+        cider_per_image: CIDEr of each image within this set; `metrics["CIDEr"]` is their mean.
         is_approximate: Java could not tokenise, so no figure is the official number.
     """
 
-    figures: dict[str, float | None]
+    metrics: dict[str, float | None]
     reasons: dict[str, str]
     cider_per_image: list[float]
     is_approximate: bool
@@ -75,7 +75,7 @@ def caption_scores(
             "every reference caption is empty once punctuation is dropped; captions are scored "
             "against references with at least one word."
         )
-    figures, cider_per_image = _python_scores(truths, candidates)
+    metrics, cider_per_image = _python_scores(truths, candidates)
     reasons = {}
     for name, wanted, scorer in (
         ("METEOR", with_meteor, _meteor_score),
@@ -85,10 +85,10 @@ def caption_scores(
             reasons[name] = java_problem or "it was not asked for"
             continue
         try:
-            figures[name] = scorer(truths, candidates)
+            metrics[name] = scorer(truths, candidates)
         except _UnavailableError as error:
             reasons[name] = str(error)
-    return CaptionScores(figures, reasons, cider_per_image, is_approximate=bool(java_problem))
+    return CaptionScores(metrics, reasons, cider_per_image, is_approximate=bool(java_problem))
 
 
 def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
@@ -191,10 +191,10 @@ def _python_scores(
     cider, cider_per_image = Cider().compute_score(truths, candidates)
     bleu, _ = Bleu(4).compute_score(truths, candidates, verbose=0)
     rouge, _ = Rouge().compute_score(truths, candidates)
-    figures: dict[str, float | None] = {"CIDEr": float(cider)}
-    figures |= {f"Bleu_{order}": float(score) for order, score in enumerate(bleu, start=1)}
-    figures |= {"METEOR": None, "ROUGE_L": float(rouge), "SPICE": None}
-    return figures, [float(score) for score in cider_per_image]
+    metrics: dict[str, float | None] = {"CIDEr": float(cider)}
+    metrics |= {f"Bleu_{order}": float(score) for order, score in enumerate(bleu, start=1)}
+    metrics |= {"METEOR": None, "ROUGE_L": float(rouge), "SPICE": None}
+    return metrics, [float(score) for score in cider_per_image]
 
 
 def _meteor_score(truths: Captions, candidates: Captions) -> float:

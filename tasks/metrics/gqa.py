@@ -57,7 +57,7 @@ class Figures:
     reasons: dict[str, str]
 
 
-def gqa_figures(
+def gqa_metrics(
     questions: Mapping[str, Question],
     predictions: Mapping[str, str],
     choices: Mapping[str, Choices] | None = None,

@@ -40,20 +40,21 @@ class TextScores:
                 its tokens are the runs of a to z and 0 to 9 in the lower-cased text, so that
                 letters of other scripts do not count and a text of them alone scores 0.
             Bleu_1 to Bleu_4, METEOR, ROUGE_L, CIDEr: as `caption_scores` gives them.
-        reasons: for each None in `figures`, why.
+        reasons: for each None in `metrics`, why.
             SPICE: likewise, where asked for.
         values_per_example: exact_match, rougeL and, where there is one, CIDEr of each example;
             their means are the figures.
-        sacrebleu_signature: the settings and version behind sacrebleu, in its own notation.
+        additions: `sacrebleu_signature`, the settings and version behind sacrebleu in its own
+            notation, and `token_statistics` of predictions and references.
         notes: sentences that must stand beside the figures.
         is_approximate: Java could not tokenise, so no figure that `caption_scores` gives is the
             official number.
     """
 
-    figures: dict[str, float | None]
+    metrics: dict[str, float | None]
     reasons: dict[str, str]
     values_per_example: dict[str, list[float]]
-    sacrebleu_signature: str
+    additions: dict[str, Any]
     notes: tuple[str, ...]
     is_approximate: bool
 
@@ -77,6 +78,7 @@ def text_scores(
         ValueError: there are no predictions, not as many as examples, or no references of one.
     """
     _check(predictions, references)
+    given, accepted = predictions, references
     predictions = [_one_line(text) for text in predictions]
     references = [[_one_line(text) for text in texts] for texts in references]
     matches = [
@@ -85,7 +87,7 @@ def text_scores(
     ]
     rouge = _rouge_l(predictions, references)
     bleu, signature, notes = _sacrebleu(predictions, references)
-    figures: dict[str, float | None] = {
+    metrics: dict[str, float | None] = {
         "exact_match": fmean(matches),
         "sacrebleu": bleu,
         "rougeL": fmean(rouge),
@@ -99,11 +101,17 @@ def text_scores(
     if captions.is_approximate:
         notes.append(_APPROXIMATE)
     return TextScores(
-        figures=figures | captions.figures,
+        metrics=metrics | captions.metrics,
         reasons=captions.reasons,
         values_per_example={"exact_match": matches, "rougeL": rouge}
         | ({"CIDEr": captions.cider_per_image} if captions.cider_per_image else {}),
-        sacrebleu_signature=signature,
+        additions={
+            "sacrebleu_signature": signature,
+            "token_statistics": {
+                "predictions": token_statistics(given),
+                "references": token_statistics([t for texts in accepted for t in texts]),
+            },
+        },
         notes=tuple(notes),
         is_approximate=captions.is_approximate,
     )
@@ -234,6 +242,6 @@ def _caption_scores(
         return CaptionScores(dict.fromkeys(names), dict.fromkeys(names, reason), [], False)
     return replace(
         scores,
-        figures={name: scores.figures[name] for name in names},
+        metrics={name: scores.metrics[name] for name in names},
         reasons={name: reason for name, reason in scores.reasons.items() if name in names},
     )

@@ -34,7 +34,7 @@ COLOURS = ("red", "blue", "green")
 
 
 def write_tables(folder: Path) -> dict[str, str]:
-    """Coloured pictures and the question of their colour, in three tables."""
+    """Coloured images and the question of their colour, in three tables."""
     rng = random.Random(0)
     found = {}
     for split, number in (("train", 12), ("val", 2), ("test", 4)):
@@ -95,7 +95,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             "task": "csv_qa",
             "settings": {},
             **{
-                f"{use}_data": describe_data(split, CSV_QA.load(split, Source(files=files)))
+                f"{use}_data": describe_data(split, CSV_QA.load(split, Source(tables=files)))
                 for use, split in (("train", "train"), ("eval", "test"))
             },
         }
@@ -124,7 +124,7 @@ def summary(grid: Path) -> dict[str, dict[str, Any]]:
     return {row["run"]: row for row in json.loads(file.read_text())["runs"]}
 
 
-def test_every_score_stands_in_json_table_and_picture(grid: Path, stubbed: list[str]) -> None:
+def test_every_score_stands_in_json_table_and_image(grid: Path, stubbed: list[str]) -> None:
     result = invoke("--config", grid)
     assert result.exit_code == 0, result.output
     # the best first
@@ -139,8 +139,8 @@ def test_every_score_stands_in_json_table_and_picture(grid: Path, stubbed: list[
         ("pali__r2", "42.0", "39.0", ""),
         ("pali__r4", "44.0", "39.0", ""),
     ]
-    with Image.open(folder / "comparison.png") as picture:
-        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 3
+    with Image.open(folder / "comparison.png") as image:
+        assert len(image.convert("RGB").getcolors(1 << 20) or []) > 3
     found = json.loads((folder / "pali__r4" / METRICS).read_text())
     assert found["predictions"] == "evaluation/test/predictions.jsonl"
 

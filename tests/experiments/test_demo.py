@@ -14,7 +14,7 @@ from tasks.digits import Digits
 from tasks.registry import get_task
 
 
-def test_each_example_gets_the_picture_of_another_one() -> None:
+def test_each_example_gets_the_image_of_another_one() -> None:
     examples = list(Digits().load("val", Source()))
     shuffled = shuffle_images(examples)
     own = [example.image.name for example in examples]

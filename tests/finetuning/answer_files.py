@@ -12,7 +12,7 @@ from palitune.main import palitune
 from tests.official_files import write_docvqa, write_gqa, write_vqav2
 
 IMAGE_FOLDERS = ("images", "val2014", "train2014", "test2014", "test2015", "spdocvqa_images")
-# the pictures 500, 501, 502 are red, green, blue: see tests/official_files.py
+# the images 500, 501, 502 are red, green, blue: see tests/official_files.py
 ANSWERS: dict[str, tuple[Callable[[Path], Path], list[dict[str, Any]], float]] = {
     "vqav2": (
         write_vqav2,

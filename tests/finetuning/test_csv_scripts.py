@@ -75,7 +75,7 @@ def trained(pico1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_skip_evaluation_trains_and_scores_nothing(trained: Path) -> None:
     settings = read_json(trained / "run/run.json")["settings"]
     assert (settings["num_epochs"], settings["lora_dropout"]) == (3, 0.1)
-    # 4 (picture, query) pairs in one batch, three times
+    # 4 (image, query) pairs in one batch, three times
     assert read_json(trained / "run/trainer_state.json")["global_step"] == 3
     assert (trained / "run/adapter_model.safetensors").is_file()
     assert not (trained / "run/evaluation").exists()
@@ -156,7 +156,7 @@ def test_eval_scores_a_table_named_by_csv(trained: Path, tmp_path: Path) -> None
     assert (tmp_path / "visualizations/sample_000.png").is_file()
 
 
-def test_a_file_of_predictions_is_scored_on_a_table_without_pictures(
+def test_a_file_of_predictions_is_scored_on_a_table_without_images(
     trained: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "t.jsonl"
@@ -169,7 +169,7 @@ def test_a_file_of_predictions_is_scored_on_a_table_without_pictures(
     assert read_json(tmp_path / "out/metrics.json")["value"] == 0.5, result.output
     # drawing needs them
     result = run("eval", *arguments, "--num_viz_samples", 1, exit_code=2)
-    assert "2 of the 2 pictures" in result.output
+    assert "2 of the 2 images" in result.output
 
 
 def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
@@ -203,7 +203,7 @@ def test_a_table_trains_csv_qa_and_its_test_table_is_scored(
 def job(folder: Path, recipe: Recipe, *names: str) -> Job:
     files = {name.replace("valid", "val"): folder / f"{name}.csv" for name in names}
     return Job(
-        tasks=(TaskSource(get_task("quic360"), Source(files=files)),),
+        tasks=(TaskSource(get_task("quic360"), Source(tables=files)),),
         model_path="tiny",
         recipe=recipe,
         output_dir=folder,
@@ -245,7 +245,7 @@ MISTAKES = {
     "commas": ("csv_qa --train_csv t.csv --response_column caption", ("1 line(s): 3;",)),
     "picture": (
         "csv_qa --train_csv t.csv --response_column caption --csv_lenient",
-        ("1 of the 1 pictures", "a.jpg"),
+        ("1 of the 1 images", "a.jpg"),
     ),
     "nothing to do": (
         "quic360 --skip_training --skip_evaluation",

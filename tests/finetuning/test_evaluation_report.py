@@ -201,10 +201,10 @@ def test_text_metrics_stand_beside_the_official_figures(
     assert result.exit_code == 0, result.output
     content = metrics_of(root)
     assert list(content["metrics"]) == ["anls", "accuracy"]
-    figures = content["text_metrics"]
-    assert figures["exact_match"] == pytest.approx(1 / 3)
-    assert figures["rougeL"] == pytest.approx(2 / 3)  # lower case on both sides
-    assert figures["METEOR"] is None
+    metrics = content["text_metrics"]
+    assert metrics["exact_match"] == pytest.approx(1 / 3)
+    assert metrics["rougeL"] == pytest.approx(2 / 3)  # lower case on both sides
+    assert metrics["METEOR"] is None
     assert any("METEOR: Java was not found" in note for note in content["notes"])
     assert any("approximate" in note for note in content["notes"])
     assert "tok:13a" in content["sacrebleu_signature"]
@@ -229,10 +229,10 @@ def test_clip_scores_read_the_images_and_name_the_model(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     content = metrics_of(root)
     scorer = load_clip(str(clip), device="cpu")
-    pictures = [e.image for e in get_task("docvqa").load("val", Source(data_root=root))]
+    images = [e.image for e in get_task("docvqa").load("val", Source(data_root=root))]
     cosines = [
-        torch.cosine_similarity(scorer.embed_images([picture]), scorer.embed_texts([text])).item()
-        for picture, text in zip(pictures, texts, strict=True)
+        torch.cosine_similarity(scorer.embed_images([image]), scorer.embed_texts([text])).item()
+        for image, text in zip(images, texts, strict=True)
     ]
     expected = sum(2.5 * max(0.0, cosine) for cosine in cosines) / 3
     assert content["clip_metrics"]["CLIP-S"] == pytest.approx(expected, abs=1e-5)

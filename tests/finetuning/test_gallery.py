@@ -1,4 +1,4 @@
-"""Pictures of answers: colours, wrapping, proportions, and any script that a font here has."""
+"""Images of answers: colours, wrapping, proportions, and any script that a font here has."""
 
 import logging
 import struct
@@ -17,7 +17,7 @@ from tasks.images import ArrayImage
 from tasks.registry import get_task
 from tasks.report import Report
 
-TEXT_TOP = 24  # the margin above the picture
+TEXT_TOP = 24  # the margin above the image
 
 
 def make_font(path: Path, characters: str) -> Path:
@@ -99,7 +99,7 @@ def test_the_prediction_is_blue_and_each_reference_green_below_it() -> None:
     assert sheet.height - without.height == 2 * gallery._LINE_HEIGHT
 
 
-def test_a_picture_twice_as_wide_as_high_stays_so() -> None:
+def test_an_image_twice_as_wide_as_high_stays_so() -> None:
     red = (np.asarray(draw("x")) == np.array((255, 0, 0))).all(axis=2)
     rows, columns = np.flatnonzero(red.any(axis=1)), np.flatnonzero(red.any(axis=0))
     assert len(columns) == gallery.WIDTH - 2 * TEXT_TOP
@@ -107,7 +107,7 @@ def test_a_picture_twice_as_wide_as_high_stays_so() -> None:
     assert rows[0] == TEXT_TOP
 
 
-def test_a_tall_picture_does_not_push_the_texts_away() -> None:
+def test_a_tall_image_does_not_push_the_texts_away() -> None:
     tall = gallery.draw_sample(Image.new("RGB", (10, 1000), "red"), "", "x", ())
     assert tall.height < 1000
 

@@ -18,8 +18,8 @@ from tests.finetuning.joint_inputs import COCO, DOCVQA, VQAV2, invoke
 
 
 def report(task: Task, value: float | None) -> Report:
-    figures = {task.metric: value, "another": 1.0}
-    scores = Scores(values=[], figures=figures, reasons={})
+    metrics = {task.metric: value, "another": 1.0}
+    scores = Scores(values=[], metrics=metrics, reasons={})
     return Report(
         task=task, split="val", examples=[], prompts=[], raw_predictions=[], predictions=[],
         scores=scores,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from merging.sweep_picture import draw_sweep
+from merging.sweep_chart import draw_sweep
 from merging.tables import score_table
 from merging.trial import Candidate, Trial, _added, choose, retention
 from tasks.base import Source
@@ -87,7 +87,7 @@ def test_where_no_adapter_scores_there_is_nothing_to_choose_by(
         choose(trial, OWN, [candidate("first")], OWNERS, seed=0)
 
 
-def test_the_picture_is_greener_where_more_is_retained() -> None:
+def test_the_image_is_greener_where_more_is_retained() -> None:
     def row(name: str, share: float | None) -> dict[str, Any]:
         worst = share or 0.0
         return {"name": name, "retention": {"x": share}, "worst": worst, "mean": worst}

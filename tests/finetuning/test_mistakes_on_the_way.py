@@ -61,7 +61,7 @@ def test_a_data_folder_that_may_not_be_read_is_named(
 
 
 @pytest.mark.usefixtures("no_model")
-def test_a_picture_that_may_not_be_read_is_named(
+def test_an_image_that_may_not_be_read_is_named(
     fill: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(folder: Any) -> Iterator[Any]:
@@ -190,7 +190,7 @@ def test_prompts_cut_to_the_budget_are_counted(fill: Callable[[str], str], tmp_p
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 @pytest.mark.parametrize("command", [TRAIN, EVAL])
-def test_a_truncated_picture_is_named_by_whoever_reads_it(
+def test_a_truncated_image_is_named_by_whoever_reads_it(
     command: tuple[str, ...], num_workers: int, fill: Callable[[str], str], tmp_path: Path
 ) -> None:
     data = write_vqav2(tmp_path / "data")

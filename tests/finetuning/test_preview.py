@@ -1,4 +1,4 @@
-"""The preview shows what the model gets: its picture, and which tokens it learns."""
+"""The preview shows what the model gets: its image, and which tokens it learns."""
 
 import base64
 import io
@@ -20,20 +20,18 @@ def run(data_root: Path, model: Path, output_dir: Path, *options: str) -> str:
     return (output_dir / "preview.html").read_text(encoding="utf-8")
 
 
-def test_the_page_shows_the_resized_picture_and_marks_the_answer(
-    pico1: Path, tmp_path: Path
-) -> None:
+def test_the_page_shows_the_resized_image_and_marks_the_answer(pico1: Path, tmp_path: Path) -> None:
     write_docvqa(tmp_path / "data")
     page = run(tmp_path / "data", pico1, tmp_path / "out", "--num_examples", "2")
     assert page.count("<section>") == 2
     answers = re.findall(r"<mark>(.*?)</mark></pre>", page)
     assert len(answers) == 2 and all(answer.endswith("&lt;eos&gt;") for answer in answers)
-    pictures = re.findall(r"base64,([^\"]+)", page)
+    images = re.findall(r"base64,([^\"]+)", page)
     ids = [int(number) for number in re.findall(r"<h2>(\d+)</h2>", page)]
-    for number, encoded in zip(ids, pictures, strict=True):
-        picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
-        assert picture.size == (64, 64)  # what the model takes, whatever the size of the page
-        assert picture.getpixel((9, 9)) == ImageColor.getrgb(color_of(number))
+    for number, encoded in zip(ids, images, strict=True):
+        image = Image.open(io.BytesIO(base64.b64decode(encoded)))
+        assert image.size == (64, 64)  # what the model takes, whatever the size of the page
+        assert image.getpixel((9, 9)) == ImageColor.getrgb(color_of(number))
     assert re.search(r"16 image, \d+ prompt, \d+ answer tokens", page)
 
 

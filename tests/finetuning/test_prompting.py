@@ -91,10 +91,10 @@ def test_image_tokens_do_not_count_and_are_never_cut(pico1: Path) -> None:
     assert encoded.input_ids[:16] == [family.processor.image_token_id] * 16
 
 
-def test_the_example_of_a_picture_that_cannot_be_used_is_named(
+def test_the_example_of_an_image_that_cannot_be_used_is_named(
     prompter: Prompter, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     example = replace_fields(ask("what?"), image=FileImage(str(tmp_path / "a.png")))
     with pytest.raises(ValueError) as error:
         prompter.encode(example)
@@ -104,7 +104,7 @@ def test_the_example_of_a_picture_that_cannot_be_used_is_named(
     )
 
 
-def test_the_example_of_a_picture_that_a_family_refuses_is_named(tmp_path: Path) -> None:
+def test_the_example_of_an_image_that_a_family_refuses_is_named(tmp_path: Path) -> None:
     maker("qwen2_vl")(tmp_path)
     made = make_prompter(get_task("vqav2"), load_family(resolve(str(tmp_path))))
     thin = ArrayImage(np.zeros((2000, 5), np.uint8), "thin")

@@ -226,5 +226,5 @@ def test_a_merge_is_fed_as_its_runs_were(place: Path, tmp_path: Path) -> None:
     family = load_family(resolve(str(tmp_path / "full")))
     assert family.name == "qwen_vl"
     metrics = evaluate(place, "--model_path", tmp_path / "full", "--task", "csv")
-    pictures = metrics["provenance"]["pictures"]
-    assert pictures == {"size": {"shortest_edge": 4096, "longest_edge": 4096}, "square_side": 64}
+    images = metrics["provenance"]["pictures"]
+    assert images == {"size": {"shortest_edge": 4096, "longest_edge": 4096}, "square_side": 64}

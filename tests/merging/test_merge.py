@@ -179,8 +179,8 @@ def test_retention_is_the_share_of_each_update_in_the_result(adapters: list[Adap
     for mode in ("linear", "ties"):
         found = merge(adapters, mode)
         merged = {name: found.dense(name) for name in SHAPES}
-        figures = {name: found.figures(name, merged[name]) for name in SHAPES}
-        summary = report.summarise(found, figures)
+        metrics = {name: found.measure(name, merged[name]) for name in SHAPES}
+        summary = report.summarise(found, metrics)
         for index, updates in enumerate((a, b)):
             inner = sum(float((merged[n].double() * updates[n]).sum()) for n in SHAPES)
             assert summary["retention"][index] == pytest.approx(
@@ -194,14 +194,14 @@ def test_retention_is_the_share_of_each_update_in_the_result(adapters: list[Adap
 def test_warnings_name_what_a_user_should_know(tmp_path: Path) -> None:
     small, large = write(tmp_path / "small", 1, 2), write(tmp_path / "large", 1, 2, size=100.0)
     found = merge([small, large], "linear", weights=(0.1, -0.1))
-    figures = {name: found.figures(name) for name in SHAPES}
-    texts = report.warnings([small, large], report.summarise(found, figures))
+    metrics = {name: found.measure(name) for name in SHAPES}
+    texts = report.warnings([small, large], report.summarise(found, metrics))
     # the same directions, B and A each 10 times as large
     assert any("large is 100.0 times as large as that of small" in text for text in texts)
     assert any("of the update of large is left" in text for text in texts)
     opposite = merge([small, small], "ties", density=0.01)  # floor(0.01 * 48) = 0 entries
-    figures = {name: opposite.figures(name, opposite.dense(name)) for name in SHAPES}
-    texts = report.warnings([small, small], report.summarise(opposite, figures))
+    metrics = {name: opposite.measure(name, opposite.dense(name)) for name in SHAPES}
+    texts = report.warnings([small, small], report.summarise(opposite, metrics))
     assert any("keeps no entry" in text for text in texts)
 
 
@@ -215,6 +215,6 @@ def test_opposite_adapters_are_warned_of_and_cancel(tmp_path: Path) -> None:
     found = merge([first, second], "ties")
     for name in SHAPES:
         assert not found.dense(name).any()
-    figures = {name: found.figures(name, found.dense(name)) for name in SHAPES}
-    texts = report.warnings([first, second], report.summarise(found, figures))
+    metrics = {name: found.measure(name, found.dense(name)) for name in SHAPES}
+    texts = report.warnings([first, second], report.summarise(found, metrics))
     assert any("cosine -1.00" in text for text in texts)

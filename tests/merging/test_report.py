@@ -108,8 +108,8 @@ def test_adapters_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     small = write(tmp_path / "x/run", {Q: ONE})
     large = write(tmp_path / "y/run", {Q: ([[9.0], [0.0]], [[3.0, 4.0]])})
     found = merge(small, large)
-    figures = {Q: found.figures(Q)}
-    text = " ".join(report.warnings([small, large], report.summarise(found, figures)))
+    metrics = {Q: found.measure(Q)}
+    text = " ".join(report.warnings([small, large], report.summarise(found, metrics)))
     assert (
         f"The update of {tmp_path}/y/run is 9.0 times as large as that of {tmp_path}/x/run" in text
     )

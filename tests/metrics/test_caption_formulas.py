@@ -92,9 +92,9 @@ def test_random_captions_score_as_the_formulas_read_literally(seed: int) -> None
     scores = caption_scores(predictions, references, with_meteor=False, with_spice=False)
     per_image = slow_cider(predictions, references)
     assert scores.cider_per_image == pytest.approx(per_image, abs=1e-9)
-    assert scores.figures["CIDEr"] == pytest.approx(sum(per_image) / 25, abs=1e-9)
-    assert scores.figures["ROUGE_L"] == pytest.approx(slow_rouge(predictions, references), abs=1e-9)
+    assert scores.metrics["CIDEr"] == pytest.approx(sum(per_image) / 25, abs=1e-9)
+    assert scores.metrics["ROUGE_L"] == pytest.approx(slow_rouge(predictions, references), abs=1e-9)
     for order in (1, 2, 3, 4):
-        assert scores.figures[f"Bleu_{order}"] == pytest.approx(
+        assert scores.metrics[f"Bleu_{order}"] == pytest.approx(
             slow_bleu(predictions, references, order), abs=1e-9
         )

@@ -98,7 +98,7 @@ def toy() -> Iterator[SimpleNamespace]:
 def test_the_toy_set_gives_the_golden_value(
     toy: SimpleNamespace, name: str, expected: float
 ) -> None:
-    assert toy.scores.figures[name] == pytest.approx(expected, rel=1e-5)
+    assert toy.scores.metrics[name] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_toy_set_gives_the_golden_cider_of_each_image(toy: SimpleNamespace) -> None:
@@ -106,7 +106,7 @@ def test_the_toy_set_gives_the_golden_cider_of_each_image(toy: SimpleNamespace) 
 
 
 def test_figures_come_in_the_coco_order(toy: SimpleNamespace) -> None:
-    assert ", ".join(toy.scores.figures) == (
+    assert ", ".join(toy.scores.metrics) == (
         "CIDEr, Bleu_1, Bleu_2, Bleu_3, Bleu_4, METEOR, ROUGE_L, SPICE"
     )
 
@@ -212,18 +212,18 @@ def test_bleu_4_is_sacrebleus_on_the_same_tokens() -> None:
     plain = BLEU(tokenize="none", smooth_method="none", force=True)
     columns = [[truths[i][n] for i in range(40)] for n in range(5)]
     expected = plain.corpus_score([candidates[i][0] for i in range(40)], columns).score
-    figures = caption_scores(predictions, references, with_meteor=False, with_spice=False).figures
-    assert figures["Bleu_4"] == pytest.approx(expected / 100, abs=1e-9)
+    metrics = caption_scores(predictions, references, with_meteor=False, with_spice=False).metrics
+    assert metrics["Bleu_4"] == pytest.approx(expected / 100, abs=1e-9)
     assert expected > 10
 
 
 def test_one_image_gives_cider_zero() -> None:
-    assert scores_without_meteor(["a dog runs"], [["a dog runs"]]).figures["CIDEr"] == 0.0
+    assert scores_without_meteor(["a dog runs"], [["a dog runs"]]).metrics["CIDEr"] == 0.0
 
 
 def test_two_identical_disjoint_pairs_give_cider_ten() -> None:
     texts = ["a red dog runs", "two cats sit still"]
-    assert scores_without_meteor(texts, [[text] for text in texts]).figures["CIDEr"] == (
+    assert scores_without_meteor(texts, [[text] for text in texts]).metrics["CIDEr"] == (
         pytest.approx(10.0)
     )
 
@@ -231,13 +231,13 @@ def test_two_identical_disjoint_pairs_give_cider_ten() -> None:
 def test_an_empty_caption_scores_zero_and_the_others_count() -> None:
     scores = scores_without_meteor(["", "two cats sit still"], [["a dog"], ["two cats sit still"]])
     assert scores.cider_per_image == pytest.approx([0.0, 10.0])
-    assert scores.figures["ROUGE_L"] == pytest.approx(0.5)
+    assert scores.metrics["ROUGE_L"] == pytest.approx(0.5)
 
 
 def test_short_captions_pay_the_brevity_penalty() -> None:
     # 2 words of 2 right, closest reference of 4 words: exp(1 - 4/2)
     scores = scores_without_meteor(["a dog"], [["a dog runs far", "a dog runs far away"]])
-    assert scores.figures["Bleu_1"] == pytest.approx(math.exp(-1), abs=1e-6)
+    assert scores.metrics["Bleu_1"] == pytest.approx(math.exp(-1), abs=1e-6)
 
 
 @pytest.mark.usefixtures("no_java")
@@ -247,10 +247,10 @@ def test_without_java_the_python_metrics_are_approximate_and_the_others_none() -
     )
     assert scores.is_approximate
     # This punctuation is simple enough for the approximate tokens to be the right ones.
-    assert scores.figures["CIDEr"] == pytest.approx(3.659852, abs=1e-6)
-    assert scores.figures["ROUGE_L"] == pytest.approx(0.806692, abs=1e-6)
-    assert scores.figures["Bleu_3"] == pytest.approx(0.607115, abs=1e-6)
-    assert scores.figures["METEOR"] is None and scores.figures["SPICE"] is None
+    assert scores.metrics["CIDEr"] == pytest.approx(3.659852, abs=1e-6)
+    assert scores.metrics["ROUGE_L"] == pytest.approx(0.806692, abs=1e-6)
+    assert scores.metrics["Bleu_3"] == pytest.approx(0.607115, abs=1e-6)
+    assert scores.metrics["METEOR"] is None and scores.metrics["SPICE"] is None
     for name in ("METEOR", "SPICE"):
         assert "Java was not found" in scores.reasons[name]
         assert "apt-get install" in scores.reasons[name]
@@ -298,9 +298,9 @@ def test_a_meteor_that_dies_is_none_with_its_own_words(
 ) -> None:
     monkeypatch.setattr(meteor, "METEOR_JAR", "no-such.jar")
     scores = caption_scores(TOY_PREDICTIONS, TOY_REFERENCES, with_spice=False)
-    assert scores.figures["METEOR"] is None
+    assert scores.metrics["METEOR"] is None
     assert "no-such.jar" in scores.reasons["METEOR"]
-    assert scores.figures["CIDEr"] == pytest.approx(3.659852, abs=1e-6)
+    assert scores.metrics["CIDEr"] == pytest.approx(3.659852, abs=1e-6)
     assert not scores.is_approximate
     assert all(process.returncode is not None for process in processes)
 
@@ -328,7 +328,7 @@ def test_without_its_jars_spice_is_never_built_and_none_with_the_command(
 
     monkeypatch.setattr(spice.Spice, "__init__", download)
     scores = caption_scores(TOY_PREDICTIONS, TOY_REFERENCES, with_meteor=False)
-    assert scores.figures["SPICE"] is None
+    assert scores.metrics["SPICE"] is None
     assert "stanford-corenlp-3.6.0-models.jar" in scores.reasons["SPICE"]
     assert "python -m pycocoevalcap.spice.get_stanford_models" in scores.reasons["SPICE"]
 
@@ -344,7 +344,7 @@ def test_with_its_jars_spice_scores_the_tokenised_captions(monkeypatch: pytest.M
     monkeypatch.setattr(spice.Spice, "__init__", lambda _: None)
     monkeypatch.setattr(spice.Spice, "compute_score", compute_score)
     scores = caption_scores(["A dog."], [["The dog runs!"]], with_meteor=False)
-    assert scores.figures["SPICE"] == 0.133
+    assert scores.metrics["SPICE"] == 0.133
     assert "SPICE" not in scores.reasons
     assert given == [({0: ["the dog runs"]}, {0: ["a dog"]})]
 
@@ -357,7 +357,7 @@ def test_a_spice_that_fails_is_none_with_the_reason(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(spice.Spice, "__init__", lambda _: None)
     monkeypatch.setattr(spice.Spice, "compute_score", fail)
     scores = caption_scores(TOY_PREDICTIONS, TOY_REFERENCES, with_meteor=False)
-    assert scores.figures["SPICE"] is None
+    assert scores.metrics["SPICE"] is None
     assert "Java 8 or 11" in scores.reasons["SPICE"]
 
 

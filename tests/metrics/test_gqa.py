@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from tasks.metrics.gqa import Choices, Question, gqa_figures, num_steps, num_words
+from tasks.metrics.gqa import Choices, Question, gqa_metrics, num_steps, num_words
 
 
 def question(answer: str, structural: str = "query", **changes) -> Question:
@@ -77,85 +77,85 @@ CHOICES = {
     ],
 )
 def test_the_hand_worked_file_gives(name: str, expected: float) -> None:
-    figures = gqa_figures(QUESTIONS, PREDICTIONS, CHOICES)
-    assert figures.values[name] == pytest.approx(expected, abs=1e-12)
-    assert figures.reasons == {}
+    metrics = gqa_metrics(QUESTIONS, PREDICTIONS, CHOICES)
+    assert metrics.values[name] == pytest.approx(expected, abs=1e-12)
+    assert metrics.reasons == {}
 
 
 def test_figures_come_in_the_official_order() -> None:
-    assert ", ".join(gqa_figures(QUESTIONS, PREDICTIONS).values) == (
+    assert ", ".join(gqa_metrics(QUESTIONS, PREDICTIONS).values) == (
         "accuracy, binary, open, consistency, validity, plausibility, distribution"
     )
 
 
 def test_answers_are_compared_with_case() -> None:
-    figures = gqa_figures({"1": question("dog"), "2": question("cat")}, {"1": "Dog", "2": "cat"})
-    assert figures.values["accuracy"] == 50.0
+    metrics = gqa_metrics({"1": question("dog"), "2": question("cat")}, {"1": "Dog", "2": "cat"})
+    assert metrics.values["accuracy"] == 50.0
 
 
 @pytest.mark.parametrize("answer", ["color", "material", "shape"])
 def test_common_questions_have_three_answers_in_scope_whatever_the_choices_say(answer: str) -> None:
     asked = {"1": question("color", "compare", detailed="sameCommon2")}
-    figures = gqa_figures(asked, {"1": answer}, {"1": Choices(valid=(), plausible=())})
-    assert figures.values["validity"] == figures.values["plausibility"] == 100.0
+    metrics = gqa_metrics(asked, {"1": answer}, {"1": Choices(valid=(), plausible=())})
+    assert metrics.values["validity"] == metrics.values["plausibility"] == 100.0
 
 
 def test_common_questions_have_no_other_answer_in_scope() -> None:
     asked = {"1": question("color", "compare", detailed="twoCommon")}
-    figures = gqa_figures(
+    metrics = gqa_metrics(
         asked, {"1": "size"}, {"1": Choices(valid=("size",), plausible=("size",))}
     )
-    assert figures.values["validity"] == figures.values["plausibility"] == 0.0
+    assert metrics.values["validity"] == metrics.values["plausibility"] == 0.0
 
 
 def test_distribution_counts_each_surplus_answer_against_its_gold_count() -> None:
     # gold a 3 b 1; predicted a 1 b 3: (1 - 3)^2 / 3 + (3 - 1)^2 / 1 = 16/3, over 100
     asked = {str(i): question("b" if i == 3 else "a", global_group="g") for i in range(4)}
-    figures = gqa_figures(asked, {"0": "a", "1": "b", "2": "b", "3": "b"})
-    assert figures.values["distribution"] == pytest.approx(16 / 300)
+    metrics = gqa_metrics(asked, {"0": "a", "1": "b", "2": "b", "3": "b"})
+    assert metrics.values["distribution"] == pytest.approx(16 / 300)
 
 
 def test_without_a_choices_file_validity_and_plausibility_are_none_with_the_reason() -> None:
-    figures = gqa_figures(QUESTIONS, PREDICTIONS)
+    metrics = gqa_metrics(QUESTIONS, PREDICTIONS)
     for name in ("validity", "plausibility"):
-        assert figures.values[name] is None
-        assert "choices file" in figures.reasons[name]
-    assert set(figures.reasons) == {"validity", "plausibility"}
+        assert metrics.values[name] is None
+        assert "choices file" in metrics.reasons[name]
+    assert set(metrics.reasons) == {"validity", "plausibility"}
 
 
 def test_choices_that_miss_a_question_give_none_with_the_count() -> None:
     choices = {key: choice for key, choice in CHOICES.items() if key != "03"}
-    figures = gqa_figures(QUESTIONS, PREDICTIONS, choices)
-    assert figures.values["validity"] is None
-    assert figures.reasons["validity"].startswith("1 of the 7 balanced questions")
+    metrics = gqa_metrics(QUESTIONS, PREDICTIONS, choices)
+    assert metrics.values["validity"] is None
+    assert metrics.reasons["validity"].startswith("1 of the 7 balanced questions")
 
 
 def test_consistency_is_none_where_entailed_questions_are_not_in_the_file() -> None:
     balanced = {key: asked for key, asked in QUESTIONS.items() if asked.is_balanced}
-    figures = gqa_figures(balanced, PREDICTIONS, CHOICES)
-    assert figures.values["consistency"] is None
+    metrics = gqa_metrics(balanced, PREDICTIONS, CHOICES)
+    assert metrics.values["consistency"] is None
     # 01, 02 and 09 need 01, 02, 07 and 08; 07 and 08 are not balanced
-    assert figures.reasons["consistency"].startswith("2 of the 4 entailed questions")
-    assert "*_all_questions.json" in figures.reasons["consistency"]
+    assert metrics.reasons["consistency"].startswith("2 of the 4 entailed questions")
+    assert "*_all_questions.json" in metrics.reasons["consistency"]
 
 
 def test_consistency_is_none_where_entailed_questions_have_no_prediction() -> None:
     predictions = {key: text for key, text in PREDICTIONS.items() if key != "08"}
-    figures = gqa_figures(QUESTIONS, predictions, CHOICES)
-    assert figures.values["consistency"] is None
-    assert figures.reasons["consistency"].startswith("1 of the 4 entailed questions")
-    assert "no prediction" in figures.reasons["consistency"]
+    metrics = gqa_metrics(QUESTIONS, predictions, CHOICES)
+    assert metrics.values["consistency"] is None
+    assert metrics.reasons["consistency"].startswith("1 of the 4 entailed questions")
+    assert "no prediction" in metrics.reasons["consistency"]
 
 
 def test_consistency_needs_nothing_of_questions_answered_wrongly() -> None:
     asked = {"1": question("dog", entailed=("absent",)), "2": question("cat", entailed=("1",))}
-    assert gqa_figures(asked, {"1": "fox", "2": "cat"}).values["consistency"] == 0.0
+    assert gqa_metrics(asked, {"1": "fox", "2": "cat"}).values["consistency"] == 0.0
 
 
 def test_consistency_is_none_where_nothing_is_entailed() -> None:
-    figures = gqa_figures({"1": question("dog", entailed=("1",))}, {"1": "dog"})
-    assert figures.values["consistency"] is None
-    assert "entails another" in figures.reasons["consistency"]
+    metrics = gqa_metrics({"1": question("dog", entailed=("1",))}, {"1": "dog"})
+    assert metrics.values["consistency"] is None
+    assert "entails another" in metrics.reasons["consistency"]
 
 
 def test_a_repeated_entailed_question_counts_as_often_as_it_is_listed() -> None:
@@ -164,37 +164,37 @@ def test_a_repeated_entailed_question_counts_as_often_as_it_is_listed() -> None:
         "2": question("b", is_balanced=False),
         "3": question("c", is_balanced=False),
     }
-    figures = gqa_figures(asked, {"1": "a", "2": "b", "3": "x"})
-    assert figures.values["consistency"] == pytest.approx(100 * 2 / 3)
+    metrics = gqa_metrics(asked, {"1": "a", "2": "b", "3": "x"})
+    assert metrics.values["consistency"] == pytest.approx(100 * 2 / 3)
 
 
 def test_binary_is_none_without_binary_questions() -> None:
-    figures = gqa_figures({"1": question("dog")}, {"1": "cat"})
-    assert figures.values["binary"] is None and figures.values["open"] == 0.0
-    assert "no binary question" in figures.reasons["binary"]
+    metrics = gqa_metrics({"1": question("dog")}, {"1": "cat"})
+    assert metrics.values["binary"] is None and metrics.values["open"] == 0.0
+    assert "no binary question" in metrics.reasons["binary"]
 
 
 def test_open_is_none_without_open_questions() -> None:
-    figures = gqa_figures({"1": question("yes", "verify")}, {"1": "no"})
-    assert figures.values["open"] is None and figures.values["binary"] == 0.0
-    assert "no open question" in figures.reasons["open"]
+    metrics = gqa_metrics({"1": question("yes", "verify")}, {"1": "no"})
+    assert metrics.values["open"] is None and metrics.values["binary"] == 0.0
+    assert "no open question" in metrics.reasons["open"]
 
 
 def test_distribution_is_none_without_groups() -> None:
-    figures = gqa_figures({"1": question("dog")}, {"1": "cat"})
-    assert figures.values["distribution"] is None
-    assert "global group" in figures.reasons["distribution"]
+    metrics = gqa_metrics({"1": question("dog")}, {"1": "cat"})
+    assert metrics.values["distribution"] is None
+    assert "global group" in metrics.reasons["distribution"]
 
 
 def test_missing_predictions_of_balanced_questions_are_an_error_naming_five() -> None:
     asked = {f"0{number}": question("dog") for number in range(8)}
     with pytest.raises(ValueError, match=r"7 of the 8 .* \(01, 02, 03, 04, 05, \.\.\.\)"):
-        gqa_figures(asked, {"00": "dog"})
+        gqa_metrics(asked, {"00": "dog"})
 
 
 def test_a_file_without_balanced_questions_is_an_error() -> None:
     with pytest.raises(ValueError, match="none of the 1 given is balanced"):
-        gqa_figures({"1": question("dog", is_balanced=False)}, {"1": "dog"})
+        gqa_metrics({"1": question("dog", is_balanced=False)}, {"1": "dog"})
 
 
 def test_words_are_split_at_white_space() -> None:
@@ -219,7 +219,7 @@ def test_steps_leave_out_exist_query_name_and_choose_name(
     assert num_steps(semantic) == expected
 
 
-def slow_figures(
+def slow_metrics(
     questions: dict[str, Question], predictions: dict[str, str], choices: dict[str, Choices]
 ) -> dict[str, float]:
     """Each figure by its own loop over the questions."""
@@ -243,8 +243,8 @@ def slow_figures(
         if is_right and others:
             right = [other for other in others if predictions[other] == questions[other].answer]
             consistency.append(len(right) / len(others))
-    figures = {name: 100 * sum(values) / len(values) for name, values in lists.items()}
-    figures["consistency"] = 100 * sum(consistency) / len(consistency)
+    metrics = {name: 100 * sum(values) / len(values) for name, values in lists.items()}
+    metrics["consistency"] = 100 * sum(consistency) / len(consistency)
     weighted = size = 0.0
     for group in groups:
         members = [k for k, q in questions.items() if q.is_balanced and q.global_group == group]
@@ -255,7 +255,7 @@ def slow_figures(
             chi_square += (observed - expected) ** 2 / expected
         weighted += chi_square * len(members)
         size += len(members)
-    return figures | {"distribution": weighted / size / 100}
+    return metrics | {"distribution": weighted / size / 100}
 
 
 def test_random_files_score_as_the_rules_read_literally() -> None:
@@ -282,7 +282,7 @@ def test_random_files_score_as_the_rules_read_literally() -> None:
             key: Choices(valid=random.sample(words, 3), plausible=random.sample(words, 2))
             for key in keys
         }
-        figures = gqa_figures(questions, predictions, choices)
-        assert figures.values == pytest.approx(
-            slow_figures(questions, predictions, choices), abs=1e-9
+        metrics = gqa_metrics(questions, predictions, choices)
+        assert metrics.values == pytest.approx(
+            slow_metrics(questions, predictions, choices), abs=1e-9
         )

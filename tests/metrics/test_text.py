@@ -53,13 +53,13 @@ def test_exact_match_is_equality_with_any_reference_but_for_white_space(
     prediction: str, expected: float
 ) -> None:
     scores = text_scores([prediction], [["A cat", "\ttwo\n cats "]])
-    assert scores.figures["exact_match"] == expected
+    assert scores.metrics["exact_match"] == expected
     assert scores.values_per_example["exact_match"] == [expected]
 
 
 def test_exact_match_is_a_share() -> None:
     scores = text_scores(["yes", "no", "red", "x"], [["yes"], ["yes"], ["blue", "red"], ["y"]])
-    assert scores.figures["exact_match"] == 0.5
+    assert scores.metrics["exact_match"] == 0.5
     assert scores.values_per_example["exact_match"] == [1.0, 0.0, 1.0, 0.0]
 
 
@@ -67,7 +67,7 @@ def test_exact_match_is_a_share() -> None:
 
 
 def sacrebleu(predictions: list[str], references: list[list[str]]) -> float | None:
-    return text_scores(predictions, references).figures["sacrebleu"]
+    return text_scores(predictions, references).metrics["sacrebleu"]
 
 
 def test_sacrebleu_gives_the_worked_value() -> None:
@@ -146,7 +146,7 @@ def test_the_signature_tells_the_settings_and_whether_reference_numbers_differ()
 
 def test_a_sacrebleu_of_zero_for_want_of_four_tokens_is_said() -> None:
     short = text_scores(["a red cat", "no"], [["a red cat"], ["no"]])
-    assert short.figures["sacrebleu"] == 0
+    assert short.metrics["sacrebleu"] == 0
     assert [note for note in short.notes if "no prediction has four tokens" in note]
     long = text_scores(["a red cat", "x x x x"], [["a red cat"], ["no"]])
     assert not [note for note in long.notes if "sacrebleu" in note]
@@ -212,7 +212,7 @@ def test_random_texts_have_the_rouge_l_of_the_rule() -> None:
         expected.append(max(2 * length / (len(words) + total) for length, total in common))
     scores = text_scores(predictions, references)
     assert scores.values_per_example["rougeL"] == pytest.approx(expected)
-    assert scores.figures["rougeL"] == pytest.approx(fmean(expected))
+    assert scores.metrics["rougeL"] == pytest.approx(fmean(expected))
     assert len(set(expected)) > 10
 
 
@@ -251,14 +251,14 @@ def test_rouge_l_of_any_script_is_googles_on_plain_text() -> None:
 
 def test_spice_stands_last_where_it_is_asked_for() -> None:
     scores = text_scores(["a cat"], [["a cat"]], with_spice=True)
-    assert list(scores.figures)[-1] == "SPICE"
+    assert list(scores.metrics)[-1] == "SPICE"
     assert "Java was not found" in scores.reasons["SPICE"]  # its own reason, not "not asked for"
 
 
 def test_cider_of_each_example_is_there_where_there_is_cider() -> None:
     scores = text_scores(["a cat", "b"], [["a cat"], ["a dog"]])
     values = scores.values_per_example["CIDEr"]
-    assert fmean(values) == pytest.approx(scores.figures["CIDEr"])
+    assert fmean(values) == pytest.approx(scores.metrics["CIDEr"])
     assert values[0] > values[1] == 0
     assert "CIDEr" not in text_scores(["?"], [["?"]]).values_per_example
 
@@ -266,22 +266,22 @@ def test_cider_of_each_example_is_there_where_there_is_cider() -> None:
 def test_the_caption_figures_are_passed_on_under_their_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    figures: dict[str, float | None] = {
+    metrics: dict[str, float | None] = {
         name: float(n) for n, name in enumerate([*FAMILY, "SPICE"], 1)
     }
-    figures |= {"METEOR": None, "SPICE": None}
+    metrics |= {"METEOR": None, "SPICE": None}
     reasons = {"METEOR": "it is Monday", "SPICE": "it was not asked for"}
     asked = []
 
     def fake(predictions, references, **options) -> CaptionScores:
         asked.append((predictions, references, options))
-        return CaptionScores(figures, reasons, [0.0], is_approximate=False)
+        return CaptionScores(metrics, reasons, [0.0], is_approximate=False)
 
     monkeypatch.setattr(text, "caption_scores", fake)
     scores = text_scores(["a"], [["b", "c"]])
     assert asked == [(["a"], [["b", "c"]], {"with_spice": False})]
-    assert list(scores.figures) == ["exact_match", "sacrebleu", "rougeL", *FAMILY]
-    assert {name: scores.figures[name] for name in FAMILY} == {
+    assert list(scores.metrics) == ["exact_match", "sacrebleu", "rougeL", *FAMILY]
+    assert {name: scores.metrics[name] for name in FAMILY} == {
         **{"Bleu_1": 1.0, "Bleu_2": 2.0, "Bleu_3": 3.0, "Bleu_4": 4.0},
         **{"METEOR": None, "ROUGE_L": 6.0, "CIDEr": 7.0},
     }
@@ -294,11 +294,11 @@ def test_without_java_the_caption_figures_are_approximate_and_meteor_has_its_rea
     predictions, references = ["a cat sat", "two dogs"], [["a cat"], ["two dogs", "dogs"]]
     scores = text_scores(predictions, references)
     captions = caption_scores(predictions, references, with_spice=False)
-    assert {name: scores.figures[name] for name in FAMILY} == {
-        name: captions.figures[name] for name in FAMILY
+    assert {name: scores.metrics[name] for name in FAMILY} == {
+        name: captions.metrics[name] for name in FAMILY
     }
-    assert scores.figures["METEOR"] is None
-    assert scores.figures["CIDEr"] is not None
+    assert scores.metrics["METEOR"] is None
+    assert scores.metrics["CIDEr"] is not None
     assert list(scores.reasons) == ["METEOR"]
     assert "Java was not found" in scores.reasons["METEOR"]
     assert scores.is_approximate
@@ -307,8 +307,8 @@ def test_without_java_the_caption_figures_are_approximate_and_meteor_has_its_rea
 
 def test_references_of_punctuation_alone_leave_the_caption_figures_out_and_say_why() -> None:
     scores = text_scores(["?", "!"], [["?"], ["?"]])
-    assert scores.figures["exact_match"] == 0.5
-    assert [scores.figures[name] for name in FAMILY] == [None] * len(FAMILY)
+    assert scores.metrics["exact_match"] == 0.5
+    assert [scores.metrics[name] for name in FAMILY] == [None] * len(FAMILY)
     assert set(scores.reasons) == set(FAMILY)
     assert "empty once punctuation is dropped" in scores.reasons["CIDEr"]
     assert not scores.reasons["CIDEr"].endswith(".")

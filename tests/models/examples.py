@@ -1,4 +1,4 @@
-"""Pictures to feed a family, and the text of what it makes of them."""
+"""Images to feed a family, and the text of what it makes of them."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from PIL import Image
 from models.encoding import Encoded
 
 
-def picture(size: tuple[int, int] = (80, 50), seed: int = 0) -> Image.Image:
+def image(size: tuple[int, int] = (80, 50), seed: int = 0) -> Image.Image:
     """Noise of this width and height."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def text_of(family: Any, example: Encoded) -> str:
-    """The tokens as text, those of the picture as one `<image>`."""
+    """The tokens as text, those of the image as one `<image>`."""
     start, end = example.image_span
     before, behind = example.input_ids[:start], example.input_ids[end:]
     return f"{family.tokenizer.decode(before)}<image>{family.tokenizer.decode(behind)}"

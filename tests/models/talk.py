@@ -14,7 +14,7 @@ from models.encoding import IMAGE_PLACEHOLDER, Message
 from models.settings import FamilyOptions
 from tests.models.tiny_families import TINY
 
-# A content in parts; [x] around the role, the picture first, <eos> behind each answer.
+# A content in parts; [x] around the role, the image first, <eos> behind each answer.
 PARTS = (
     "{% for message in messages %}{{ '[' + message.role + ']' }}"
     "{% for part in message.content %}"

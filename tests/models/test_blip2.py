@@ -13,7 +13,7 @@ from models.encoding import Message
 from models.loading import load_family
 from models.registry import family_named
 from models.settings import Decoding, FamilyOptions
-from tests.models.examples import picture
+from tests.models.examples import image
 from tests.models.tiny_families.blip2 import make
 
 # the question of the model's documentation
@@ -35,7 +35,7 @@ def family(folder: Path) -> Any:
 
 def texts(family: Any, *messages: Message) -> tuple[str, str]:
     """What is asked and what is learned."""
-    encoded = family.encode(picture(), messages)
+    encoded = family.encode(image(), messages)
     pairs = list(zip(encoded.input_ids, encoded.is_target, strict=True))
     asked = family.tokenizer.decode([id_ for id_, learned in pairs if not learned])
     return asked, family.tokenizer.decode([id_ for id_, learned in pairs if learned])
@@ -57,14 +57,14 @@ def test_ids_and_pixels_are_those_of_the_real_processor(family: Any, size: tuple
     from transformers import Blip2Processor
 
     processor = Blip2Processor(family.image_processor, family.tokenizer, num_query_tokens=4)
-    real = processor(images=picture(size), text=QUESTION, return_tensors="pt")
-    batch = family.collate([family.encode(picture(size), [("user", QUESTION)])])
+    real = processor(images=image(size), text=QUESTION, return_tensors="pt")
+    batch = family.collate([family.encode(image(size), [("user", QUESTION)])])
     assert torch.equal(batch["input_ids"], real["input_ids"])
     assert torch.equal(batch["pixel_values"], real["pixel_values"])
 
 
 def test_special_tokens_in_a_question_stay_text(family: Any) -> None:
-    encoded = family.encode(picture(), [("user", "what is <image> or </s>?")])
+    encoded = family.encode(image(), [("user", "what is <image> or </s>?")])
     tokenizer = family.tokenizer
     assert encoded.input_ids.count(tokenizer.convert_tokens_to_ids("<image>")) == 4
     assert encoded.input_ids.count(tokenizer.convert_tokens_to_ids("</s>")) == 1
@@ -82,7 +82,7 @@ def test_a_generated_answer_is_without_its_space_and_line_break(family: Any) -> 
         return torch.cat([input_ids, torch.tensor([answer])], dim=1)
 
     model = SimpleNamespace(device="cpu", generate=generate)
-    batch = [family.encode(picture(), [("user", QUESTION)])]
+    batch = [family.encode(image(), [("user", QUESTION)])]
     assert family.generate(model, batch, Decoding(max_new_tokens=4)) == ["two cats"]
 
 
@@ -112,10 +112,10 @@ def test_checkpoints_from_before_the_image_token_are_refused(tmp_path: Path) -> 
 def test_a_conversation_is_refused(family: Any) -> None:
     turns = [("user", "what?"), ("assistant", "two"), ("user", "and now?")]
     with pytest.raises(ValueError, match="one user turn and at most one answer"):
-        family.encode(picture(), turns)
+        family.encode(image(), turns)
 
 
-def test_a_picture_size_is_refused(folder: Path) -> None:
+def test_an_image_size_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="--image_size has no meaning for blip2 models"):
         Blip2(str(folder), options=FamilyOptions(image_size=448))
 

@@ -86,7 +86,7 @@ def test_white_space_alone_is_that_of_the_question_asked(tmp_path: Path) -> None
         ("", "<eos>"),  # none: the tokenizer's own
         ("\\n", "<eos>"),
         (" <turn>\\n", "<turn>"),  # a special token that has no role
-        ("<image>", "<eos>"),  # the picture of the next turn ends nothing
+        ("<image>", "<eos>"),  # the image of the next turn ends nothing
         ("<bos>", "<eos>"),
     ],
 )
@@ -116,7 +116,7 @@ def test_the_layout_is_no_part_of_an_answer(
     assert answers == ["red", "blue", "green"]
 
 
-def test_tokens_of_the_layout_are_counted_without_the_picture(tmp_path: Path) -> None:
+def test_tokens_of_the_layout_are_counted_without_the_image(tmp_path: Path) -> None:
     family = make_family(tmp_path)
     # of "[user]<image>  [assistant]": each letter of a word that is none of its own counts
     text = family.tokenizer("[user]", add_special_tokens=False)["input_ids"]
@@ -127,7 +127,7 @@ def test_tokens_of_the_layout_are_counted_without_the_picture(tmp_path: Path) ->
 # --- special tokens
 
 
-def test_the_picture_s_token_in_a_text_is_spelled_out_though_it_is_not_called_special(
+def test_the_image_s_token_in_a_text_is_spelled_out_though_it_is_not_called_special(
     tmp_path: Path,
 ) -> None:
     tokenizer = make_tokenizer()
@@ -202,7 +202,7 @@ def test_no_space_comes_into_a_text_with_a_special_token_in_it(tmp_path: Path) -
 # --- what kind of content a template takes
 
 
-def test_a_language_models_template_gets_text_with_the_picture_before_it(tmp_path: Path) -> None:
+def test_a_language_models_template_gets_text_with_the_image_before_it(tmp_path: Path) -> None:
     family = make_family(tmp_path, TEXT)
     assert text_of(family, TALK[:2]) == "[user] <image>\nwhat is it? [assistant] a red circle<eos>"
 
@@ -212,7 +212,7 @@ def test_a_template_that_would_write_the_parts_as_python_does_gets_text(tmp_path
     assert text_of(family, [QUESTION]) == "[user] <image>\nwhat is it? [assistant]"
 
 
-def test_a_template_that_leaves_out_pictures_among_the_parts_gets_text(tmp_path: Path) -> None:
+def test_a_template_that_leaves_out_images_among_the_parts_gets_text(tmp_path: Path) -> None:
     template = TEXT.replace(
         "+ message.content +",
         "+ (message.content if message.content is string else message.content[-1].text) +",

@@ -91,7 +91,7 @@ def test_the_template_of_a_training_is_kept_beside_the_adapter(
             r"asks for an answer by '.*\[model\]' and writes one after '.*\[assistant\] '",
         ),
     ],
-    ids=["broken", "refuses", "no picture", "two pictures", "loses a turn", "asks otherwise"],
+    ids=["broken", "refuses", "no image", "two images", "loses a turn", "asks otherwise"],
 )
 def test_a_template_that_cannot_be_trained_on_is_refused(
     tmp_path: Path, template: str, message: str

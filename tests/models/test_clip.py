@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 
 from models.clip import ClipScorer, load_clip
 
-SIZE = 32  # of the tiny model's pictures
+SIZE = 32  # of the tiny model's images
 LETTERS = string.ascii_lowercase
 START, END = 2 * len(LETTERS), 2 * len(LETTERS) + 1
 # Radford et al. 2021, as the official script writes them out
@@ -25,8 +25,8 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 WORDS = ("a", "red", "blue", "dog", "on", "the", "grass", "sits", "and", "watches", "two")
 
 
-class Picture:
-    """A random picture that is made when it is opened."""
+class DrawnImage:
+    """A random image that is made when it is opened."""
 
     opened: list["weakref.ref[Image.Image]"] = []  # noqa: RUF012
     most_alive = 0
@@ -38,9 +38,9 @@ class Picture:
 
     def open(self) -> Image.Image:
         image = Image.fromarray(self.pixels)
-        Picture.opened.append(weakref.ref(image))
-        alive = sum(reference() is not None for reference in Picture.opened)
-        Picture.most_alive = max(Picture.most_alive, alive)
+        DrawnImage.opened.append(weakref.ref(image))
+        alive = sum(reference() is not None for reference in DrawnImage.opened)
+        DrawnImage.most_alive = max(DrawnImage.most_alive, alive)
         return image
 
 
@@ -87,7 +87,7 @@ def planted(
     images: Sequence[Sequence[float]],
     texts: dict[str, Sequence[float]],
 ) -> ClipScorer:
-    """A scorer whose embeddings are given: those of the pictures in order, of the texts by name."""
+    """A scorer whose embeddings are given: those of the images in order, of the texts by name."""
     scorer = ClipScorer(None, None, None)
     left = iter(images)
     monkeypatch.setattr(
@@ -102,9 +102,9 @@ def planted(
 def test_clip_s_is_two_and_a_half_times_the_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
     # (3, 4) and (2, 0): cosine 6 / (5 * 2) = 0.6; (0, 7) and (0, 0.1): 1; means over the two
     scorer = planted(monkeypatch, [(3.0, 4.0), (0.0, 7.0)], {"c": (2.0, 0.0), "d": (0.0, 0.1)})
-    scores = scorer([Picture(0)] * 2, ["c", "d"], [[], []], batch_size=2)
+    scores = scorer([DrawnImage(0)] * 2, ["c", "d"], [[], []], batch_size=2)
     assert scores.clip_s == pytest.approx([1.5, 2.5])
-    assert scores.figures["CLIP-S"] == pytest.approx(2.0)
+    assert scores.metrics["CLIP-S"] == pytest.approx(2.0)
 
 
 def test_ref_clip_s_is_the_harmonic_mean_with_the_nearest_reference(
@@ -114,32 +114,32 @@ def test_ref_clip_s_is_the_harmonic_mean_with_the_nearest_reference(
     # 2 * 1.5 * 0.8 / (1.5 + 0.8) = 2.4 / 2.3
     texts = {"c": (2.0, 0.0), "x": (0.0, 1.0), "y": (8.0, 6.0), "z": (-1.0, 0.0)}
     scorer = planted(monkeypatch, [(3.0, 4.0)], texts)
-    scores = scorer([Picture(0)], ["c"], [["x", "y", "z"]], batch_size=2)
+    scores = scorer([DrawnImage(0)], ["c"], [["x", "y", "z"]], batch_size=2)
     assert scores.ref_clip_s == pytest.approx([2.4 / 2.3])
-    assert scores.figures["RefCLIP-S"] == pytest.approx(2.4 / 2.3)
+    assert scores.metrics["RefCLIP-S"] == pytest.approx(2.4 / 2.3)
     assert scores.reasons == {}
 
 
 def test_a_negative_cosine_counts_as_zero_and_makes_the_harmonic_mean_zero(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # picture against caption -1, 1, 1; caption against its reference 1, -0.6, 1
+    # image against caption -1, 1, 1; caption against its reference 1, -0.6, 1
     # the third: CLIP-S 2.5 and text 1 give 2 * 2.5 * 1 / 3.5 = 10/7, the highest there is
     texts = {"c": (1.0, 0.0), "near": (2.0, 0.0), "far": (-3.0, 4.0)}
     scorer = planted(monkeypatch, [(-1.0, 0.0), (1.0, 0.0), (1.0, 0.0)], texts)
     references = [["near"], ["far"], ["near"]]
-    scores = scorer([Picture(0)] * 3, ["c"] * 3, references, batch_size=3)
+    scores = scorer([DrawnImage(0)] * 3, ["c"] * 3, references, batch_size=3)
     assert scores.clip_s == pytest.approx([0, 2.5, 2.5])
     assert scores.ref_clip_s == pytest.approx([0, 0, 10 / 7])
-    assert scores.figures == pytest.approx({"CLIP-S": 5 / 3, "RefCLIP-S": 10 / 21})
+    assert scores.metrics == pytest.approx({"CLIP-S": 5 / 3, "RefCLIP-S": 10 / 21})
 
 
 def test_an_example_without_a_reference_leaves_ref_clip_s_out_and_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scorer = planted(monkeypatch, [(3.0, 4.0)] * 3, {"c": (2.0, 0.0), "y": (8.0, 6.0)})
-    scores = scorer([Picture(0)] * 3, ["c"] * 3, [["y"], [], []], batch_size=2)
-    assert scores.figures == {"CLIP-S": pytest.approx(1.5), "RefCLIP-S": None}
+    scores = scorer([DrawnImage(0)] * 3, ["c"] * 3, [["y"], [], []], batch_size=2)
+    assert scores.metrics == {"CLIP-S": pytest.approx(1.5), "RefCLIP-S": None}
     assert scores.reasons == {"RefCLIP-S": "2 of 3 examples have no reference"}
     assert scores.ref_clip_s == [pytest.approx(2.4 / 2.3), None, None]
 
@@ -168,9 +168,9 @@ def slow_ids(text: str) -> list[int]:
 
 
 def slow_scores(
-    model: Any, picture: Picture, candidate: str, references: Sequence[str]
+    model: Any, image: DrawnImage, candidate: str, references: Sequence[str]
 ) -> tuple[float, float]:
-    """CLIP-S and RefCLIP-S of one example, each text and picture by itself, without padding."""
+    """CLIP-S and RefCLIP-S of one example, each text and image by itself, without padding."""
 
     def text_vector(text: str) -> np.ndarray:
         with torch.no_grad():
@@ -180,7 +180,7 @@ def slow_scores(
     def cosine(first: np.ndarray, second: np.ndarray) -> float:
         return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
-    pixels = torch.tensor(slow_pixels(picture.open())[None], dtype=torch.float32)
+    pixels = torch.tensor(slow_pixels(image.open())[None], dtype=torch.float32)
     with torch.no_grad():
         pooled = model.vision_model(pixels).pooler_output
         image_vector = model.visual_projection(pooled)[0].numpy().astype(np.float64)
@@ -195,30 +195,29 @@ def slow_scores(
 SIZES = [(32, 32), (35, 32), (32, 39), (640, 427), (30, 200), (100, 64), (90, 91), (33, 47)]
 
 
-def examples() -> tuple[list[Picture], list[str], list[list[str]]]:
+def examples() -> tuple[list[DrawnImage], list[str], list[list[str]]]:
     random = np.random.default_rng(5)
 
     def sentence() -> str:
         return " ".join(random.choice(WORDS, size=random.integers(1, 30)))
 
-    pictures = [Picture(seed, size) for seed, size in enumerate(SIZES)]
+    images = [DrawnImage(seed, size) for seed, size in enumerate(SIZES)]
     references = [[sentence() for _ in range(number % 4 + 1)] for number in range(len(SIZES))]
-    return pictures, [sentence() for _ in SIZES], references
+    return images, [sentence() for _ in SIZES], references
 
 
 def test_scores_are_those_of_the_rule_read_literally(folder: Path, scorer: ClipScorer) -> None:
-    pictures, candidates, references = examples()
-    scores = scorer(pictures, candidates, references, batch_size=3)
+    images, candidates, references = examples()
+    scores = scorer(images, candidates, references, batch_size=3)
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
     expected = [
-        slow_scores(model, *example)
-        for example in zip(pictures, candidates, references, strict=True)
+        slow_scores(model, *example) for example in zip(images, candidates, references, strict=True)
     ]
     clip_s, ref_clip_s = (list(values) for values in zip(*expected, strict=True))
     assert scores.clip_s == pytest.approx(clip_s, abs=2e-5)
     assert scores.ref_clip_s == pytest.approx(ref_clip_s, abs=2e-5)
-    assert scores.figures["CLIP-S"] == pytest.approx(np.mean(clip_s), abs=2e-5)
-    assert scores.figures["RefCLIP-S"] == pytest.approx(np.mean(ref_clip_s), abs=2e-5)
+    assert scores.metrics["CLIP-S"] == pytest.approx(np.mean(clip_s), abs=2e-5)
+    assert scores.metrics["RefCLIP-S"] == pytest.approx(np.mean(ref_clip_s), abs=2e-5)
     # otherwise equality would say little: some are clipped, the others differ, some text is cut
     assert 0 in clip_s and len({round(value, 2) for value in clip_s}) > 4
     assert max(len(slow_ids(text)) for text in candidates) == 77
@@ -244,23 +243,23 @@ def test_no_more_than_a_batch_is_embedded_at_once(
             return embed(batch)
 
         monkeypatch.setattr(scorer, name, counted)
-    # 3 + 2 pictures; 3 captions with 3 references, then 2 with 7
+    # 3 + 2 images; 3 captions with 3 references, then 2 with 7
     references = [["a"], ["a"], ["a"], ["a"] * 3, ["a"] * 4]
-    scorer([Picture(0)] * 5, ["a"] * 5, references, batch_size=3)
+    scorer([DrawnImage(0)] * 5, ["a"] * 5, references, batch_size=3)
     assert sizes == [3, 3, 3, 2, 3, 3, 3]
 
 
-def test_one_picture_is_held_in_memory_at_a_time(scorer: ClipScorer) -> None:
-    Picture.opened, Picture.most_alive = [], 0
+def test_one_image_is_held_in_memory_at_a_time(scorer: ClipScorer) -> None:
+    DrawnImage.opened, DrawnImage.most_alive = [], 0
     scorer(*examples(), batch_size=4)
-    assert len(Picture.opened) == len(SIZES)
-    assert Picture.most_alive == 1
+    assert len(DrawnImage.opened) == len(SIZES)
+    assert DrawnImage.most_alive == 1
 
 
 def test_the_middle_of_an_odd_margin_is_the_even_pixel(scorer: ClipScorer) -> None:
     """As in torchvision; the crop of transformers would begin at column 1."""
-    wide = Picture(0, (35, 32))  # a margin of 3: columns 2 to 33
-    crops = [Picture(0, (35, 32)) for _ in range(2)]
+    wide = DrawnImage(0, (35, 32))  # a margin of 3: columns 2 to 33
+    crops = [DrawnImage(0, (35, 32)) for _ in range(2)]
     for crop, left in zip(crops, (2, 1), strict=True):
         crop.pixels = wide.pixels[:, left : left + SIZE]
     embedded, expected, other = scorer.embed_images([wide, *crops])
@@ -278,13 +277,13 @@ def test_a_caption_counts_up_to_token_77(scorer: ClipScorer) -> None:
 
 def test_a_checkpoint_in_half_precision_is_computed_in_float32(scorer: ClipScorer) -> None:
     assert {parameter.dtype for parameter in scorer.model.parameters()} == {torch.float32}
-    assert scorer.embed_images([Picture(0)]).dtype == torch.float32
+    assert scorer.embed_images([DrawnImage(0)]).dtype == torch.float32
     assert scorer.embed_texts(["a dog"]).dtype == torch.float32
 
 
 def test_lists_of_different_lengths_are_refused(scorer: ClipScorer) -> None:
-    with pytest.raises(ValueError, match=r"2 captions and 1 lists for 1 pictures\.$"):
-        scorer([Picture(0)], ["a", "b"], [["a"]], batch_size=1)
+    with pytest.raises(ValueError, match=r"2 captions and 1 lists for 1 images\.$"):
+        scorer([DrawnImage(0)], ["a", "b"], [["a"]], batch_size=1)
     with pytest.raises(ValueError, match=r"at least one caption, got 0\.$"):
         scorer([], [], [], batch_size=1)
 

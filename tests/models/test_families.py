@@ -23,7 +23,7 @@ from finetuning.training.trainer import modules_without_gradient
 from models.checkpoint import resolve
 from models.encoding import IGNORE_INDEX, Encoded, Message
 from models.loading import LoadedModel, load_model
-from tests.models.examples import picture
+from tests.models.examples import image
 from tests.models.tiny_families import NAMES, maker
 
 CONVERSATIONS = drawn_conversations()
@@ -80,7 +80,7 @@ def test_the_language_model_is_in_4_bits(loaded: LoadedModel) -> None:
 @pytest.mark.parametrize("wanted", ["all-linear", "attention,ffn"])
 def test_what_is_adapted_of_the_side_that_sees_learns(loaded: LoadedModel, wanted: str) -> None:
     batch = loaded.family.collate(
-        [loaded.family.encode(picture(), [("user", "what is it?"), ("assistant", "a red circle")])]
+        [loaded.family.encode(image(), [("user", "what is it?"), ("assistant", "a red circle")])]
     )
     recipe = Recipe(lora_target_modules=wanted, lora_vision=True)
     adapted = add_lora(loaded.model, loaded.family, recipe)
@@ -206,7 +206,7 @@ def ask_otherwise(loaded: LoadedModel, patch: Patch) -> None:
     patch.setattr(loaded.family, "tokenize", with_more)
 
 
-def miscount_tall_pictures(loaded: LoadedModel, patch: Patch) -> None:
+def miscount_tall_images(loaded: LoadedModel, patch: Patch) -> None:
     look = loaded.family.process_image
 
     def look_wrongly(image: Any) -> tuple[Any, list[int]]:
@@ -248,7 +248,7 @@ BREAKAGES = {
     leave_a_gap_in_the_positions: {"padding"},
     show_the_answer: {"leak"},
     ask_otherwise: {"prompt"},
-    miscount_tall_pictures: {"image tokens"},
+    miscount_tall_images: {"image tokens"},
     stop_gradients: {"training"},
     average_over_twice_as_many: {"loss"},
     lose_a_matrix: {"adapter"},
@@ -319,7 +319,7 @@ def test_a_model_that_does_not_tell_its_features_must_check_them_itself(
 ) -> None:
     monkeypatch.delattr(type(whole.model), "get_image_features")
     assert run_probe("image tokens", whole, CONVERSATIONS).passed
-    miscount_tall_pictures(whole, monkeypatch)
+    miscount_tall_images(whole, monkeypatch)
     finding = run_probe("image tokens", whole, CONVERSATIONS)
     assert not finding.passed and finding.reason.startswith("It stopped")
 

@@ -15,7 +15,7 @@ from models.encoding import Message
 from models.generic import Generic, RemoteGeneric
 from models.loading import load_family, load_model
 from models.settings import Decoding, FamilyOptions
-from tests.models.examples import picture
+from tests.models.examples import image
 from tests.models.tiny_families import TINY
 
 KINDS = ("gemma3", "idefics3", "qwen3_vl")
@@ -38,7 +38,7 @@ def families(folders: dict[str, Path]) -> dict[str, Any]:
 
 
 def learned(family: Any, messages: list[Message]) -> str:
-    encoded = family.encode(picture(), messages)
+    encoded = family.encode(image(), messages)
     pairs = zip(encoded.input_ids, encoded.is_target, strict=True)
     return str(family.tokenizer.decode([id_ for id_, is_learned in pairs if is_learned]))
 
@@ -111,37 +111,37 @@ def test_a_question_is_the_real_processor_s(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
     real = processor(
-        images=[picture(size)], text=[text], add_special_tokens=False, return_tensors="pt"
+        images=[image(size)], text=[text], add_special_tokens=False, return_tensors="pt"
     )
     family = families[kind]
-    batch = family.collate([family.encode(picture(size), QUESTION)])
+    batch = family.collate([family.encode(image(size), QUESTION)])
     assert set(batch) - {"labels"} == set(real)
     for name, tensor in real.items():
         assert torch.equal(batch[name], tensor), name
 
 
-def test_pictures_of_differing_tiles_are_joined_as_the_real_processor_joins_them(
+def test_images_of_differing_tiles_are_joined_as_the_real_processor_joins_them(
     folders: dict[str, Path], families: dict[str, Any]
 ) -> None:
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(folders["idefics3"], backend="pil")
-    pictures = [picture(size) for size in SIZES]
-    real = processor(images=[[image] for image in pictures], return_tensors="pt")
+    images = [image(size) for size in SIZES]
+    real = processor(images=[[image] for image in images], return_tensors="pt")
     family = families["idefics3"]
-    examples = [family.encode(image, QUESTION) for image in pictures]
+    examples = [family.encode(image, QUESTION) for image in images]
     assert len({example.pixels["pixel_values"].shape[1] for example in examples}) > 1
     batch = family.collate(examples)
     for name in ("pixel_values", "pixel_attention_mask"):
         assert torch.equal(batch[name], real[name])
 
 
-def test_a_picture_of_idefics_is_its_tiles_by_place_and_then_the_whole(
+def test_an_image_of_idefics_is_its_tiles_by_place_and_then_the_whole(
     families: dict[str, Any],
 ) -> None:
     """80 x 50 is brought to 96 on its longer side, 96 x 60, then to whole tiles of 32: 96 x 64."""
     family = families["idefics3"]
-    encoded = family.encode(picture((80, 50)), QUESTION)
+    encoded = family.encode(image((80, 50)), QUESTION)
     four = "<image>" * 4
     tile = "<fake_token_around_image><row_{}_col_{}>" + four
     rows = ["".join(tile.format(row, column) for column in (1, 2, 3)) for row in (1, 2)]
@@ -153,16 +153,16 @@ def test_a_picture_of_idefics_is_its_tiles_by_place_and_then_the_whole(
     assert encoded.num_image_tokens == 6 * 6 + 3 + 7
 
 
-def test_line_breaks_around_gemma_s_picture_are_one_token_with_those_of_the_layout(
+def test_line_breaks_around_gemma_s_image_are_one_token_with_those_of_the_layout(
     families: dict[str, Any],
 ) -> None:
     family = families["gemma3"]
-    encoded = family.encode(picture(), QUESTION)
+    encoded = family.encode(image(), QUESTION)
     start, end = encoded.image_span
     tokens = family.tokenizer.convert_ids_to_tokens(encoded.input_ids)
-    assert tokens[start - 1] == "\n\n\n"  # one of the role's line, two before the picture
-    picture_tokens = ["<start_of_image>", *["<image_soft_token>"] * 4, "<end_of_image>"]
-    assert tokens[start:end] == picture_tokens
+    assert tokens[start - 1] == "\n\n\n"  # one of the role's line, two before the image
+    image_tokens = ["<start_of_image>", *["<image_soft_token>"] * 4, "<end_of_image>"]
+    assert tokens[start:end] == image_tokens
     assert tokens[end] == "\n\n"
 
 
@@ -175,11 +175,11 @@ def test_line_breaks_around_gemma_s_picture_are_one_token_with_those_of_the_layo
         ((16, 16), 4),  # 1 token is under 4: sides double
     ],
 )
-def test_a_picture_of_qwen3_has_a_token_for_two_by_two_patches(
+def test_an_image_of_qwen3_has_a_token_for_two_by_two_patches(
     families: dict[str, Any], size: tuple[int, int], num_tokens: int
 ) -> None:
     family = families["qwen3_vl"]
-    encoded = family.encode(picture(size), QUESTION)
+    encoded = family.encode(image(size), QUESTION)
     assert encoded.num_image_tokens == num_tokens
     assert encoded.pixels["pixel_values"].shape == (4 * num_tokens, 3 * 2 * 8 * 8)  # two frames
     batch = family.collate([encoded])
@@ -233,7 +233,7 @@ def test_special_tokens_in_a_question_stay_text(
     family = families[kind]
     wanted = family.tokenizer.convert_tokens_to_ids(token)
     plain, spelled = (
-        family.encode(picture(), [("user", text)]).input_ids.count(wanted)
+        family.encode(image(), [("user", text)]).input_ids.count(wanted)
         for text in ("what is it?", f"what is {token}?")
     )
     assert spelled == plain
@@ -258,13 +258,13 @@ def test_what_a_training_saved_gives_the_same_ids(
 ) -> None:
     families["idefics3"].save(str(tmp_path))
     again = Generic(str(folders["idefics3"]), saved=str(tmp_path))
-    first, second = (family.encode(picture(), QUESTION) for family in (families["idefics3"], again))
+    first, second = (family.encode(image(), QUESTION) for family in (families["idefics3"], again))
     assert first.input_ids == second.input_ids
     assert torch.equal(first.pixels["pixel_values"], second.pixels["pixel_values"])
 
 
 def test_patches_are_not_shown(families: dict[str, Any]) -> None:
-    encoded = families["qwen3_vl"].encode(picture(), QUESTION)
+    encoded = families["qwen3_vl"].encode(image(), QUESTION)
     with pytest.raises(ValueError, match="cannot be shown: its processor cuts them into patches"):
         families["qwen3_vl"].render_image(encoded)
 
@@ -287,7 +287,7 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
         load_family(resolve(str(tmp_path)))
 
 
-def test_a_model_that_wants_more_than_the_picture_s_own_pixels_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_wants_more_than_the_image_s_own_pixels_is_refused(tmp_path: Path) -> None:
     """Mllama's cross_attention_mask has a row for each token of the text."""
     from transformers import AutoTokenizer, MllamaConfig, MllamaImageProcessorPil
 
@@ -298,7 +298,7 @@ def test_a_model_that_wants_more_than_the_picture_s_own_pixels_is_refused(tmp_pa
     tokenizer.save_pretrained(tmp_path)
     MllamaImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"gives cross_attention_mask, which belongs to a whole"):
-        Generic(str(tmp_path)).encode(picture(), QUESTION)
+        Generic(str(tmp_path)).encode(image(), QUESTION)
 
 
 def test_a_processor_that_cannot_be_built_says_what_is_missing(
@@ -310,15 +310,15 @@ def test_a_processor_that_cannot_be_built_says_what_is_missing(
     monkeypatch.setattr(Generic, "_without_videos", missing)
     expected = r"here \(It requires num2words\. Install it with `pip install num2words`\)\.$"
     with pytest.raises(ValueError, match=expected):
-        Generic(str(folders["idefics3"])).encode(picture(), QUESTION)
+        Generic(str(folders["idefics3"])).encode(image(), QUESTION)
 
 
-def test_a_processor_without_a_picture_s_token_is_refused(
+def test_a_processor_without_an_image_s_token_is_refused(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Generic, "_without_videos", lambda *_: SimpleNamespace())
-    with pytest.raises(ValueError, match="names no token that stands for a picture"):
-        Generic(str(folders["idefics3"])).encode(picture(), QUESTION)
+    with pytest.raises(ValueError, match="names no token that stands for an image"):
+        Generic(str(folders["idefics3"])).encode(image(), QUESTION)
 
 
 CODE = """
@@ -347,7 +347,7 @@ def test_a_model_with_code_of_its_own_answers_where_that_is_trusted(
     folder = tmp_path / "toy"
     make(folder)
     llava = load_family(resolve(str(folder)))
-    as_llava = llava.encode(picture(), QUESTION)
+    as_llava = llava.encode(image(), QUESTION)
     LlavaProcessor(
         llava.image_processor,
         llava.tokenizer,
@@ -366,6 +366,6 @@ def test_a_model_with_code_of_its_own_answers_where_that_is_trusted(
     loaded = load_model(checkpoint, quantization="none", device="cpu")
     assert type(loaded.model).__name__ == "ToyForCausalLM"
     assert loaded.family.language_model == "model.language_model"
-    encoded = loaded.family.encode(picture(), QUESTION)
+    encoded = loaded.family.encode(image(), QUESTION)
     assert encoded.input_ids == as_llava.input_ids
     loaded.family.generate(loaded.model, [encoded], Decoding(max_new_tokens=3))

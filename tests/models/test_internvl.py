@@ -15,7 +15,7 @@ from models.encoding import Encoded, Message
 from models.internvl import InternVL
 from models.loading import LoadedModel, load_family, load_model
 from models.settings import FamilyOptions
-from tests.models.examples import picture
+from tests.models.examples import image
 from tests.models.tiny_families import maker
 
 SIZES = [(80, 50), (32, 32), (64, 64), (96, 32), (20, 200), (1, 1), (31, 65)]
@@ -40,7 +40,7 @@ def with_options(folder: str, **options: Any) -> InternVL:
 
 
 def encoded(family: Any, size: tuple[int, int], *messages: Message) -> Encoded:
-    return family.encode(picture(size), messages or [("user", "what is it?")])
+    return family.encode(image(size), messages or [("user", "what is it?")])
 
 
 def num_tiles(example: Encoded) -> int:
@@ -55,15 +55,15 @@ def pixels_of(family: Any, tile: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("size", "tiles"),
-    [  # at most 6 of 32 pixels; the whole picture is one more unless there is one tile alone
+    [  # at most 6 of 32 pixels; the whole image is one more unless there is one tile alone
         ((80, 50), 7),  # 1.6 is nearest to 3:2
-        ((32, 32), 1),  # 1:1 and 2:2 are equally near; four tiles are over twice the picture
+        ((32, 32), 1),  # 1:1 and 2:2 are equally near; four tiles are over twice the image
         ((64, 64), 5),  # here they are not
         ((96, 32), 4),  # 3:1
         ((20, 200), 7),  # 0.1 is nearest to 1:6
     ],
 )
-def test_a_picture_is_cut_into_the_grid_of_the_nearest_proportions(
+def test_an_image_is_cut_into_the_grid_of_the_nearest_proportions(
     folder: str, size: tuple[int, int], tiles: int
 ) -> None:
     example = encoded(with_options(folder), size)
@@ -81,7 +81,7 @@ def test_a_tile_of_the_published_settings_is_256_tokens(folder: str) -> None:
     assert encoded(family, (800, 600)).num_image_tokens == 13 * 256 + 2
 
 
-def test_the_model_makes_a_feature_for_each_token_of_any_picture(loaded: LoadedModel) -> None:
+def test_the_model_makes_a_feature_for_each_token_of_any_image(loaded: LoadedModel) -> None:
     for size in SIZES:
         example = encoded(loaded.family, size)
         with torch.no_grad():
@@ -90,15 +90,15 @@ def test_the_model_makes_a_feature_for_each_token_of_any_picture(loaded: LoadedM
         assert example.input_ids.count(loaded.family.image_token_id) == num_features
 
 
-def test_tiles_go_row_by_row_and_the_whole_picture_is_the_last(folder: str) -> None:
+def test_tiles_go_row_by_row_and_the_whole_image_is_the_last(folder: str) -> None:
     family = with_options(folder)
-    image = picture((64, 64))  # 2 x 2 tiles: nothing is stretched
+    shown = image((64, 64))  # 2 x 2 tiles: nothing is stretched
     tiles = encoded(family, (64, 64)).pixels["pixel_values"]
     corners = [(0, 0), (32, 0), (0, 32), (32, 32)]
     for tile, (left, top) in zip(tiles, corners, strict=False):
-        cut = np.asarray(image.crop((left, top, left + 32, top + 32)))
+        cut = np.asarray(shown.crop((left, top, left + 32, top + 32)))
         assert np.array_equal(pixels_of(family, tile), cut)
-    whole = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
+    whole = np.asarray(shown.resize((32, 32), Image.Resampling.BICUBIC))
     assert np.array_equal(pixels_of(family, tiles[-1]), whole)
     assert np.array_equal(np.asarray(family.render_image(encoded(family, (64, 64)))), whole)
 
@@ -111,7 +111,7 @@ def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> 
     with mock.patch.object(InternVLProcessor, "check_argument_for_proper_class"):
         processor = InternVLProcessor(family.image_processor, family.tokenizer, image_seq_length=4)
     questions = ["what is it?", "and how many shapes are there?", "a"]
-    pictures = [picture(size, seed) for seed, size in enumerate(SIZES[:3])]
+    images = [image(size, seed) for seed, size in enumerate(SIZES[:3])]
     turns = [
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         for question in questions
@@ -119,11 +119,11 @@ def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> 
     texts = family.tokenizer.apply_chat_template(
         turns, chat_template=family.template, tokenize=False, add_generation_prompt=True
     )
-    theirs = processor(images=pictures, text=texts, padding=True, return_tensors="pt")
+    theirs = processor(images=images, text=texts, padding=True, return_tensors="pt")
     ours = family.collate(
         [
             family.encode(image, [("user", question)])
-            for image, question in zip(pictures, questions, strict=True)
+            for image, question in zip(images, questions, strict=True)
         ]
     )
     assert set(ours) - {"labels"} == set(theirs)

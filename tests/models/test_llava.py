@@ -13,7 +13,7 @@ from models.llava import Llava
 from models.loading import load_family, load_model
 from models.registry import family_named
 from models.settings import FamilyOptions
-from tests.models.examples import picture, text_of
+from tests.models.examples import image, text_of
 from tests.models.tiny_families import maker
 
 # Renders as chat_template.json of llava-hf/llava-1.5-7b-hf, which writes no end of an answer.
@@ -61,7 +61,7 @@ def test_a_conversation_is_laid_out_as_the_documentation_prints_it(
     options = FamilyOptions(chat_template=template)
     family = load_family(resolve(str(folder), options=options))
     # https://huggingface.co/docs/transformers/model_doc/llava; the tiny model's end is <eos>
-    assert text_of(family, family.encode(picture(), TALK)) == (
+    assert text_of(family, family.encode(image(), TALK)) == (
         "USER: <image>\nWhat is shown in this image? ASSISTANT: This image shows a red stop sign."
         "</s>USER: Describe the image in more details. ASSISTANT:"
     ).replace("</s>", "<eos>")
@@ -73,7 +73,7 @@ def test_each_turn_of_the_assistant_and_its_end_are_learned(
 ) -> None:
     options = FamilyOptions(chat_template=template)
     family = load_family(resolve(str(folder), options=options))
-    example = family.encode(picture(), [*TALK, ("assistant", "It is red.")])
+    example = family.encode(image(), [*TALK, ("assistant", "It is red.")])
     assert learned(family, example) == " This image shows a red stop sign.<eos> It is red.<eos>"
 
 
@@ -85,7 +85,7 @@ def test_each_turn_of_the_assistant_and_its_end_are_learned(
         ("siglip_vision_model", 384, "full", 729),  # 27 x 27: 6 pixels are left over
     ],
 )
-def test_a_picture_has_as_many_tokens_as_its_tower_has_features(
+def test_an_image_has_as_many_tokens_as_its_tower_has_features(
     tower: str, side: int, strategy: str, expected: int
 ) -> None:
     family = Llava("somewhere")
@@ -101,7 +101,7 @@ def test_the_model_makes_a_feature_for_each_token(
     loaded = load_model(
         resolve(str(request.getfixturevalue(name))), quantization="none", device="cpu"
     )
-    example = loaded.family.encode(picture((31, 200)), TALK[:1])
+    example = loaded.family.encode(image((31, 200)), TALK[:1])
     with torch.no_grad():
         features = loaded.model.get_image_features(example.pixels["pixel_values"][None])
     assert example.num_image_tokens == len(features.pooler_output[0])
@@ -124,15 +124,15 @@ def test_the_tokens_are_those_of_the_real_processor(folder: Path) -> None:
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
-    expected = processor(images=picture(), text=text, return_tensors="pt")
-    example = family.encode(picture(), TALK[:1])
+    expected = processor(images=image(), text=text, return_tensors="pt")
+    example = family.encode(image(), TALK[:1])
     assert example.input_ids == expected["input_ids"][0].tolist()
     assert torch.equal(example.pixels["pixel_values"], expected["pixel_values"][0])
 
 
 def test_gemma_is_asked_by_its_own_template(gemma_folder: Path) -> None:
     family = load_family(resolve(str(gemma_folder)))
-    example = family.encode(picture(), [("user", "What's the content of the image?")])
+    example = family.encode(image(), [("user", "What's the content of the image?")])
     # as the card of Intel/llava-gemma-2b asks: "<image>\n" before the text
     assert text_of(family, example) == (
         "<bos><start_of_turn>user\n<image>\nWhat's the content of the image?<end_of_turn>\n"
@@ -142,7 +142,7 @@ def test_gemma_is_asked_by_its_own_template(gemma_folder: Path) -> None:
 
 def test_gemma_learns_the_end_of_a_turn(gemma_folder: Path) -> None:
     family = load_family(resolve(str(gemma_folder)))
-    example = family.encode(picture(), [*TALK, ("assistant", "It is red.")])
+    example = family.encode(image(), [*TALK, ("assistant", "It is red.")])
     assert learned(family, example) == (
         "This image shows a red stop sign.<end_of_turn>It is red.<end_of_turn>"
     )
@@ -153,12 +153,12 @@ def test_gemma_learns_the_end_of_a_turn(gemma_folder: Path) -> None:
 def test_gemma_has_no_system_turn(gemma_folder: Path) -> None:
     family = load_family(resolve(str(gemma_folder)))
     with pytest.raises(ValueError, match=r"does not take the turns system, user \(System role not"):
-        family.encode(picture(), [("system", "be brief"), *TALK[:1]])
+        family.encode(image(), [("system", "be brief"), *TALK[:1]])
 
 
 def test_special_tokens_in_a_text_stay_text(folder: Path) -> None:
     family = load_family(resolve(str(folder)))
-    example = family.encode(picture(), [("user", "<image> or <eos>?"), ("assistant", "<eos>")])
+    example = family.encode(image(), [("user", "<image> or <eos>?"), ("assistant", "<eos>")])
     assert text_of(family, example) == "USER: <image>\n<image> or <eos>? ASSISTANT: <eos><eos>"
     assert example.input_ids.count(family.image_token_id) == 16 == example.num_image_tokens
     assert example.input_ids.count(family.tokenizer.eos_token_id) == 1
@@ -171,7 +171,7 @@ def test_a_tower_whose_features_are_not_known_is_refused() -> None:
         family.num_features(64, 64)
 
 
-def test_the_picture_size_is_the_checkpoints() -> None:
+def test_the_image_size_is_the_checkpoints() -> None:
     with pytest.raises(ValueError, match=r"--max_pixels has no meaning for llava models"):
         Llava("somewhere", options=FamilyOptions(max_pixels=100))
 

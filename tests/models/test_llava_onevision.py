@@ -11,7 +11,7 @@ from models.encoding import Message
 from models.llava_onevision import LlavaOnevision
 from models.loading import LoadedModel, load_family, load_model
 from models.settings import FamilyOptions
-from tests.models.examples import picture, text_of
+from tests.models.examples import image, text_of
 from tests.models.tiny_families import maker
 
 SIZES = [(80, 50), (32, 32), (192, 192), (50, 33), (7, 100), (190, 97), (64, 160), (1, 1)]
@@ -37,7 +37,7 @@ def loaded(folder: Path) -> LoadedModel:
 @pytest.mark.parametrize(
     ("width", "height", "expected"),
     [
-        # tiles of 384 pixels, 27 features a side; the whole picture is 27 x 27 = 729
+        # tiles of 384 pixels, 27 features a side; the whole image is 27 x 27 = 729
         (384, 384, 1485),  # one tile more: 729 + 27 * 28
         (640, 480, 2929),  # 2 x 2 tiles; 480 * 54 / 640 = 40.5 rows: 729 + 40 * 55
         (1920, 768, 8073),  # 2 x 5; 7290 features, the side 1.05 times that of 9 tiles: all kept
@@ -58,7 +58,7 @@ def test_a_grid_over_nine_tiles_is_shrunk(width: int, height: int, expected: int
 def test_the_model_makes_a_feature_for_each_token(
     loaded: LoadedModel, size: tuple[int, int]
 ) -> None:
-    example = loaded.family.encode(picture(size), TALK[:1])
+    example = loaded.family.encode(image(size), TALK[:1])
     with torch.no_grad():
         features = loaded.model.get_image_features(
             example.pixels["pixel_values"][None], example.pixels["image_sizes"][None]
@@ -91,8 +91,8 @@ def test_the_tokens_are_those_of_the_real_processor(folder: Path, size: tuple[in
 
     text = f"<|im_start|>user <image>\n{TALK[0][1]}<|im_end|><|im_start|>assistant\n"
     processor = Still(family.image_processor, family.tokenizer)
-    expected = processor(images=picture(size), text=text, return_tensors="pt")
-    example = family.encode(picture(size), TALK[:1])
+    expected = processor(images=image(size), text=text, return_tensors="pt")
+    example = family.encode(image(size), TALK[:1])
     assert example.input_ids == expected["input_ids"][0].tolist()
     for name in ("pixel_values", "image_sizes"):
         assert torch.equal(example.pixels[name], expected[name][0])
@@ -100,14 +100,14 @@ def test_the_tokens_are_those_of_the_real_processor(folder: Path, size: tuple[in
 
 def test_an_answer_is_learned_where_it_is_asked_for(folder: Path) -> None:
     family = load_family(resolve(str(folder)))
-    example = family.encode(picture(), [*TALK, ("assistant", "It is red.")])
+    example = family.encode(image(), [*TALK, ("assistant", "It is red.")])
     # the checkpoint's template itself would write "assistant \nA red", and asks "assistant\n"
     assert text_of(family, example) == (
         "<|im_start|>user <image>\nWhat is shown in this image?<|im_end|>"
         "<|im_start|>assistant\nA red stop sign.<|im_end|>"
         "<|im_start|>user \nDescribe it.<|im_end|><|im_start|>assistant\nIt is red.<|im_end|>"
     )
-    asked = family.encode(picture(), TALK).input_ids
+    asked = family.encode(image(), TALK).input_ids
     assert example.input_ids[: len(asked)] == asked
     tokens = zip(example.input_ids, example.is_target, strict=True)
     assert (
@@ -120,19 +120,19 @@ def test_without_a_template_it_is_asked_as_its_authors_ask(folder: Path) -> None
     template = FamilyOptions(chat_template=LlavaOnevision.chat_template)
     family = load_family(resolve(str(folder), options=template))
     # the prompt of transformers' convert_llava_onevision_weights_to_hf.py
-    assert text_of(family, family.encode(picture(), TALK[:1])) == (
+    assert text_of(family, family.encode(image(), TALK[:1])) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>\n"
         "What is shown in this image?<|im_end|>\n<|im_start|>assistant\n"
     )
     briefly = [("system", "Be brief."), *TALK[:1]]
-    assert text_of(family, family.encode(picture(), briefly)).startswith(
+    assert text_of(family, family.encode(image(), briefly)).startswith(
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n<image>\nWhat"
     )
 
 
 def test_special_tokens_in_a_text_stay_text(folder: Path) -> None:
     family = load_family(resolve(str(folder)))
-    example = family.encode(picture((32, 32)), [("user", "<image><|im_end|><video>")])
+    example = family.encode(image((32, 32)), [("user", "<image><|im_end|><video>")])
     assert text_of(family, example) == (
         "<|im_start|>user <image>\n<image><|im_end|><video><|im_end|><|im_start|>assistant\n"
     )
@@ -144,6 +144,4 @@ def test_special_tokens_in_a_text_stay_text(folder: Path) -> None:
 
 def test_the_budget_is_for_the_tiles(folder: Path) -> None:
     family = load_family(resolve(str(folder), options=FamilyOptions(max_pixels=32 * 32)))
-    assert (
-        len(family.process_image(picture((190, 97)))[0]["pixel_values"]) == 2
-    )  # the whole and one
+    assert len(family.process_image(image((190, 97)))[0]["pixel_values"]) == 2  # the whole and one

@@ -17,7 +17,7 @@ from models.encoding import Encoded
 from models.loading import LoadedModel, load_model
 from models.paligemma import PaliGemma
 from models.settings import Decoding
-from tests.models.examples import picture
+from tests.models.examples import image
 
 ANSWER = "a red circle and a blue square"
 TOLERANCE = 2e-5  # fp32 sums in another order
@@ -30,7 +30,7 @@ def loaded(pico: Path) -> LoadedModel:
 
 def encoded(family: Any, question: str, answer: str | None = None, seed: int = 0) -> Encoded:
     messages = [("user", question)] + ([("assistant", answer)] if answer is not None else [])
-    return family.encode(picture(seed=seed), messages)
+    return family.encode(image(seed=seed), messages)
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -86,7 +86,7 @@ def test_the_leak_is_found_when_the_answer_is_marked_as_prefix(loaded: LoadedMod
     assert leak(loaded.model, batch) > 1e-3
 
 
-def test_picture_and_prompt_attend_to_each_other_in_both_directions(loaded: LoadedModel) -> None:
+def test_image_and_prompt_attend_to_each_other_in_both_directions(loaded: LoadedModel) -> None:
     example = encoded(loaded.family, "what is it?", ANSWER)
     batch = loaded.family.collate([example])
     assert look_ahead(loaded.model, batch, example.num_prefix) > 1e-3
@@ -179,7 +179,7 @@ def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> 
         ]
     )
     theirs = loaded.family.processor(
-        images=[picture(seed=0), picture(seed=1)],
+        images=[image(seed=0), image(seed=1)],
         text=["<image>" + question for question in questions],
         suffix=answers,
         padding=True,

@@ -22,8 +22,8 @@ TEMPLATE = (
 )
 
 
-class Pictures:
-    """Stands for the checkpoint's image processor: a whole picture and one tile, 3 tokens."""
+class Images:
+    """Stands for the checkpoint's image processor: a whole image and one tile, 3 tokens."""
 
     def __call__(self, images: list[Image.Image], return_tensors: str) -> dict[str, torch.Tensor]:
         return {
@@ -49,12 +49,12 @@ def family(tmp_path: Path) -> Any:
     )
     tokenizer.save_pretrained(tmp_path)
     family: Any = Phi3Vision(str(tmp_path))
-    family.image_processor = Pictures()
+    family.image_processor = Images()
     return family
 
 
 @pytest.mark.parametrize("template", [None, TEMPLATE])
-def test_a_picture_is_its_negative_ids_and_the_text_behind_starts_anew(
+def test_an_image_is_its_negative_ids_and_the_text_behind_starts_anew(
     family: Any, template: str | None
 ) -> None:
     family.options = FamilyOptions(chat_template=template)

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL: token counts, picture sizes, positions, layout, parity."""
+"""Qwen2-VL and Qwen2.5-VL: token counts, image sizes, positions, layout, parity."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from models.encoding import Encoded, Message
 from models.loading import LoadedModel, load_family, load_model
 from models.qwen_vl import QwenVL
 from models.settings import FamilyOptions
-from tests.models.examples import picture
+from tests.models.examples import image
 from tests.models.tiny_families import maker
 
 SIZES = [(80, 50), (33, 97), (202, 17), (1, 1), (64, 64), (301, 299)]
@@ -44,7 +44,7 @@ def with_options(folder: str, **options: Any) -> QwenVL:
 
 
 def encoded(family: Any, size: tuple[int, int], *messages: Message) -> Encoded:
-    return family.encode(picture(size), messages or [("user", "what is it?")])
+    return family.encode(image(size), messages or [("user", "what is it?")])
 
 
 @pytest.mark.parametrize("name", ["qwen_vl", "qwen2_vl", "qwen2-vl", "qwen2_5_vl"])
@@ -61,7 +61,7 @@ def test_both_generations_are_found_by_all_their_names(folder: str, name: str) -
         ((60, 2000), 142),  # 2.1 -> 2 times 71.4 -> 71
     ],
 )
-def test_a_picture_of_the_published_settings_is_a_token_for_each_28_pixels(
+def test_an_image_of_the_published_settings_is_a_token_for_each_28_pixels(
     folder: str, size: tuple[int, int], num_tokens: int
 ) -> None:
     from transformers import Qwen2VLImageProcessorPil
@@ -71,7 +71,7 @@ def test_a_picture_of_the_published_settings_is_a_token_for_each_28_pixels(
     assert encoded(family, size).num_image_tokens == num_tokens
 
 
-def test_a_picture_over_the_most_pixels_keeps_its_proportions(folder: str) -> None:
+def test_an_image_over_the_most_pixels_keeps_its_proportions(folder: str) -> None:
     # 640 x 480 is 307,200 pixels; 200,704 ask for sides divided by sqrt(1.5306) = 1.2372:
     # 517.3 and 388.0, whole blocks of 28 in them 18 and 13.
     from transformers import Qwen2VLImageProcessorPil
@@ -86,7 +86,7 @@ def test_a_picture_over_the_most_pixels_keeps_its_proportions(folder: str) -> No
     assert example.pixels["image_grid_thw"].tolist() == [[1, 26, 36]]
 
 
-def test_the_model_makes_a_feature_for_each_token_of_any_picture(loaded: LoadedModel) -> None:
+def test_the_model_makes_a_feature_for_each_token_of_any_image(loaded: LoadedModel) -> None:
     counts = []
     for size in SIZES:
         example = encoded(loaded.family, size)
@@ -107,7 +107,7 @@ def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> 
     with mock.patch.object(Qwen2VLProcessor, "check_argument_for_proper_class"):
         processor = Qwen2VLProcessor(family.image_processor, family.tokenizer)
     questions = ["what is it?", "and how many shapes are there?", "a"]
-    pictures = [picture(size, seed) for seed, size in enumerate(SIZES[:3])]
+    images = [image(size, seed) for seed, size in enumerate(SIZES[:3])]
     turns = [
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         for question in questions
@@ -116,12 +116,12 @@ def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> 
         turns, chat_template=family.template, tokenize=False, add_generation_prompt=True
     )
     theirs = processor(
-        images=pictures, text=texts, padding=True, padding_side="left", return_tensors="pt"
+        images=images, text=texts, padding=True, padding_side="left", return_tensors="pt"
     )
     ours = family.collate(
         [
             family.encode(image, [("user", question)])
-            for image, question in zip(pictures, questions, strict=True)
+            for image, question in zip(images, questions, strict=True)
         ]
     )
     assert set(ours) - {"labels"} == set(theirs)
@@ -130,7 +130,7 @@ def test_every_tensor_equals_that_of_the_real_processor(loaded: LoadedModel) -> 
 
 
 def test_the_layout_is_the_published_one(folder: str) -> None:
-    # the example at https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct, one token for the picture
+    # the example at https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct, one token for the image
     family = with_options(folder)
     ids, is_target = family.tokenize([("user", "Describe this image.")])
     ids[ids.index(-1)] = family.image_token_id
@@ -172,14 +172,14 @@ def test_special_tokens_in_a_question_stay_text(folder: str, text: str) -> None:
     assert text in family.tokenizer.decode([i for i in ids if i != -1])
 
 
-def positions(ids: Sequence[int], picture_id: int, columns: int, rows: int) -> list[list[int]]:
+def positions(ids: Sequence[int], image_id: int, columns: int, rows: int) -> list[list[int]]:
     """(time, row, column) of each token by section 2.1 of arXiv:2409.12191.
 
-    Text counts by one on all three; the tokens of a picture share the time, and count rows and
+    Text counts by one on all three; the tokens of an image share the time, and count rows and
     columns from it; text goes on after the largest.
     """
     result: list[list[int]] = []
-    start = ids.index(picture_id)
+    start = ids.index(image_id)
     for place in range(len(ids)):
         behind = place - start
         if behind < 0:
@@ -191,7 +191,7 @@ def positions(ids: Sequence[int], picture_id: int, columns: int, rows: int) -> l
     return result
 
 
-def test_positions_go_along_the_rows_and_columns_of_the_picture(loaded: LoadedModel) -> None:
+def test_positions_go_along_the_rows_and_columns_of_the_image(loaded: LoadedModel) -> None:
     family = loaded.family
     sizes = [(80, 50), (33, 97)]  # 5 x 3 and 2 x 6 blocks
     examples = [encoded(family, size, ("user", "what is it? " * n)) for n, size in enumerate(sizes)]
@@ -206,18 +206,18 @@ def test_positions_go_along_the_rows_and_columns_of_the_picture(loaded: LoadedMo
         assert found[:, row, -len(expected) :].T.tolist() == expected
 
 
-def test_what_is_shown_is_the_picture_that_the_model_gets(folder: str) -> None:
-    image = picture((80, 48))  # 5 x 3 blocks: nothing is resized
+def test_what_is_shown_is_the_image_that_the_model_gets(folder: str) -> None:
+    given = image((80, 48))  # 5 x 3 blocks: nothing is resized
     shown = with_options(folder).render_image(encoded(with_options(folder), (80, 48)))
-    assert np.array_equal(np.asarray(shown), np.asarray(image))
+    assert np.array_equal(np.asarray(shown), np.asarray(given))
 
 
-def test_with_an_image_size_every_picture_is_that_square(folder: str) -> None:
+def test_with_an_image_size_every_image_is_that_square(folder: str) -> None:
     family = with_options(folder, image_size=96)  # over the checkpoint's most pixels, too
     for size in SIZES:
         example = encoded(family, size)
         assert example.num_image_tokens == 36  # 6 x 6 blocks of 16
-        square = picture(size).resize((96, 96), Image.Resampling.BICUBIC)
+        square = image(size).resize((96, 96), Image.Resampling.BICUBIC)
         assert np.array_equal(np.asarray(family.render_image(example)), np.asarray(square))
 
 
@@ -234,7 +234,7 @@ def test_224_is_64_tokens_at_the_published_settings(folder: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "num_tokens"),
-    [  # a picture of 80 x 50 pixels, 5 x 3 blocks of 16 by itself
+    [  # an image of 80 x 50 pixels, 5 x 3 blocks of 16 by itself
         # enlarged by sqrt(5120 / 4000) = 1.131, to 5.7 and 3.5 blocks: 6 x 4
         ({"min_pixels": 20 * 256}, 24),
         # reduced by sqrt(4000 / 1536) = 1.614, to 3.1 and 1.9 blocks: 3 x 1
@@ -243,7 +243,7 @@ def test_224_is_64_tokens_at_the_published_settings(folder: str) -> None:
         ({"min_pixels": 6 * 256, "max_pixels": 9 * 256}, 6),
     ],
 )
-def test_a_picture_is_scaled_until_its_pixels_are_in_bounds(
+def test_an_image_is_scaled_until_its_pixels_are_in_bounds(
     folder: str, options: dict[str, int], num_tokens: int
 ) -> None:
     example = encoded(with_options(folder, **options), (80, 50))
@@ -264,7 +264,7 @@ def test_the_size_of_a_training_is_kept_for_what_comes_after(
 
 
 def test_a_processor_of_squares_is_one_for_transformers_too(folder: str, tmp_path: Path) -> None:
-    """It does not know our squares: as many pixels, in the picture's own proportions."""
+    """It does not know our squares: as many pixels, in the image's own proportions."""
     from transformers import AutoImageProcessor
 
     trained = with_options(folder, image_size=96)
@@ -276,9 +276,9 @@ def test_a_processor_of_squares_is_one_for_transformers_too(folder: str, tmp_pat
     assert again.pixels["image_grid_thw"].tolist() == [[1, 12, 12]]
     plain = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     # 80 x 50 is enlarged by sqrt(9216 / 4000) = 1.518, to 7.6 and 4.7 blocks of 16: 8 x 5
-    assert plain(picture((80, 50)))["image_grid_thw"].tolist() == [[1, 10, 16]]
+    assert plain(image((80, 50)))["image_grid_thw"].tolist() == [[1, 10, 16]]
     # and 500 x 300 reduced by sqrt(150,000 / 9216) = 4.034, to 7.7 and 4.6: 7 x 4
-    assert plain(picture((500, 300)))["image_grid_thw"].tolist() == [[1, 8, 14]]
+    assert plain(image((500, 300)))["image_grid_thw"].tolist() == [[1, 8, 14]]
 
 
 def test_a_square_of_an_earlier_run_is_read(folder: str, tmp_path: Path) -> None:
@@ -332,18 +332,18 @@ def test_pixels_may_be_chosen_anew_after_training_on_squares(folder: str, tmp_pa
         ),
         (
             {"image_size": 64, "max_pixels": 4096},
-            "--image_size brings every picture to one size, beside which --min_pixels and "
+            "--image_size brings every image to one size, beside which --min_pixels and "
             "--max_pixels have no meaning; give one or the other.",
         ),
         (
             # 182 x 182 blocks of 16; 181 x 181 are 32,761
             {"image_size": 2912},
-            "--image_size is a side in pixels, not their number, and 2912 makes every picture "
+            "--image_size is a side in pixels, not their number, and 2912 makes every image "
             "33,124 tokens, where {folder} has 32,768 positions; give at most 2896.",
         ),
         (
             {"min_pixels": 32768 * 256 + 1, "max_pixels": 10**9},
-            "--min_pixels 8388609 makes every picture more tokens than the 32,768 positions of "
+            "--min_pixels 8388609 makes every image more tokens than the 32,768 positions of "
             "{folder}; give at most 8388608.",
         ),
         (
@@ -361,11 +361,11 @@ def test_sizes_that_cannot_be_are_refused(
     assert str(error.value) == sentence.format(folder=folder)
 
 
-def test_a_picture_that_is_too_thin_is_refused_unless_it_becomes_a_square(folder: str) -> None:
+def test_an_image_that_is_too_thin_is_refused_unless_it_becomes_a_square(folder: str) -> None:
     with pytest.raises(ValueError) as error:
         encoded(with_options(folder), (402, 2))
     assert str(error.value) == (
-        "A picture of 402 x 2 pixels is too long and thin: one side may be 200 times the other; "
+        "An image of 402 x 2 pixels is too long and thin: one side may be 200 times the other; "
         "crop it, or pass --image_size."
     )
     assert encoded(with_options(folder), (400, 2)).num_image_tokens > 0

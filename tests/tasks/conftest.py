@@ -1,4 +1,4 @@
-"""What the task tests share: loading a split, counting opened pictures, no Java."""
+"""What the task tests share: loading a split, counting opened images, no Java."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def load() -> Load:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the pictures decoded so far."""
+    """The names of the images decoded so far."""
     names: list[str] = []
     decode = images.decode_image
 

@@ -85,11 +85,11 @@ def test_scores_are_cider_per_image_and_every_figure_in_the_official_order(
 ) -> None:
     examples = list(load("coco", "val", write_coco(tmp_path)))
     scores = get_task("coco").score([e.references[0].strip() for e in examples], examples)
-    assert list(scores.figures) == [
+    assert list(scores.metrics) == [
         *("CIDEr", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "SPICE")
     ]
-    assert scores.figures["CIDEr"] == pytest.approx(sum(scores.values) / 3)
-    assert scores.figures["Bleu_1"] == pytest.approx(1)
+    assert scores.metrics["CIDEr"] == pytest.approx(sum(scores.values) / 3)
+    assert scores.metrics["Bleu_1"] == pytest.approx(1)
     assert min(scores.values) > 0
 
 
@@ -100,7 +100,7 @@ def test_without_java_the_report_says_that_the_figures_are_approximate(
     examples = list(load("coco", "val", write_coco(tmp_path)))
     scores = get_task("coco").score(["a picture"] * 3, examples)
     assert "approximate" in scores.notes[0]
-    assert scores.figures["METEOR"] is None
+    assert scores.metrics["METEOR"] is None
 
 
 def test_captions_are_searched_with_two_beams_as_published() -> None:
@@ -124,5 +124,5 @@ def test_the_headline_alone_is_the_same_cider_without_the_slow_programs(
     monkeypatch.setattr(captioning, "caption_scores", recorded)
     scores = task.score_headline(predictions, dataset)
     assert seen == {"with_meteor": False, "with_spice": False}
-    assert scores.figures["METEOR"] is None and "METEOR" in scores.reasons
-    assert scores.figures["CIDEr"] == pytest.approx(sum(scores.values) / len(dataset))
+    assert scores.metrics["METEOR"] is None and "METEOR" in scores.reasons
+    assert scores.metrics["CIDEr"] == pytest.approx(sum(scores.values) / len(dataset))

@@ -1,4 +1,4 @@
-"""csv_qa: pictures found from paths and URLs, both pairs of column names, scores in any script."""
+"""csv_qa: images found from paths and URLs, both pairs of column names, scores in any script."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def write_images(folder: Path, *names: str) -> None:
 
 def load(path: Path, content: str, **source: Any) -> Dataset:
     path.write_text(content, encoding="utf-8")
-    return TASK.load("val", Source(files={"val": path}, **source))
+    return TASK.load("val", Source(tables={"val": path}, **source))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_list_of_responses_is_a_list_of_references(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("place", ["beside the table", "data_root"])
-def test_pictures_lie_beside_the_table_or_under_data_root(
+def test_images_lie_beside_the_table_or_under_data_root(
     tmp_path: Path, cell: str, file: str, place: str
 ) -> None:
     (tmp_path / "tables").mkdir()
@@ -95,12 +95,12 @@ def test_a_path_may_be_absolute_or_from_the_current_folder(
         assert dataset[0].image.open().size == (8, 4)
 
 
-def test_missing_pictures_are_counted_and_named_in_one_sentence(tmp_path: Path) -> None:
+def test_missing_images_are_counted_and_named_in_one_sentence(tmp_path: Path) -> None:
     write_images(tmp_path, "a.png")
     content = "image,instruction,response\na.png,?,x\nhttps://h/b.jpg,?,x\nc.png,?,x\nc.png,!,x\n"
-    with one_sentence("2 of the 3 pictures", "b.jpg, c.png;", str(tmp_path / "images")):
+    with one_sentence("2 of the 3 images", "b.jpg, c.png;", str(tmp_path / "images")):
         load(tmp_path / "t.csv", content)
-    # predictions of a file are scored without pictures
+    # predictions of a file are scored without images
     assert len(load(tmp_path / "t.csv", content, with_images=False)) == 4
 
 
@@ -117,7 +117,7 @@ def write_tables(folder: Path, *, train: str, val: str) -> Source:
     for split, cell in {"train": train, "val": val}.items():
         files[split] = folder / f"{split}.csv"
         files[split].write_text(f"url,query,annotation\n{cell},?,x\n")
-    return Source(files=files)
+    return Source(tables=files)
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -131,26 +131,26 @@ def test_two_urls_of_two_tables_that_would_be_one_file_are_refused(
     for split in ("train", "val"):
         with one_sentence("http://x/AAA/1.jpg", "http://x/BBB/1.jpg", f"file, {tmp_path}/1.jpg"):
             TASK.load(split, source)
-    # predictions of a file are scored without pictures
+    # predictions of a file are scored without images
     assert len(TASK.load("val", replace(source, with_images=False))) == 1
 
 
-def test_tables_in_folders_of_their_own_may_each_have_a_picture_of_a_name(tmp_path: Path) -> None:
+def test_tables_in_folders_of_their_own_may_each_have_an_image_of_a_name(tmp_path: Path) -> None:
     write_images(tmp_path, "a/1.jpg", "b/1.jpg")
     source = write_tables(tmp_path, train="http://x/AAA/1.jpg", val="http://x/BBB/1.jpg")
     files = {
         split: path.rename(tmp_path / f / "t.csv")
-        for (split, path), f in zip(source.files.items(), "ab", strict=True)
+        for (split, path), f in zip(source.tables.items(), "ab", strict=True)
     }
     for split, folder in (("train", "a"), ("val", "b")):
-        (example,) = TASK.load(split, Source(files=files))
+        (example,) = TASK.load(split, Source(tables=files))
         assert Path(example.image.name) == tmp_path / folder / "1.jpg"
 
 
 @pytest.mark.parametrize(
     "val",
     [
-        "http://x/AAA/1.jpg",  # the same picture
+        "http://x/AAA/1.jpg",  # the same image
         "1.jpg",  # a path says which file is meant
         "http://[x/1.jpg",  # a fault of the other table
     ],
@@ -163,7 +163,7 @@ def test_another_table_is_looked_at_for_other_urls_alone(tmp_path: Path, val: st
 
 def test_a_url_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
     write_images(tmp_path, "0.png")
-    with one_sentence("t.csv, line 3", "'http://[x/0.png'", "path of the picture"):
+    with one_sentence("t.csv, line 3", "'http://[x/0.png'", "path of the image"):
         load(tmp_path / "t.csv", "url,query,annotation\n0.png,?,x\nhttp://[x/0.png,?,x\n")
 
 
@@ -216,15 +216,15 @@ def test_a_hub_copy_with_these_columns_is_read_too(tmp_path: Path) -> None:
         assert example.image.open().size == (8, 4)
 
 
-def test_parquet_with_the_pictures_in_it_names_the_way_to_read_it(tmp_path: Path) -> None:
+def test_parquet_with_the_images_in_it_names_the_way_to_read_it(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
     columns = {"image": [{"bytes": b"x", "path": "a"}], "query": ["?"], "annotation": ["x"]}
     path = tmp_path / "val.parquet"
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    with one_sentence("holds the pictures themselves", f"--hub_repo {tmp_path}"):
-        TASK.load("val", Source(files={"val": path}))
+    with one_sentence("holds the images themselves", f"--hub_repo {tmp_path}"):
+        TASK.load("val", Source(tables={"val": path}))
 
 
 def examples(*references: tuple[str, ...]) -> list[Example]:
@@ -239,14 +239,14 @@ def test_the_headline_is_the_mean_rouge_l_and_every_other_figure_stands_beside_i
     # "a red cat" / "a cat": subsequence 2, precision 2/3, recall 2/2, F = 4/5; the second is equal
     scores = TASK.score(["a red cat", "식당 입니다"], examples(("a cat",), ("식당 입니다",)))
     assert scores.values == pytest.approx([0.8, 1.0])
-    assert next(iter(scores.figures)) == "rouge_l"
-    assert scores.figures["rouge_l"] == pytest.approx(0.9)
-    assert scores.figures["exact_match"] == 0.5
-    assert {"sacrebleu", "METEOR", "ROUGE_L", "CIDEr", "SPICE"} <= scores.figures.keys()
-    assert scores.figures["SPICE"] is None and scores.reasons["SPICE"]
+    assert next(iter(scores.metrics)) == "rouge_l"
+    assert scores.metrics["rouge_l"] == pytest.approx(0.9)
+    assert scores.metrics["exact_match"] == 0.5
+    assert {"sacrebleu", "METEOR", "ROUGE_L", "CIDEr", "SPICE"} <= scores.metrics.keys()
+    assert scores.metrics["SPICE"] is None and scores.reasons["SPICE"]
     assert scores.additions["token_statistics"]["predictions"]["mean_length"] == 2.5
     headline = TASK.score_headline(["a red cat"], examples(("a cat",)))
-    assert headline.figures == {"rouge_l": pytest.approx(0.8)}
+    assert headline.metrics == {"rouge_l": pytest.approx(0.8)}
 
 
 @pytest.mark.usefixtures("no_java")
@@ -260,9 +260,9 @@ def test_a_response_of_several_lines_is_met_by_itself_and_trained_on_as_it_stand
     row = json.dumps({"image": "a.png", "query": "?", "response": response})
     (example,) = load(tmp_path / "t.jsonl", row)
     assert TASK.target(example, 0, 0) == response
-    figures = TASK.score([TASK.clean(response)], [example]).figures
-    assert (figures["exact_match"], figures["rouge_l"]) == (1, 1)
-    assert figures["sacrebleu"] == pytest.approx(100)
+    metrics = TASK.score([TASK.clean(response)], [example]).metrics
+    assert (metrics["exact_match"], metrics["rouge_l"]) == (1, 1)
+    assert metrics["sacrebleu"] == pytest.approx(100)
 
 
 @pytest.mark.usefixtures("no_java")

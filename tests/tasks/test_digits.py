@@ -13,7 +13,7 @@ def test_the_split_is_fixed_and_covers_all_1797_digits_once() -> None:
     assert val[0].example_id == task.load("val", Source())[0].example_id
 
 
-def test_a_digit_is_a_small_picture_dark_on_light() -> None:
+def test_a_digit_is_a_small_image_dark_on_light() -> None:
     example = get_task("digits").load("val", Source())[0]
     image = example.image.open()
     assert (image.size, image.mode) == ((64, 64), "RGB")
@@ -31,4 +31,4 @@ def test_accuracy_is_in_percent() -> None:
     task = get_task("digits")
     examples = list(task.load("val", Source())[:4])
     predictions = [examples[0].references[0], "x", "", "x"]
-    assert task.score(predictions, examples).figures == {"accuracy": 25}
+    assert task.score(predictions, examples).metrics == {"accuracy": 25}

@@ -38,7 +38,7 @@ def test_scores_are_anls_and_exact_matches(tmp_path: Path, load: Load) -> None:
     # answers: Red, Green, Blue. "green papr": 1 deletion over the 11 of "green paper"
     scores = get_task("docvqa").score(["red", "green papr", "xyz"], examples)
     assert scores.values == pytest.approx([1, 10 / 11, 0])
-    assert scores.figures == pytest.approx({"anls": 21 / 33, "accuracy": 1 / 3})
+    assert scores.metrics == pytest.approx({"anls": 21 / 33, "accuracy": 1 / 3})
 
 
 def test_the_prompt_is_the_bare_question() -> None:

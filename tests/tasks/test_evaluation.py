@@ -77,7 +77,7 @@ def test_the_split_is_scored_in_one_call(tmp_path: Path, monkeypatch: pytest.Mon
     assert calls == [3]
 
 
-def test_scoring_opens_no_picture(tmp_path: Path, opened: list[str]) -> None:
+def test_scoring_opens_no_image(tmp_path: Path, opened: list[str]) -> None:
     report_of("vqav2", tmp_path, gold)
     assert opened == []
 

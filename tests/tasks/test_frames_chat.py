@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, split: str = "train", **files: Path) -> Dataset:
-    return TASK.load(split, Source(data_root=folder / "frames", files=files))
+    return TASK.load(split, Source(data_root=folder / "frames", own_files=files))
 
 
 def test_each_conversation_is_held_about_each_frame(folder: Path) -> None:
@@ -104,11 +104,11 @@ def test_counts_are_scored_by_hand(folder: Path) -> None:
     answers = {2 * 3: "3", 2 * 5: "There are 4.", 2 * 7: "two people", 2 * 9: "a crowd"}
     scores = TASK.score([answers[e.example_id] for e in examples], examples)
     # right, 3 too many, 1 too few, silent: 1 of 4 is exact; (0 + 3 + 1) / 3 is the mean error
-    assert scores.figures["count_accuracy"] == 25.0
-    assert scores.figures["count_mae"] == pytest.approx(4 / 3)
+    assert scores.metrics["count_accuracy"] == 25.0
+    assert scores.metrics["count_mae"] == pytest.approx(4 / 3)
     assert sorted(v for v in scores.values if v is not None) == [0, 0, 0, 100]
     assert "1 of 4 answers hold no number; count_mae leaves them out." in scores.notes
-    assert "rouge_l" in scores.figures
+    assert "rouge_l" in scores.metrics
 
 
 @pytest.mark.usefixtures("no_java")
@@ -116,7 +116,7 @@ def test_an_answer_without_the_count_in_it_is_scored_as_text_alone(folder: Path)
     (folder / "messages.txt").write_text("user: where, of {count}?\nassistant: {place}\n")
     examples = list(load(folder, "val"))
     scores = TASK.score(["7"] * len(examples), examples)
-    assert scores.figures["count_accuracy"] is None
+    assert scores.metrics["count_accuracy"] is None
     assert scores.reasons["count_accuracy"] == "no answer was asked to hold the count"
     assert scores.values == [None] * len(examples)
 

@@ -79,7 +79,7 @@ def test_figures_without_choices_file_say_why_they_are_not_available(
     # 500 yes/no, 501 open, 502 yes/no; only the last one is wrong
     scores = get_task("gqa").score(["yes", "green", "no"], examples)
     assert scores.values == [100, 100, 0]
-    assert scores.figures == {
+    assert scores.metrics == {
         "accuracy": pytest.approx(200 / 3),
         "binary": 50,
         "open": 100,
@@ -94,8 +94,8 @@ def test_figures_without_choices_file_say_why_they_are_not_available(
 def test_a_choices_file_gives_validity_and_plausibility(tmp_path: Path, load: Load) -> None:
     examples = list(load("gqa", "val", write_gqa(tmp_path, choices=True)))
     scores = get_task("gqa").score(["no", "green", "maybe"], examples)
-    assert scores.figures["validity"] == pytest.approx(200 / 3)  # "maybe" is not valid
-    assert scores.figures["plausibility"] == pytest.approx(100 / 3)  # nor is "no" plausible
+    assert scores.metrics["validity"] == pytest.approx(200 / 3)  # "maybe" is not valid
+    assert scores.metrics["plausibility"] == pytest.approx(100 / 3)  # nor is "no" plausible
 
 
 def test_consistency_is_given_where_the_entailed_questions_are_among_the_examples(
@@ -108,6 +108,6 @@ def test_consistency_is_given_where_the_entailed_questions_are_among_the_example
     path.write_text(json.dumps(content))
     examples = list(load("gqa", "val_all", tmp_path))
     scores = get_task("gqa").score(["yes", "green", "no"], examples)
-    assert scores.figures["consistency"] == 50  # of 501 and 502 the first is right
-    assert scores.figures["accuracy"] == 100  # 502 is not balanced, so it does not count
+    assert scores.metrics["consistency"] == 50  # of 501 and 502 the first is right
+    assert scores.metrics["accuracy"] == 100  # 502 is not balanced, so it does not count
     assert examples[2].tags == {}  # nor in the tables

@@ -46,7 +46,7 @@ def no_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("task", HUB_TASKS)
-def test_a_saved_copy_gives_the_examples_with_their_own_pictures(tmp_path: Path, task: str) -> None:
+def test_a_saved_copy_gives_the_examples_with_their_own_images(tmp_path: Path, task: str) -> None:
     write_hub_copy(tmp_path, task)
     source = Source(data_root=tmp_path)
     for splits, first, count in (
@@ -107,7 +107,7 @@ def test_a_saved_dataset_that_names_no_split_is_for_training_only(
         load("docvqa", "val", tmp_path / "one")
 
 
-def test_reading_a_copy_decodes_no_picture(tmp_path: Path, load: Load, opened: list[str]) -> None:
+def test_reading_a_copy_decodes_no_image(tmp_path: Path, load: Load, opened: list[str]) -> None:
     dataset = load("vqav2", "train", write_hub_copy(tmp_path, "vqav2"))
     assert [example.references[1] for example in dataset] == ["red", "green", "blue", "white"]
     assert opened == []

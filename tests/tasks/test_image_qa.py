@@ -42,12 +42,12 @@ def test_ten_answers_are_votes_and_fewer_stand_for_ten_people_each(
 ) -> None:
     scores = TASK.score_headline([prediction], [example(*answers)])
     assert scores.values == pytest.approx([expected])
-    assert scores.figures == {"vqa_accuracy": pytest.approx(expected)}
+    assert scores.metrics == {"vqa_accuracy": pytest.approx(expected)}
 
 
 def test_the_lenient_figure_normalises_single_answers_too() -> None:
-    figures = TASK.lenient(["Yes", "no"], [example("yes"), example("two")])
-    assert figures == {"vqa_accuracy_always_normalized": 50.0}
+    metrics = TASK.lenient(["Yes", "no"], [example("yes"), example("two")])
+    assert metrics == {"vqa_accuracy_always_normalized": 50.0}
 
 
 @pytest.mark.usefixtures("no_java")
@@ -55,10 +55,10 @@ def test_the_figures_of_text_stand_behind_the_accuracy() -> None:
     # "a red cat" / "a cat": subsequence 2, precision 2/3, recall 2/2, F = 4/5
     scores = TASK.score(["a red cat", "no"], [example("a cat"), example("no")])
     assert scores.values == [0.0, 100.0]
-    assert next(iter(scores.figures)) == "vqa_accuracy"
-    assert scores.figures["vqa_accuracy"] == 50.0
-    assert scores.figures["rouge_l"] == pytest.approx(0.9)
-    assert {"sacrebleu", "Bleu_4", "METEOR", "CIDEr"} <= scores.figures.keys()
+    assert next(iter(scores.metrics)) == "vqa_accuracy"
+    assert scores.metrics["vqa_accuracy"] == 50.0
+    assert scores.metrics["rouge_l"] == pytest.approx(0.9)
+    assert {"sacrebleu", "Bleu_4", "METEOR", "CIDEr"} <= scores.metrics.keys()
     assert "sacrebleu_signature" in scores.additions
 
 

@@ -1,4 +1,4 @@
-"""Pictures decode as a person would see them, or the error names them."""
+"""Images decode as a person would see them, or the error names them."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def pixel(content: bytes, x: int = 0, y: int = 0) -> tuple[int, ...]:
     return value
 
 
-def test_a_picture_keeps_its_published_size(tmp_path: Path) -> None:
+def test_an_image_keeps_its_published_size(tmp_path: Path) -> None:
     Image.new("RGB", (31, 17)).save(tmp_path / "a.jpg")
     assert FileImage(str(tmp_path / "a.jpg")).open().size == (31, 17)
 
@@ -63,10 +63,10 @@ def test_alpha_is_laid_on_white() -> None:
 
 
 def test_a_transparent_palette_colour_becomes_white() -> None:
-    picture = Image.new("P", (2, 1), 0)
-    picture.putpalette([255, 0, 0, 0, 0, 255])
-    picture.putpixel((1, 0), 1)
-    content = encode(picture, transparency=0)
+    image = Image.new("P", (2, 1), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    content = encode(image, transparency=0)
     assert pixel(content, 0, 0) == (255, 255, 255)
     assert pixel(content, 1, 0) == (0, 0, 255)
 
@@ -90,19 +90,19 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
     assert pixel(content) == (255, 0, 0)
 
 
-def test_a_truncated_picture_is_named() -> None:
+def test_a_truncated_image_is_named() -> None:
     content = encode(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
     with one_sentence("page.jpg is truncated or damaged", "replace it, or remove what asks"):
         decode_image(content[: len(content) // 2], "page.jpg")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
-def test_what_is_no_picture_is_named(content: bytes) -> None:
+def test_what_is_no_image_is_named(content: bytes) -> None:
     with one_sentence("page.jpg is not an image"):
         decode_image(content, "page.jpg")
 
 
-def test_an_absent_picture_is_named(tmp_path: Path) -> None:
+def test_an_absent_image_is_named(tmp_path: Path) -> None:
     with one_sentence(f"{tmp_path}/a.jpg", "does not exist"):
         FileImage(f"{tmp_path}/a.jpg").open()
 
@@ -209,7 +209,7 @@ def test_an_image_folder_without_permission_is_named(
         check_dataset(dataset)
 
 
-def test_loading_and_subsetting_open_no_picture_and_reading_opens_only_the_subset(
+def test_loading_and_subsetting_open_no_image_and_reading_opens_only_the_subset(
     tmp_path: Path, opened: list[str], load: Load
 ) -> None:
     dataset = load("vqav2", "train", write_vqav2(tmp_path, num_train=9)).subset(2, seed=0)
@@ -219,7 +219,7 @@ def test_loading_and_subsetting_open_no_picture_and_reading_opens_only_the_subse
     assert len(opened) == len(set(opened)) == 2
 
 
-def test_pictures_survive_pickling_for_data_loading_workers(tmp_path: Path, load: Load) -> None:
+def test_images_survive_pickling_for_data_loading_workers(tmp_path: Path, load: Load) -> None:
     import pickle
 
     dataset = pickle.loads(pickle.dumps(load("vqav2", "train", write_vqav2(tmp_path))))

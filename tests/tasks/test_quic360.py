@@ -1,4 +1,4 @@
-"""QuIC-360: references by (picture, query), CIDEr over the split, pictures as they are."""
+"""QuIC-360: references by (image, query), CIDEr over the split, images as they are."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ def load(folder: Path) -> Dataset:
         Image.new("RGB", (64, 32), "red").save(folder / name)
     path = folder / "test.csv"
     path.write_text(TABLE)
-    return TASK.load("test", Source(files={"test": path}, lenient=True))
+    return TASK.load("test", Source(tables={"test": path}, lenient=True))
 
 
-def test_references_are_grouped_by_picture_and_query_in_their_order(tmp_path: Path) -> None:
+def test_references_are_grouped_by_image_and_query_in_their_order(tmp_path: Path) -> None:
     found = {
         (Path(e.image.name).name, e.turns[0].text): (e.example_id, e.references)
         for e in load(tmp_path)
@@ -43,10 +43,10 @@ def test_the_unquoted_row_of_the_guides_is_reported_with_its_line(tmp_path: Path
     path = tmp_path / "test.csv"
     path.write_text(TABLE)
     with one_sentence("1 line(s): 2;", "--csv_lenient"):
-        TASK.load("test", Source(files={"test": path}))
+        TASK.load("test", Source(tables={"test": path}))
 
 
-def test_an_equirectangular_picture_is_opened_twice_as_wide_as_high(tmp_path: Path) -> None:
+def test_an_equirectangular_image_is_opened_twice_as_wide_as_high(tmp_path: Path) -> None:
     assert load(tmp_path)[0].image.open().size == (64, 32)
 
 
@@ -55,15 +55,15 @@ def test_the_headline_is_cider_of_each_example_over_the_split(tmp_path: Path) ->
     examples = list(load(tmp_path))
     gold = [example.references[0] for example in examples]
     scores = TASK.score(gold, examples)
-    assert next(iter(scores.figures)) == "CIDEr"
-    assert scores.figures["CIDEr"] == pytest.approx(sum(scores.values) / 3)  # type: ignore[arg-type]
+    assert next(iter(scores.metrics)) == "CIDEr"
+    assert scores.metrics["CIDEr"] == pytest.approx(sum(scores.values) / 3)  # type: ignore[arg-type]
     # equal to its only reference an example has CIDEr 10 where it has words of each length up to
     # four; "an empty room" has three, so that a quarter is lost; the headline alone is the same
     assert scores.values[1] == pytest.approx(7.5)
     assert TASK.score_headline(gold, examples).values == scores.values
     wrong = TASK.score(["x y z w", "x y z w", "x y z w"], examples)
-    assert wrong.figures["CIDEr"] == 0
-    assert {"sacrebleu", "exact_match", "rouge_l", "Bleu_4"} <= scores.figures.keys()
+    assert wrong.metrics["CIDEr"] == 0
+    assert {"sacrebleu", "exact_match", "rouge_l", "Bleu_4"} <= scores.metrics.keys()
 
 
 @pytest.mark.usefixtures("no_java")

@@ -72,7 +72,7 @@ def test_each_question_is_scored_in_percent_of_the_official_accuracy(
     # seven of ten agree: 100; one of ten: 30; two of ten: 60
     scores = get_task("vqav2").score([color_of(500), "pink", "dark"], examples)
     assert scores.values == pytest.approx([100, 30, 60])
-    assert scores.figures == {"vqa_accuracy": pytest.approx(190 / 3)}
+    assert scores.metrics == {"vqa_accuracy": pytest.approx(190 / 3)}
 
 
 def test_the_majority_target_is_the_official_answer_even_on_a_tie(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the embedded data shows and asks: unseen pictures, balanced answers, known words."""
+"""What the embedded data shows and asks: unseen images, balanced answers, known words."""
 
 import re
 from collections import Counter
@@ -22,7 +22,7 @@ from tests.tasks_sample.reading import (
 )
 
 
-def test_no_held_out_picture_shows_what_a_training_picture_shows() -> None:
+def test_no_held_out_image_shows_what_a_training_image_shows() -> None:
     scene_splits = [
         coco_captioning.make_scenes(),
         *[
@@ -143,7 +143,7 @@ def test_a_constant_answer_is_a_weak_baseline(roots: dict[str, Path]) -> None:
     assert Counter(r["answers"][0] for r in records).most_common(1)[0][1] < 0.02 * 3000
 
 
-def test_color_answers_are_what_the_pictures_show(roots: dict[str, Path]) -> None:
+def test_color_answers_are_what_the_images_show(roots: dict[str, Path]) -> None:
     num_checked = 0
     for question, annotation in vqa_pairs(roots["vqav2"], "val2014"):
         if match := re.fullmatch(r"what color is the shape in the (.*)\?", question):

@@ -11,10 +11,10 @@ from synthetic.scenes import CELLS
 from tests.tasks_sample.reading import docvqa_records, gqa_file, read, vqa_files, vqa_pairs
 
 
-def test_every_picture_is_64_pixels_and_of_the_official_kind(roots: dict[str, Path]) -> None:
+def test_every_image_is_64_pixels_and_of_the_official_kind(roots: dict[str, Path]) -> None:
     for name, root in roots.items():
-        pictures = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
-        with Image.open(min(pictures)) as image:
+        images = [path for path in root.rglob("*") if path.suffix in (".jpg", ".png")]
+        with Image.open(min(images)) as image:
             assert (image.size, image.mode) == ((64, 64), "RGB")
             assert image.format == ("PNG" if name == "docvqa" else "JPEG")
         assert {path.suffix for path in root.rglob("*.*") if path.is_file()} == {

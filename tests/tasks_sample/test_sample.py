@@ -11,7 +11,7 @@ from tasks.sample import WRITERS
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_task_reads_both_splits_and_finds_every_picture(
+def test_the_task_reads_both_splits_and_finds_every_image(
     roots: dict[str, Path], name: str
 ) -> None:
     task = get_task(name)
@@ -25,9 +25,9 @@ def test_the_task_reads_both_splits_and_finds_every_picture(
 def test_true_answers_get_every_gqa_figure(roots: dict[str, Path]) -> None:
     dataset = get_task("gqa").load("testdev_all", Source(data_root=roots["gqa"]))
     examples = list(dataset)
-    figures = dataset.task.score([example.references[0] for example in examples], examples).figures
-    assert {name: value for name, value in figures.items() if name != "distribution"} == {
+    metrics = dataset.task.score([example.references[0] for example in examples], examples).metrics
+    assert {name: value for name, value in metrics.items() if name != "distribution"} == {
         name: 100.0
         for name in ("accuracy", "binary", "open", "consistency", "validity", "plausibility")
     }
-    assert figures["distribution"] == 0
+    assert metrics["distribution"] == 0

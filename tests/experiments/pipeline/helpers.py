@@ -44,7 +44,7 @@ def png(number: int) -> bytes:
 
 
 def table(numbers: Sequence[int]) -> Any:
-    """Two questions about each picture."""
+    """Two questions about each image."""
     import datasets
 
     kinds = {"picture": datasets.Image(), "ask": datasets.Value("string")}
@@ -92,9 +92,9 @@ class Commands:
 
     def write(self, folder: Path, name: str | None = None) -> None:
         value = self.scores[name or folder.name]
-        figures = {"vqa_accuracy": value, "sacrebleu": 2 * value, "rouge_l": value / 100}
+        metrics = {"vqa_accuracy": value, "sacrebleu": 2 * value, "rouge_l": value / 100}
         content = {"task": "image_qa", "split": "test", "num_examples": 4, "value": value}
-        content |= {"metric": "vqa_accuracy", "metrics": figures}
+        content |= {"metric": "vqa_accuracy", "metrics": metrics}
         folder.mkdir(parents=True, exist_ok=True)
         content |= {"provenance": {"base_model": "pico"}}
         (folder / "metrics.json").write_text(json.dumps(content))

@@ -21,7 +21,7 @@ from tests.helpers import one_sentence
 
 
 def save_folder(folder: Path, names: Mapping[str, bytes]) -> str:
-    """Pictures as files, each with a question of its own."""
+    """Images as files, each with a question of its own."""
     folder.mkdir()
     lines = []
     for name, content in names.items():
@@ -31,8 +31,8 @@ def save_folder(folder: Path, names: Mapping[str, bytes]) -> str:
     return str(folder)
 
 
-def pictures(folder: Path) -> dict[str, set[bytes]]:
-    """Part -> the pictures in it, by their pixels."""
+def images(folder: Path) -> dict[str, set[bytes]]:
+    """Part -> the images in it, by their pixels."""
     import datasets
 
     return {
@@ -41,13 +41,13 @@ def pictures(folder: Path) -> dict[str, set[bytes]]:
     }
 
 
-def test_missing_parts_are_a_tenth_of_train_each_and_share_no_picture(tmp_path: Path) -> None:
+def test_missing_parts_are_a_tenth_of_train_each_and_share_no_image(tmp_path: Path) -> None:
     source = save_parts(tmp_path / "source", train=range(NUM_PICTURES))
     record = write_dataset(tmp_path / "raw", source, None, COLUMNS, 0)
-    # 40 rows: two parts of 4, each two pictures with both their questions
+    # 40 rows: two parts of 4, each two images with both their questions
     assert record["sizes"] == {"train": 32, "validation": 4, "test": 4}
     assert sorted(record["drawn_from_train"]) == ["test", "validation"]
-    found = pictures(tmp_path / "raw")
+    found = images(tmp_path / "raw")
     assert {part: len(shown) for part, shown in found.items()} == {
         "train": 16,
         "validation": 2,
@@ -56,17 +56,17 @@ def test_missing_parts_are_a_tenth_of_train_each_and_share_no_picture(tmp_path: 
     assert len(set().union(*found.values())) == NUM_PICTURES
     write_dataset(tmp_path / "same", source, None, COLUMNS, 0)
     write_dataset(tmp_path / "other", source, None, COLUMNS, 1)
-    assert pictures(tmp_path / "same") == found
-    assert pictures(tmp_path / "other") != found
+    assert images(tmp_path / "same") == found
+    assert images(tmp_path / "other") != found
 
 
-def test_each_part_keeps_a_picture_however_many_rows_one_has(tmp_path: Path) -> None:
+def test_each_part_keeps_an_image_however_many_rows_one_has(tmp_path: Path) -> None:
     import datasets
 
     many = datasets.concatenate_datasets([table([0])] * 20 + [table([1, 2])])
     datasets.DatasetDict(train=many).save_to_disk(str(tmp_path / "source"))
     record = write_dataset(tmp_path / "raw", str(tmp_path / "source"), None, COLUMNS, 0)
-    assert min(record["sizes"].values()) == 2  # both questions of one picture
+    assert min(record["sizes"].values()) == 2  # both questions of one image
 
 
 def test_known_names_are_taken_and_others_left_out(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_known_names_are_taken_and_others_left_out(tmp_path: Path) -> None:
     assert [example.references for example in dataset] == [("a",), ("b 2",)]
 
 
-def test_pictures_are_kept_though_their_folder_goes(
+def test_images_are_kept_though_their_folder_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
@@ -101,13 +101,13 @@ def test_pictures_are_kept_though_their_folder_goes(
         assert shown[f"{number}.png?"] == Image.open(io.BytesIO(png(number))).tobytes()
 
 
-def test_copies_of_a_picture_under_several_names_stay_in_one_part(
+def test_copies_of_an_image_under_several_names_stay_in_one_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    # three pictures, ten files each: parts drawn by file would share some
+    # three images, ten files each: parts drawn by file would share some
     files = {f"{number}_{copy}.png": png(number) for number in range(3) for copy in range(10)}
     source = save_folder(tmp_path / "source", files)
     columns = Columns(image="image", question="ask", answer="say")
@@ -119,7 +119,7 @@ def test_copies_of_a_picture_under_several_names_stay_in_one_part(
 
 
 def rows_of(images: Sequence[Any], say: Sequence[Any], kind: Any = None) -> Any:
-    """A table of stored pictures and answers, of any kind."""
+    """A table of stored images and answers, of any kind."""
     import datasets
 
     kinds = {"picture": datasets.Image(), "ask": datasets.Value("string")}
@@ -135,17 +135,17 @@ def stored(*numbers: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("part", "where"), [("train", "source (train), row 3"), ("test", "source (test), row 3")]
 )
-def test_a_row_without_a_picture_is_named(tmp_path: Path, part: str, where: str) -> None:
+def test_a_row_without_an_image_is_named(tmp_path: Path, part: str, where: str) -> None:
     import datasets
 
     whole = {"train": rows_of(stored(*range(5)), ["a"] * 5)}
     parts = whole | {part: rows_of([*stored(5, 6, 7), None], ["a"] * 4)}
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "source"))
-    with one_sentence(where, "has no picture in column 'picture'"):
+    with one_sentence(where, "has no image in column 'picture'"):
         write_dataset(tmp_path / "raw", str(tmp_path / "source"), None, COLUMNS, 0)
 
 
-def test_a_picture_whose_file_is_gone_is_named(
+def test_an_image_whose_file_is_gone_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
@@ -224,10 +224,10 @@ def test_a_record_tells_data_sets_of_other_content_apart(tmp_path: Path) -> None
     ("parts", "columns", "message"),
     [
         ({"other": [0]}, COLUMNS, ["no part to train on", "it has other"]),
-        ({"train": [0, 1]}, COLUMNS, ["2 picture(s)", "test and validation"]),
+        ({"train": [0, 1]}, COLUMNS, ["2 image(s)", "test and validation"]),
         ({"dev": [0], "val": [1], "train": [2]}, COLUMNS, ["has validation twice"]),
         ({"train": [0]}, Columns(), ["no column 'image' for the image", "picture, ask, say"]),
-        ({"train": [0]}, Columns(image="ask", question="ask", answer="say"), ["not pictures"]),
+        ({"train": [0]}, Columns(image="ask", question="ask", answer="say"), ["not images"]),
     ],
 )
 def test_data_that_cannot_be_used_is_refused_and_nothing_is_left(

@@ -152,8 +152,8 @@ def test_a_record_of_an_earlier_version_lacks_zeros(root: Path, commands: Comman
 
 def test_the_table_shows_figures_up_to_1_to_four_decimals() -> None:
     def metrics(value: float, **more: Any) -> dict[str, Any]:
-        figures = {"vqa_accuracy": 100 * value, "rouge_l": value}
-        return {"metric": "rouge_l", "value": value, "metrics": figures, **more}
+        metrics = {"vqa_accuracy": 100 * value, "rouge_l": value}
+        return {"metric": "rouge_l", "value": value, "metrics": metrics, **more}
 
     tuned = {"num_examples": 4, "split": "test", "deployment_gap": -0.0007}
     shown = comparison(

@@ -1,4 +1,4 @@
-"""BLIP-2 with OPT: `</s>` starts a text and a line break ends it; four queries see a picture."""
+"""BLIP-2 with OPT: `</s>` starts a text and a line break ends it; four queries see an image."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.models.tiny_families import TINY, draw_weights
 
 
 def make(folder: Path) -> None:
-    """Save about 0.5 M random weights; a picture is 32 pixels wide and 4 tokens."""
+    """Save about 0.5 M random weights; an image is 32 pixels wide and 4 tokens."""
     from tokenizers.processors import TemplateProcessing
     from transformers import (
         Blip2Config,

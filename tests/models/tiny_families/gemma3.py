@@ -1,10 +1,10 @@
-"""Gemma 3: no file of its own. Its picture sees itself in both directions, line breaks around."""
+"""Gemma 3: no file of its own. Its image sees itself in both directions, line breaks around."""
 
 from pathlib import Path
 
 from tests.models.tiny_families import SIZES, TINY, decoder, save_model
 
-# The layout of google/gemma-3-4b-it, shorter: roles are user and model, the picture is a part.
+# The layout of google/gemma-3-4b-it, shorter: roles are user and model, the image is a part.
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "<start_of_turn>{{ 'model' if message.role == 'assistant' else message.role }}\n"
@@ -21,7 +21,7 @@ NAMED = {
 
 
 def make(folder: Path) -> None:
-    """Save about 0.3 M random weights; a picture is 32 pixels wide and 4 soft tokens."""
+    """Save about 0.3 M random weights; an image is 32 pixels wide and 4 soft tokens."""
     from tokenizers import AddedToken
     from transformers import (
         Gemma3Config,

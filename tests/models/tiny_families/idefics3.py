@@ -1,4 +1,4 @@
-"""Idefics 3 (and SmolVLM): no file of its own. Tiles by row and column, then the whole picture."""
+"""Idefics 3 (and SmolVLM): no file of its own. Tiles by row and column, then the whole image."""
 
 from pathlib import Path
 

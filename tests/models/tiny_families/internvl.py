@@ -1,4 +1,4 @@
-"""InternVL 3: tiles with the whole picture last, a Qwen2, tokens `<img>` and `</img>` around."""
+"""InternVL 3: tiles with the whole image last, a Qwen2, tokens `<img>` and `</img>` around."""
 
 from pathlib import Path
 

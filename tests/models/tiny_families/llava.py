@@ -6,7 +6,7 @@ from tests.models.tiny_families import TINY, clip_tower, decoder, save_model
 
 
 def make(folder: Path) -> None:
-    """Save about 0.3 M random weights; a picture is 64 pixels wide and 16 tokens."""
+    """Save about 0.3 M random weights; an image is 64 pixels wide and 16 tokens."""
     from transformers import (
         AutoTokenizer,
         CLIPImageProcessorPil,

@@ -15,7 +15,7 @@ CHAT_TEMPLATE = (
 
 
 def make(folder: Path) -> None:
-    """Save about 0.5 M random weights; a picture is 64 pixels wide and 17 tokens."""
+    """Save about 0.5 M random weights; an image is 64 pixels wide and 17 tokens."""
     from transformers import (
         AutoTokenizer,
         CLIPImageProcessorPil,

@@ -6,7 +6,7 @@ from tests.models.tiny_families.qwen2_vl import save
 
 
 def make(folder: Path) -> None:
-    """Save about 0.3 M random weights; a token is 16 x 16 pixels, a picture has 4 to 24."""
+    """Save about 0.3 M random weights; a token is 16 x 16 pixels, an image has 4 to 24."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     vision = {

@@ -12,7 +12,7 @@ SPECIAL = (
 
 
 def make(folder: Path) -> None:
-    """Save about 0.3 M random weights; a token is 16 x 16 pixels, a picture has 4 to 24."""
+    """Save about 0.3 M random weights; a token is 16 x 16 pixels, an image has 4 to 24."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     vision = {"depth": 2, "embed_dim": 64, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2}

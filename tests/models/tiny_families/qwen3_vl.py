@@ -15,7 +15,7 @@ TEMPLATE = (
 
 
 def make(folder: Path) -> None:
-    """Save about 0.4 M random weights; a token is 16 x 16 pixels, a picture has 4 to 24."""
+    """Save about 0.4 M random weights; a token is 16 x 16 pixels, an image has 4 to 24."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     vision = {

@@ -1,4 +1,4 @@
-"""A sweep as a picture: one row per candidate, the retention of each task as colour."""
+"""A sweep as an image: one row per candidate, the retention of each task as colour."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The runs of a grid as a picture: a bar for each score, a line for its interval."""
+"""The runs of a grid as an image: a bar for each score, a line for its interval."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
