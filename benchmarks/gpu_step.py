@@ -35,7 +35,7 @@ WARMUP_STEPS = 2
 
 
 def paligemma_3b(image_size: int) -> PaliGemmaConfig:
-    """google/paligemma-3b-pt at an image size: Gemma 2B over SigLIP so400m/14."""
+    """Return the config of google/paligemma-3b-pt: Gemma 2B over SigLIP so400m/14."""
     text_config = {
         "model_type": "gemma",
         "vocab_size": 257_216,
@@ -68,7 +68,7 @@ def paligemma_3b(image_size: int) -> PaliGemmaConfig:
 
 
 def load(is_tiny: bool, image_size: int) -> LoadedModel:
-    """The model in NF4, through the loading path that training uses."""
+    """Load the model in NF4, through the loading path that training uses."""
     if is_tiny:
         return load_model(resolve("tiny"), quantization="nf4", device="cpu")
     tiny = resolve("tiny")
@@ -142,7 +142,7 @@ def _now() -> float:
 
 
 def measure(trainer: AnswerTrainer, kind: type[AnswerTrainer]) -> tuple[float, float, float]:
-    """Peak memory in GiB (0 on a CPU), median step in seconds, loss of the first step."""
+    """Measure peak memory in GiB (0 on a CPU), median step in seconds, loss of the first step."""
     trainer.__class__ = kind
     times = StepTimes()
     trainer.add_callback(times)

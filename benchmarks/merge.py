@@ -47,7 +47,7 @@ class Row:
     error: float | None = None
 
     def line(self, ours: "Row | None") -> str:
-        """The row as it is printed; ratios are its figures over ours."""
+        """Return the row as it is printed; ratios are its figures over ours."""
         about = "≈ " if self.is_scaled else ""
         cells = [
             self.name,
@@ -94,7 +94,7 @@ def main(
 
 
 def make_data(root: Path, layers: int, small: bool, *, real: bool) -> Path:
-    """The folder with `base`, `a` and `b`, made unless it is there."""
+    """Make the folder with `base`, `a` and `b`, unless it is there."""
     folder = root / f"{layers}-layers{'-real' if real else ''}"
     if not folder.is_dir():
         flags = [name for name, is_on in (("--small", small), ("--real", real)) if is_on]
@@ -126,12 +126,12 @@ def merge_by_us(mode: str, data: Path, output: Path, *options: str) -> tuple[Cos
 
 
 def read_number(path: Path) -> float:
-    """What a process of ours left."""
+    """Read the number that a process of ours left."""
     return float(json.loads(path.read_text(encoding="utf-8")))
 
 
 def compare_full(data: Path) -> Iterator[str]:
-    """TIES into a full model, beside copying the base and the arithmetic with no file at all."""
+    """Time TIES into a full model, beside copying the base and the arithmetic without files."""
     ours = Row("ties, full model", *merge_by_us("ties", data, data / "merged"))
     shutil.rmtree(data / "merged")
     yield ours.line(None)

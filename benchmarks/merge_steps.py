@@ -173,7 +173,7 @@ def merge_by_peft(data: Path, kind: str, output: Path) -> None:
 
 
 def empty_layers(adapter: Path) -> "nn.Module":
-    """The linear layers that an adapter is of, with weights that are never touched."""
+    """Return the linear layers that an adapter is of, with weights that are never touched."""
     from safetensors import safe_open
     from torch import nn
 
@@ -232,12 +232,12 @@ def write_error(data: Path, mode: str, written: Path, file: Path) -> None:
 
 
 def exact_product(update: "LowRank") -> "Tensor":
-    """The update as a matrix, (d_out, d_in) float64."""
+    """Return the update as a matrix, (d_out, d_in) float64."""
     return update.scale * (update.b.double() @ update.a.double())
 
 
 def exact_ties(a: "Tensor", b: "Tensor") -> "Tensor":
-    """TIES at weights 1, https://arxiv.org/abs/2306.01708 section 3; changes its arguments."""
+    """Merge by TIES at weights 1, https://arxiv.org/abs/2306.01708 section 3; arguments change."""
     import numpy as np
 
     for delta in (a, b):

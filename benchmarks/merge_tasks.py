@@ -38,7 +38,7 @@ MERGES: dict[str, dict[str, Any]] = {
 
 
 def train_jointly(names: Sequence[str], folder: Path) -> Path:
-    """One adapter for several tasks, as many steps as theirs together; kept where it is there."""
+    """Train one adapter for several tasks, for all their steps together, unless it is there."""
     if (folder / "adapter_model.safetensors").is_file():
         return folder
     tasks = [get_task(name) for name in names]
@@ -61,7 +61,7 @@ def train_jointly(names: Sequence[str], folder: Path) -> Path:
 def candidate(
     name: str, adapters: Sequence[Adapter], onto: Onto, mode: str = "linear", **settings: Any
 ) -> Candidate:
-    """A merge, or with one adapter and `linear` the adapter itself."""
+    """Return a merge, or with one adapter and `linear` the adapter itself."""
     merge = start_merge(adapters, mode, default_options(mode, len(adapters), **settings))
     return Candidate(name, onto, list(merge.modules), merge.dense)
 
@@ -69,7 +69,7 @@ def candidate(
 def score_pair(
     names: Sequence[str], demo_dir: Path
 ) -> tuple[dict[str, Scores], dict[str, Retention]]:
-    """Scores and retention of base, adapters, joint training and each mode."""
+    """Return the scores and retention of base, adapters, joint training and each mode."""
     adapters = [read_adapter(demo_dir / name) for name in names]
     joint = read_adapter(train_jointly(names, demo_dir / f"joint-{'-'.join(names)}"))
     trial = sample_trial(names, RECIPE.max_eval_samples)

@@ -56,7 +56,7 @@ def measure(script: Path, *arguments: object) -> Cost:
 
 
 def make_data(task: str, num_examples: int, root: Path) -> Path:
-    """The folder of a task's files, made unless it is there."""
+    """Make the folder of a task's files, unless it is there."""
     folder = root / f"{task}-{num_examples}"
     if not folder.is_dir():
         cost = measure(HERE / "metrics_data.py", task, num_examples, folder)
@@ -84,7 +84,7 @@ def score_plainly(task: str, data: Path, file: Path) -> tuple[Cost, dict[str, fl
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """Every number of a metrics.json, by `table: name`."""
+    """Read every number of a metrics.json, by `table: name`."""
     content = json.loads(path.read_text(encoding="utf-8"))
     tables = {"metrics": content["metrics"], **content["breakdown"]}
     return {
@@ -106,7 +106,7 @@ def check_equal(task: str, ours: dict[str, float], plain: dict[str, float]) -> N
 
 
 def table_row(task: str, num_examples: int, ours: Cost, plain: Cost | None) -> str:
-    """A row of the table; ratios are plain over ours."""
+    """Return a row of the table; ratios are plain over ours."""
     cells = [task, f"{num_examples:,}", f"{ours.duration_s:.1f}", f"{ours.peak_mb:.0f}"]
     if plain is None:
         cells += ["-"] * 4

@@ -66,7 +66,7 @@ def stream(path: Path, head: str = "[", tail: str = "]") -> Iterator[Callable[[s
 
 
 def write_vqav2(num_examples: int, folder: Path, rng: Random) -> None:
-    """Questions with ten answers each, spelled in as many ways as people do."""
+    """Write questions with ten answers each, spelled in as many ways as people do."""
     families = {"yes/no": _yes_no(), "number": _numbers(), "other": _other_answers(rng)}
     weights = {kind: [(rank + 2) ** -0.7 for rank in range(len(f))] for kind, f in families.items()}
     confidences = [rng.choices(("yes", "maybe", "no"), (8, 2, 1), k=10) for _ in range(500)]
@@ -150,7 +150,7 @@ def _encode(texts: Sequence[str]) -> list[str]:
 
 
 def write_docvqa(num_examples: int, folder: Path, rng: Random) -> None:
-    """Questions whose answers are read off a page; predictions with a reader's mistakes."""
+    """Write questions whose answers are read off a page; predictions have a reader's mistakes."""
     kinds = ("handwritten", "form", "layout", "table/list", "others", "free_text", "Yes/No")
     head = '{"dataset_name": "SP-DocVQA", "dataset_version": "1.0", "dataset_split": "val", '
     with (
@@ -192,7 +192,7 @@ def _misread(text: str, rng: Random) -> str:
 
 
 def write_gqa(num_examples: int, folder: Path, rng: Random) -> None:
-    """All questions of a split, about 200 an image, of which one in fifteen is balanced."""
+    """Write all questions of a split, about 200 an image, of which one in fifteen is balanced."""
     templates = [_gqa_template(rng) for _ in range(20_000)]
     num_balanced = max(1, round(num_examples * 132_062 / 2_011_853))
     balanced = set(rng.sample(range(num_examples), num_balanced))
@@ -260,7 +260,7 @@ def _gqa_template(rng: Random) -> tuple[str, str, str, list[str]]:
 
 
 def write_coco_captioning(num_examples: int, folder: Path, rng: Random) -> None:
-    """Five captions an image, and a sixth on the same things as the prediction."""
+    """Write five captions an image, and a sixth on the same things as the prediction."""
     image_ids = rng.sample(range(1, 600_000), num_examples)
     images = [{"id": key, "file_name": f"{key:012d}.jpg", "height": 480} for key in image_ids]
     head = f'{{"info": {{}}, "licenses": [], "images": {json.dumps(images)}, "annotations": ['

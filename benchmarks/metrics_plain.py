@@ -47,7 +47,7 @@ X'd = Xd: somebody
 
 
 def expand_contractions() -> dict[str, str]:
-    """Spelling -> contraction, as the official script lists them one by one."""
+    """Return the spelling -> contraction, as the official script lists them one by one."""
     table = {}
     for line in CONTRACTION_FAMILIES.strip().splitlines():
         forms, words = line.split(": ")
@@ -62,7 +62,7 @@ CONTRACTIONS = expand_contractions()
 
 
 def score_vqav2(folder: Path) -> Tables:
-    """VQA accuracy, in percent, also by type of answer and of question."""
+    """Score by VQA accuracy, in percent, also by type of answer and of question."""
     questions = read(folder / "v2_OpenEnded_mscoco_val2014_questions.json")["questions"]
     annotations = read(folder / "v2_mscoco_val2014_annotations.json")["annotations"]
     predictions = {r["question_id"]: r["answer"] for r in read(folder / "predictions.json")}
@@ -80,7 +80,7 @@ def score_vqav2(folder: Path) -> Tables:
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """Mean over the ten ways of leaving one answer out: min(1, equal others / 3)."""
+    """Return the mean over the ten ways of leaving one answer out: min(1, equal others / 3)."""
     cleaned = [tidy(answer) for answer in answers]
     prediction = tidy(prediction)
     if len(set(cleaned)) > 1:
@@ -95,12 +95,12 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def tidy(text: str) -> str:
-    """Line breaks and tabs are spaces; none at the ends."""
+    """Turn line breaks and tabs into spaces; leave none at the ends."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
 def strip_punctuation(text: str) -> str:
-    """Each mark goes, or becomes a space where it stands between characters only."""
+    """Drop each mark, or put a space where it stands between characters only."""
     result = text
     for mark in MARKS:
         if mark + " " in text or " " + mark in text or re.search("[0-9],[0-9]", text):
@@ -111,7 +111,7 @@ def strip_punctuation(text: str) -> str:
 
 
 def map_words(text: str) -> str:
-    """Lower case; number words to digits; no articles; apostrophes where they belong."""
+    """Lower the case; write number words as digits; drop articles; put apostrophes in."""
     words = []
     for word in text.lower().split():
         word = NUMBERS.get(word, word)
@@ -121,7 +121,7 @@ def map_words(text: str) -> str:
 
 
 def score_docvqa(folder: Path) -> Tables:
-    """ANLS and exact matches, 0 to 1; ANLS also by type of question."""
+    """Score by ANLS and exact matches, 0 to 1; ANLS also by type of question."""
     records = read(folder / "val_v1.0_withQT.json")["data"]
     predictions = {r["questionId"]: r["answer"] for r in read(folder / "predictions.json")}
     scores = []
@@ -137,7 +137,7 @@ def score_docvqa(folder: Path) -> Tables:
 
 
 def anls(prediction: str, answers: Sequence[str]) -> float:
-    """One minus the smallest distance over the longer raw text; 0 where that is under a half."""
+    """Return one minus the least distance over the longer raw text; 0 where under a half."""
     distances = []
     for answer in answers:
         length = max(len(answer.upper()), len(prediction.upper()))
@@ -148,7 +148,7 @@ def anls(prediction: str, answers: Sequence[str]) -> float:
 
 
 def levenshtein(first: str, second: str) -> int:
-    """Edits from one text to the other, by two rows of the table."""
+    """Count the edits from one text to the other, by two rows of the table."""
     above = list(range(len(second) + 1))
     for row, left in enumerate(first, start=1):
         current = [row]
@@ -162,7 +162,7 @@ def levenshtein(first: str, second: str) -> int:
 
 
 def score_gqa(folder: Path) -> Tables:
-    """Every figure but grounding, over the balanced questions; accuracy also by four tables."""
+    """Score by every metric but grounding, over the balanced questions; accuracy by four tables."""
     questions = read(folder / "val_all_questions.json")
     choices = read(folder / "val_choices.json")
     predictions = {r["questionId"]: r["prediction"] for r in read(folder / "predictions.json")}
@@ -201,7 +201,7 @@ def score_gqa(folder: Path) -> Tables:
 
 
 def num_steps(program: Sequence[dict[str, Any]]) -> int:
-    """Operations of a question's program, those that only ask whether and for the name apart."""
+    """Count a question's operations, those that only ask whether and for the name apart."""
     count = 0
     for step in program:
         text = f"{step['operation']}: {step['argument']}"
@@ -211,7 +211,7 @@ def num_steps(program: Sequence[dict[str, Any]]) -> int:
 
 
 def distribution(gold: Counts, predicted: Counts) -> float:
-    """Chi-square of each group's answers, weighted by the group's size, over 100."""
+    """Return the chi-square of each group's answers, weighted by the group's size, over 100."""
     weighted = size = 0.0
     for group, counts in gold.items():
         chi_square = 0.0
@@ -229,17 +229,17 @@ def read(path: Path) -> Any:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Average."""
+    """Return the average."""
     return sum(values) / len(values)
 
 
 def new_tables(*tags: str) -> dict[str, Lists]:
-    """For each tag: kind -> scores."""
+    """Make an empty table for each tag: kind -> scores."""
     return {tag: defaultdict(list) for tag in tags}
 
 
 def means(tables: dict[str, Lists]) -> Tables:
-    """For each tag: kind -> mean score."""
+    """Return for each tag: kind -> mean score."""
     return {tag: {kind: mean(table[kind]) for kind in table} for tag, table in tables.items()}
 
 

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: can it be reached?"""
+"""The Hugging Face Hub: can it be reached, and what is said where it cannot."""
 
 _TIMEOUT_S = 3.0
 
@@ -14,3 +14,19 @@ def hub_is_reachable() -> bool:
     except Exception:  # whichever HTTP library it stands on: there was no answer
         return False
     return True
+
+
+def unreachable(problem: str, instead: str) -> ValueError:
+    """Return the error of something on the Hub that cannot be fetched.
+
+    Args:
+        problem: a clause on what was wanted.
+        instead: what the user can do without the Hub.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
+    else:
+        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
+    return ValueError(f"{problem}: {why}; {instead}, or {remedy}.")

@@ -36,7 +36,7 @@ def add_text_metrics(report: Report) -> Report:
 
 
 def open_clip(model_path: str | None, device: str) -> "ClipScorer | None":
-    """The `models.clip.ClipScorer` of `--clip_model`, None without one."""
+    """Load the `models.clip.ClipScorer` of `--clip_model`; return None without one."""
     if model_path is None:
         return None
     from models.clip import load_clip

@@ -42,11 +42,11 @@ class Prompter:
         return [] if self.system_message is None else [("system", self.system_message)]
 
     def prompt(self, example: Example) -> str:
-        """The text sent for an example, before any truncation."""
+        """Return the text sent for an example, before any truncation."""
         return _filled(self.template, example.turns[-1].text)
 
     def messages(self, example: Example, answer: str | None = None) -> list[Message]:
-        """The conversation, with the answer as last turn where one is given.
+        """Return the conversation, with the answer as last turn where one is given.
 
         Raises:
             ValueError: it is over the budget; names the example, its length and the options.
@@ -68,7 +68,7 @@ class Prompter:
         return self._shortened(example, turns)
 
     def encode(self, example: Example, answer: str | None = None) -> Encoded:
-        """Token ids and pixels; opens the image.
+        """Encode an example as token ids and pixels; opens the image.
 
         Raises:
             ValueError: over the budget, or the image cannot be used; names the example.
@@ -90,7 +90,7 @@ class Prompter:
         return self.num_tokens(turns) + longest + 16 <= self.max_length
 
     def num_tokens(self, turns: list[Message]) -> int:
-        """Text tokens of a conversation."""
+        """Count the text tokens of a conversation."""
         return len(self.family.tokenize(turns)[0]) - 1  # without the image's place
 
     def is_surely_short(self, turns: list[Message]) -> bool:
@@ -132,7 +132,7 @@ def make_prompter(
     truncate: bool = False,
     system_message: str | None = None,
 ) -> Prompter:
-    r"""The task's template and budget for a family, unless others are given.
+    r"""Make a prompter with the task's template and budget, unless others are given.
 
     `{query}` and `{instruction}` are other names of `{question}`, and `\n` as the two characters
     that a shell passes is a line break.

@@ -35,7 +35,7 @@ def describe_data(split: str, examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of every package that has a say in a number."""
+    """Return the versions of Python and of every package that has a say in a number."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
@@ -46,7 +46,7 @@ def _weights(adapter: Path) -> Path:
 
 
 def of_file(path: Path) -> dict[str, Any]:
-    """Of predictions that were read, of whose model nothing is known."""
+    """Return the provenance of predictions in a file, of whose model nothing is known."""
     return {"predictions_file": path.name, "predictions_sha256": file_hash(path)}
 
 
@@ -59,7 +59,7 @@ def of_model(
     quantization: str,
     trained_on: Sequence[str],
 ) -> dict[str, Any]:
-    """Of predictions that a model made.
+    """Return the provenance of predictions that a model made.
 
     Args:
         predictor: a `evaluation.prediction.Predictor`.

@@ -81,7 +81,7 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
 
 
 def demo_tasks() -> list[str]:
-    """The tasks with embedded data: all but those of the user's own files."""
+    """Return the tasks with embedded data: all but those of the user's own files."""
     tasks = map(get_task, task_names())
     return [task.name for task in tasks if not (task.reads_tables or task.own_files)]
 
@@ -199,7 +199,7 @@ def shuffle_images(examples: Sequence[Example]) -> list[Example]:
 
 
 def majority(task: Task, train_data: Dataset, eval_data: Dataset) -> float | None:
-    """The score of always giving the most frequent training answer."""
+    """Return the score of always giving the most frequent training answer."""
     answers = Counter(task.target(example, 0, 0, "majority") for example in train_data)
     answer = answers.most_common(1)[0][0]
     return _headline(task, lambda examples: [answer] * len(examples), eval_data)

@@ -135,7 +135,7 @@ def _check(grid: Sequence[Run], parse_job: JobParser) -> dict[str, dict[str, Any
 
 
 def state(run: Run, data: Mapping[str, Any]) -> str:
-    """`finished`, `interrupted` (a checkpoint to go on from) or `new`.
+    """Return `finished`, `interrupted` (a checkpoint to go on from) or `new`.
 
     Args:
         run: the cell.

@@ -232,7 +232,7 @@ def _sum_up(
     summary["warnings"] = [*found, *report.warnings(inputs.adapters, summary["totals"])]
     if merged.mode == "auto":
         summary["warnings"].append(
-            "The scale of this merge is not validated; --evaluate TASK,… measures it."
+            "The scale of this merge is not validated; --evaluate TASK,TASK measures it."
         )
 
 

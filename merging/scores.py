@@ -68,7 +68,7 @@ def make_trial(inputs: Inputs, datasets: Sequence[Dataset], request: TrialReques
 
 
 def trained_onto(run: Mapping[str, Any]) -> Onto:
-    """The weights that an adapter was fitted to, by its run.json."""
+    """Return the weights that an adapter was fitted to, by its run.json."""
     return "nf4" if run.get("settings", {}).get("quantization") == "nf4" else "original"
 
 
@@ -96,7 +96,7 @@ def sweep_grid(
 
 
 def evaluate(trial: Trial, inputs: Inputs, merged: Merge, onto: Onto) -> dict[str, Any]:
-    """Scores, their intervals and retention of base, adapters and merge.
+    """Score base, adapters and merge; return scores, their intervals and retention.
 
     The merge is scored on both kinds of weights: `onto_gap` is, of each task, its score on the
     original ones less that on those rounded to NF4.

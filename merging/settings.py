@@ -60,7 +60,7 @@ def list_candidates(request: MergeRequest) -> tuple[list[Settings], bool]:
 
 
 def parse_grid(text: str, fixed: Mapping[str, Any]) -> list[Settings]:
-    """`mode=linear,ties density=0.2,0.5 lambda=0.5,1` -> the settings of each candidate.
+    """Parse `mode=linear,ties density=0.2,0.5 lambda=0.5,1` into the settings of each candidate.
 
     A setting that a mode does not have is left out of that mode's candidates.
 
@@ -172,7 +172,7 @@ def check_export_effects(request: MergeRequest, exports: set[str]) -> None:
 
 
 def parse_tasks(text: str | None) -> list[Task]:
-    """The tasks of `--evaluate A,B`.
+    """Parse the tasks of `--evaluate A,B`.
 
     Raises:
         ValueError: none is named, or one is unknown or there twice.
@@ -189,7 +189,7 @@ def parse_tasks(text: str | None) -> list[Task]:
 
 
 def parse_rank(text: str) -> RankLimit:
-    """`full`, a whole number, or an energy share.
+    """Parse `full`, a whole number, or an energy share.
 
     Raises:
         ValueError: it is none of these.
@@ -210,7 +210,7 @@ def parse_rank(text: str) -> RankLimit:
 
 
 def parse_weights(text: str | None) -> list[float] | None:
-    """`0.5,0.5` -> numbers.
+    """Parse `0.5,0.5` into numbers.
 
     Raises:
         ValueError: they are none.

@@ -68,5 +68,5 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share for people; `-` where it is not known."""
+    """Write a share for people; `-` where it is not known."""
     return "-" if value is None else f"{value:.2f}"

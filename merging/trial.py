@@ -152,7 +152,7 @@ def retention(
 
 
 def unknown_tasks(kept: Retention) -> list[str]:
-    """The tasks whose own adapter scores 0, of any candidate's retention."""
+    """Return the tasks whose own adapter scores 0, of any candidate's retention."""
     return [task for task, share in kept.items() if share is None]
 
 

@@ -74,7 +74,7 @@ class Family(ABC):
 
     @cached_property
     def config(self) -> Any:
-        """The model's config, as transformers reads it."""
+        """Return the model's config, as transformers reads it."""
         from transformers import AutoConfig, __version__
 
         try:
@@ -91,7 +91,7 @@ class Family(ABC):
 
     @property
     def model_class(self) -> Any:
-        """The class of transformers that loads the model: the family's, or the one named.
+        """Return the class of transformers that loads the model: the family's, or the one named.
 
         Raises:
             ValueError: transformers has no such class, or it is of other models, or of models that
@@ -117,7 +117,7 @@ class Family(ABC):
 
     @cached_property
     def empty_model(self) -> Any:
-        """The model's layers without weights, in a second or two: to look for names and shapes."""
+        """Build the model's layers without weights, in a second or two, for names and shapes."""
         import torch
 
         kind = self.model_class
@@ -129,14 +129,14 @@ class Family(ABC):
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer alone: texts can be counted before the slow imports of the rest."""
+        """Return the tokenizer alone: texts can be counted before the slow imports of the rest."""
         from transformers import AutoTokenizer
 
         return self._from_pretrained(AutoTokenizer)
 
     @cached_property
     def image_processor(self) -> Any:
-        """Image -> pixels, on Pillow: torchvision is not needed."""
+        """Return what turns an image into pixels, on Pillow: torchvision is not needed."""
         from transformers import AutoImageProcessor
 
         # by the config, where the processor's own name is none: early revisions of Qwen2.5-VL
@@ -175,7 +175,7 @@ class Family(ABC):
 
     @property
     def num_layout_tokens(self) -> int:
-        """Tokens of a question's layout that no text budget was made for: a chat format's."""
+        """Count the tokens of a chat format's layout, which no text budget was made for."""
         return 0
 
     @abstractmethod
@@ -191,10 +191,10 @@ class Family(ABC):
 
     @abstractmethod
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """The pixels of an image by the model's names for them, and the ids that stand for it."""
+        """Return the pixels of an image by the model's names, and the ids that stand for it."""
 
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
-        """One example for training (the last turn is the assistant's) or generation (it is not).
+        """Encode an example for training (the assistant's turn is last) or generation (it is not).
 
         Never truncates.
         """
@@ -231,7 +231,7 @@ class Family(ABC):
         return text | self.token_masks(text) | self.stack([encoded.pixels for encoded in batch])
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """Further (B, L) tensors that the model takes, from the padded ones; none by default."""
+        """Make further (B, L) tensors for the model, from the padded ones; none by default."""
         return {}
 
     def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
@@ -241,7 +241,7 @@ class Family(ABC):
         return {name: torch.stack([entry[name] for entry in pixels]) for name in pixels[0]}
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The image as the model gets it, normalisation undone; of tiles the first, the whole."""
+        """Draw the image as the model gets it, normalisation undone; of tiles the first."""
         import numpy as np
         from PIL import Image
 
@@ -253,12 +253,12 @@ class Family(ABC):
 
     @property
     def end_ids(self) -> list[int]:
-        """The tokens at which an answer ends; training writes the first of them."""
+        """Return the tokens at which an answer ends; training writes the first of them."""
         return [self.tokenizer.eos_token_id]
 
     @property
     def padding_id(self) -> int:
-        """The token of positions that are not attended to."""
+        """Return the token of positions that are not attended to."""
         padding = self.tokenizer.pad_token_id
         return self.end_ids[0] if padding is None else int(padding)
 

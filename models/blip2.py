@@ -44,7 +44,7 @@ class Blip2(Family):
             )
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Token ids of `image </s> prompt answer \n`.
+        r"""Tokenise as `image </s> prompt answer \n`.
 
         The answer follows behind a space, where the prompt does not end with white space: in
         OPT's vocabulary most words begin with theirs.
@@ -64,14 +64,14 @@ class Blip2(Family):
         return prefix + answer, [False] * len(prefix) + [True] * len(answer)
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """`pixel_values` (3, height, width), float32, and an id for each of the queries."""
+        """Return `pixel_values` (3, height, width), float32, and an id for each of the queries."""
         pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
         ids = [int(self.config.image_token_id)] * int(self.config.num_query_tokens)
         return {"pixel_values": pixels[0]}, ids
 
     @cached_property
     def end_ids(self) -> list[int]:
-        """The line break, where the checkpoint's config says so, then OPT's own end."""
+        """Return the line break, where the checkpoint's config says so, then OPT's own end."""
         ends = (self.config.text_config.eos_token_id, self.tokenizer.eos_token_id)
         return list(dict.fromkeys(ends))
 

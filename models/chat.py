@@ -40,7 +40,7 @@ class ChatFamily(Family):
 
     @cached_property
     def template(self) -> str:
-        """The template in force."""
+        """Return the template in force."""
         return self.options.chat_template or self._own_template() or self.chat_template
 
     def _own_template(self) -> str | None:
@@ -67,22 +67,22 @@ class ChatFamily(Family):
 
     @cached_property
     def image_token_id(self) -> int:
-        """The token that a template writes once where the image goes."""
+        """Return the token that a template writes once where the image goes."""
         return int(self.config.image_token_id)
 
     @cached_property
     def image_token(self) -> str:
-        """The same as text."""
+        """Return the same as text."""
         return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
 
     @cached_property
     def num_layout_tokens(self) -> int:
-        """Tokens of the layout of one question: system prompt, role names."""
+        """Return the tokens of the layout of one question: system prompt, role names."""
         return len(self.tokenize([("user", "")])[0]) - 1
 
     @cached_property
     def end_ids(self) -> list[int]:
-        """The token that ends the assistant's turn, then the tokenizer's own end."""
+        """Return the token that ends the assistant's turn, then the tokenizer's own end."""
         ids, _ = self.tokenize([("user", ""), ("assistant", "")])
         return list(dict.fromkeys([ids[-1], self.tokenizer.eos_token_id]))
 
@@ -92,7 +92,7 @@ class ChatFamily(Family):
         return [answer.strip().removesuffix(self._end).rstrip() for answer in answers]
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        """Token ids in the template's layout; see `Family.tokenize`.
+        """Tokenise in the template's layout; see `Family.tokenize`.
 
         Raises:
             ValueError: the template does not take these turns, writes no place for the image,
@@ -103,7 +103,7 @@ class ChatFamily(Family):
         return ids, is_target
 
     def lay_out(self, messages: Sequence[Message], image_text: str) -> tuple[list[int], list[bool]]:
-        """As `tokenize`, with the tokens of a text in the image's place."""
+        """Tokenise like `tokenize`, with the tokens of a text in the image's place."""
         parts = self._parts(tuple(role for role, _ in messages))
         num_places = sum(text.count(self.image_token) for text, _ in parts)
         if num_places != 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.hub import hub_is_reachable
+from common.hub import hub_is_reachable, unreachable
 from common.json_files import read_json
 from models.base import Family
 from models.registry import check_native, family_for, family_named
@@ -107,7 +107,7 @@ def _said_type(run: Mapping[str, Any]) -> str | None:
 
 
 def adapter_folder(name: str, revision: str | None = None) -> Path | None:
-    """The folder of an adapter, one on the Hub brought here; None where the name is of none.
+    """Find the folder of an adapter, brought here from the Hub; None where the name is of none.
 
     Args:
         name: folder or Hub id.
@@ -123,7 +123,7 @@ def adapter_folder(name: str, revision: str | None = None) -> Path | None:
 
 
 def run_folder_of(adapter: Path) -> Path:
-    """The folder of the run that an adapter is of: of a checkpoint the one above."""
+    """Return the folder of the run that an adapter is of: of a checkpoint the one above."""
     place = adapter.absolute()
     return place.parents[1] if place.parent.name == "checkpoints" else place
 
@@ -148,7 +148,7 @@ def _folder(name: str) -> Path | None:
 def read_config(
     name: str, revision: str | None = None
 ) -> tuple[dict[str, Any], Path | None, str | None]:
-    """The config.json of a full model, which need not be of a family that we know.
+    """Read the config.json of a full model, which need not be of a family that we know.
 
     Returns:
         The config; the model's folder, None on the Hub; the commit, None in a folder.
@@ -255,15 +255,8 @@ def _unreadable(where: str) -> ValueError:
 
 
 def _unreachable(where: str) -> ValueError:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
-    else:
-        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
-    return ValueError(
-        f"Model {where} is no folder here and cannot be loaded: {why}; pass a folder with the "
-        f"model, or {remedy}."
+    return unreachable(
+        f"Model {where} is no folder here and cannot be loaded", "pass a folder with the model"
     )
 
 

@@ -34,8 +34,3 @@ class Encoded:
     def num_image_tokens(self) -> int:
         """Return the number of tokens that stand for the image."""
         return self.image_span[1] - self.image_span[0]
-
-    @property
-    def num_prefix(self) -> int:
-        """Return the number of tokens before the first that is learned."""
-        return self.is_target.index(True) if True in self.is_target else len(self.input_ids)

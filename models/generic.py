@@ -51,7 +51,7 @@ class Generic(ChatFamily):
 
     @cached_property
     def language_model(self) -> str:  # type: ignore[override]
-        """The module in which token ids become vectors."""
+        """Return the module in which token ids become vectors."""
         embeddings = self.empty_model.get_input_embeddings()
         names = {module: name for name, module in self.empty_model.named_modules()}
         return str(names[embeddings].rpartition(".")[0])
@@ -69,7 +69,7 @@ class Generic(ChatFamily):
 
     @cached_property
     def processor(self) -> Any:
-        """The checkpoint's own; of a class of transformers on Pillow, and for images alone.
+        """Return the checkpoint's own; of a class of transformers on Pillow, and for images alone.
 
         Raises:
             ValueError: it cannot be built, or does not say what stands for an image.
@@ -117,7 +117,7 @@ class Generic(ChatFamily):
 
     @property
     def image_processor(self) -> Any:
-        """The processor's own."""
+        """Return the processor's own."""
         return self.processor.image_processor
 
     @cached_property
@@ -127,11 +127,11 @@ class Generic(ChatFamily):
 
     @cached_property
     def image_token_id(self) -> int:
-        """The same as a token; what it becomes may hold others."""
+        """Return the same as a token; what it becomes may hold others."""
         return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
-        """One example; the image's text is tokenised where it stands, as the processor does.
+        """Encode an example; the image's text is tokenised where it stands, as the processor does.
 
         Gemma 3 has line breaks around its image, which are one token with those of the layout.
         """
@@ -194,7 +194,7 @@ class Generic(ChatFamily):
         return ids[places[0] : places[-1] + 1]
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """Which tokens are an image's, where the processor says that the model asks."""
+        """Mark the tokens that are an image's, where the processor says that the model asks."""
         import torch
 
         if not self.processor.return_mm_token_type_ids:
@@ -225,7 +225,7 @@ class Generic(ChatFamily):
         return joined
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The image as the model gets it.
+        """Draw the image as the model gets it.
 
         Raises:
             ValueError: it gets patches in an order that is its own.

@@ -39,7 +39,7 @@ class InternVL(ChatFamily):
 
     @cached_property
     def image_processor(self) -> Any:
-        """The checkpoint's with as many tiles as the user's pixels make, which `save` keeps.
+        """Return the checkpoint's with as many tiles as the user's pixels make, which `save` keeps.
 
         The whole image behind the tiles does not count among them.
 
@@ -62,7 +62,7 @@ class InternVL(ChatFamily):
         return processor
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """`pixel_values` (tiles, 3, height, width), float32; `<img>`, context ids, `</img>`."""
+        """Return `pixel_values` (tiles, 3, height, width), float32; the ids of `<img>...</img>`."""
         # the checkpoint's file says not to crop, and its processor crops all the same
         pixels = self.image_processor(image, crop_to_patches=True, return_tensors="pt")
         tiles = pixels["pixel_values"]
@@ -83,7 +83,7 @@ class InternVL(ChatFamily):
         return {name: torch.cat([entry[name] for entry in pixels]) for name in pixels[0]}
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The whole image, which is the last tile."""
+        """Draw the whole image, which is the last tile."""
         return super().render_image(
             replace(encoded, pixels={"pixel_values": encoded.pixels["pixel_values"][-1]})
         )

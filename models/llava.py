@@ -35,7 +35,7 @@ class Llava(ChatFamily):
     )
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """`pixel_values` (3, height, width), float32, and an id for each feature."""
+        """Return `pixel_values` (3, height, width), float32, and an id for each feature."""
         pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"][0]
         return {"pixel_values": pixels}, [self.image_token_id] * self.num_features(
             *pixels.shape[1:]
@@ -53,7 +53,7 @@ class Llava(ChatFamily):
         return is_behind or super().is_unused(layer)
 
     def num_features(self, height: int, width: int) -> int:
-        """Features of a square of so many pixels: its patches, and the class token if it is kept.
+        """Count the features of a square: its patches, and the class token if it is kept.
 
         Raises:
             ValueError: the tower is none whose features are known.

@@ -26,7 +26,7 @@ class LlavaNext(Llava):
 
     @cached_property
     def image_processor(self) -> Any:
-        """The checkpoint's with the user's `max_pixels`, which `save` keeps.
+        """Return the checkpoint's with the user's `max_pixels`, which `save` keeps.
 
         Raises:
             ValueError: no grid of tiles has so few pixels.
@@ -44,7 +44,7 @@ class LlavaNext(Llava):
         return processor
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """Pixels of the whole image and of `T - 1` tiles, and an id for each feature.
+        """Return the pixels of the whole image and of `T - 1` tiles, and an id for each feature.
 
         Returns:
             `pixel_values` (T, 3, side, side), float32; `image_sizes` (2,): height and width of
@@ -74,7 +74,7 @@ class LlavaNext(Llava):
         return image.resize(size, self.image_processor.resample)
 
     def num_tokens(self, height: int, width: int) -> int:
-        """Tokens of an image: features of the whole, then each row of the grid and its newline."""
+        """Count an image's tokens: features of the whole, then grid rows with their newlines."""
         side, patch = self.config.vision_config.image_size, self.config.vision_config.patch_size
         grid = self._grid(height, width, self.config.image_grid_pinpoints)
         rows, columns = (pixels // side * (side // patch) for pixels in grid)

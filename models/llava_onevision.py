@@ -28,7 +28,7 @@ class LlavaOnevision(LlavaNext):
     )
 
     def kept(self, rows: int, columns: int) -> tuple[int, int]:
-        """The grid, shrunk in its own proportions where it has too many features."""
+        """Shrink the grid in its own proportions where it has too many features."""
         vision = self.config.vision_config
         max_tiles = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))
         excess = sqrt(rows * columns / (max_tiles * (vision.image_size // vision.patch_size) ** 2))

@@ -33,7 +33,7 @@ class LoadedModel:
 
 
 def load_family(checkpoint: Checkpoint) -> Family:
-    """The family with the checkpoint's processor; loads no weight.
+    """Load the family with the checkpoint's processor, and no weight.
 
     The processor beside an adapter is preferred: it is the one that the training used.
 
@@ -144,7 +144,7 @@ def check_device(device: str) -> None:
 
 
 def choose_device(device: str) -> str:
-    """`auto` is the first GPU, or else the CPU; under torchrun the process's own GPU."""
+    """Choose the device: `auto` is the first GPU (under torchrun the process's own), or the CPU."""
     import torch
 
     num_gpus = torch.cuda.device_count()
@@ -168,7 +168,7 @@ def choose_device(device: str) -> str:
 
 
 def choose_dtype(dtype: Dtype, device: str) -> Any:
-    """`auto` is fp32 on a CPU, bf16 on a GPU that has it, fp16 on one that has not."""
+    """Choose the dtype: `auto` is fp32 on a CPU, bf16 on a GPU that has it, fp16 on another one."""
     import torch
 
     if dtype == "auto":

@@ -26,14 +26,14 @@ class PaliGemma(Family):
 
     @cached_property
     def processor(self) -> Any:
-        """The whole processor: it knows how many tokens an image is."""
+        """Return the whole processor: it knows how many tokens an image is."""
         from transformers import AutoProcessor
 
         return self._from_pretrained(AutoProcessor)
 
     @property
     def image_processor(self) -> Any:
-        """The processor's own."""
+        """Return the processor's own."""
         return self.processor.image_processor
 
     def save(self, folder: str) -> None:
@@ -42,11 +42,11 @@ class PaliGemma(Family):
 
     @property
     def num_image_tokens(self) -> int:
-        """Tokens that stand for an image; fixed by the checkpoint's image size."""
+        """Return the tokens that stand for an image; fixed by the checkpoint's image size."""
         return int(self.image_processor.image_seq_length)
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Token ids of `image <bos> prompt \n answer <eos>`."""
+        r"""Tokenise as `image <bos> prompt \n answer <eos>`."""
         roles = [role for role, _ in messages]
         if roles not in (["user"], ["user", "assistant"]):
             raise ValueError(
@@ -58,13 +58,13 @@ class PaliGemma(Family):
         return prefix + answer, [False] * len(prefix) + [True] * len(answer)
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """`pixel_values` (3, height, width), float32, and as many ids as the checkpoint has."""
+        """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""
         pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
         ids = [self.processor.image_token_id] * self.num_image_tokens
         return {"pixel_values": pixels[0]}, ids
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """`token_type_ids`, 0 for image and prompt, 1 for the answer.
+        """Make `token_type_ids`, 0 for image and prompt, 1 for the answer.
 
         Without them the model would, silently, read the prompt causally or even see the answer
         that it is to predict.

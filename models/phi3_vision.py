@@ -37,12 +37,12 @@ class Phi3Vision(ChatFamily):
 
     @cached_property
     def image_token_id(self) -> int:
-        """The token that stands in a template's text for the image; the model never gets it."""
+        """Return the token that stands for the image in a template; the model never gets it."""
         return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
     @cached_property
     def image_processor(self) -> Any:
-        """Image -> tiles of 336 pixels, by the checkpoint's own code."""
+        """Return what turns an image into tiles of 336 pixels, by the checkpoint's own code."""
         from transformers import AutoImageProcessor
 
         try:
@@ -54,7 +54,7 @@ class Phi3Vision(ChatFamily):
             ) from error
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """`pixel_values` (tiles, 3, 336, 336) and `image_sizes` (2,), and the ids they stand at."""
+        """Return `pixel_values` (tiles, 3, 336, 336), `image_sizes` (2,) and the ids for them."""
         inputs = self.image_processor(images=[image], return_tensors="pt")
         pixels = {name: inputs[name][0] for name in ("pixel_values", "image_sizes")}
         start_of_text = self.tokenizer("")["input_ids"]

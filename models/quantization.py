@@ -34,7 +34,7 @@ def check_available(quantization: Quantization) -> None:
 def quantization_config(
     quantization: Quantization, unquantized_modules: Sequence[str], dtype: "torch.dtype"
 ) -> Any:
-    """The `BitsAndBytesConfig` for `from_pretrained`, or None."""
+    """Return the `BitsAndBytesConfig` for `from_pretrained`, or None."""
     from transformers import BitsAndBytesConfig
 
     if quantization == "none":
@@ -52,7 +52,7 @@ def quantization_config(
 
 
 def quantized_layers(model: Any) -> dict[str, Any]:
-    """Full name -> layer, for each layer that bitsandbytes holds in 4 or 8 bits."""
+    """Map the full name of each layer that bitsandbytes holds in 4 or 8 bits to the layer."""
     import bitsandbytes as bnb
 
     kinds = (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt)
@@ -103,7 +103,7 @@ def prepare_quantized(model: Any, unquantized_modules: Sequence[str]) -> dict[st
 
 
 def round_trip_error(width: int, device: Any = "cpu") -> float:
-    """Relative Frobenius error that NF4 adds to normal weights of (64, width).
+    """Compute the relative Frobenius error that NF4 adds to normal weights of (64, width).
 
     The kernels' faults depend on the width alone, so a probe of it stands for every layer.
     """

@@ -43,7 +43,7 @@ class QwenVL(ChatFamily):
 
     @cached_property
     def image_processor(self) -> Any:
-        """The checkpoint's with the user's image size, which `save` keeps.
+        """Return the checkpoint's with the user's image size, which `save` keeps.
 
         `--image_size` stands in it as `square_side`, which is ours: `look` brings every image to
         that square. A model that is fed without us has as many pixels, in their own proportions.
@@ -115,7 +115,7 @@ class QwenVL(ChatFamily):
             )
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """Patches and their grid, and an id for each block of them.
+        """Return the patches and their grid, and an id for each block of them.
 
         Returns:
             `pixel_values` (patches, channels x 2 x patch height x patch width), float32, block by
@@ -134,7 +134,7 @@ class QwenVL(ChatFamily):
         return pixels, [self.image_token_id] * (int(pixels["image_grid_thw"].prod()) // block)
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-        """`mm_token_type_ids`, 1 for the image, 0 for text.
+        """Make `mm_token_type_ids`, 1 for the image, 0 for text.
 
         From them the model counts positions: an image's go along its rows and columns.
         """
@@ -147,7 +147,7 @@ class QwenVL(ChatFamily):
         return {name: torch.cat([entry[name] for entry in pixels]) for name in pixels[0]}
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
-        """The image put together from its patches."""
+        """Draw the image put together from its patches."""
         processor = self.image_processor
         patch, merge = processor.patch_size, processor.merge_size
         _, rows, columns = encoded.pixels["image_grid_thw"][0].tolist()

@@ -51,7 +51,7 @@ def check_native(model_type: str, model_path: str) -> None:
 
 
 def family_of(model_type: str, model_path: str) -> type[Family]:
-    """The family that serves a checkpoint of this `config.model_type`.
+    """Return the family that serves a checkpoint of this `config.model_type`.
 
     Raises:
         ValueError: none does; names the types that are served.
@@ -66,7 +66,7 @@ def family_of(model_type: str, model_path: str) -> type[Family]:
 
 
 def family_for(config: Mapping[str, Any], model_path: str) -> type[Family]:
-    """The family that feeds a full model, by its config.json: the generic one where none is its.
+    """Return the family of a full model by its config.json: the generic one where none is its.
 
     Raises:
         ValueError: nothing in its config.json is about images.
@@ -92,7 +92,7 @@ def family_for(config: Mapping[str, Any], model_path: str) -> type[Family]:
 
 
 def family_named(name: str, model_type: str | None = None) -> type[Family]:
-    """The family of a value of `--model_type`: its name, an alias or a `config.model_type`.
+    """Return the family of a `--model_type`: by its name, an alias or a `config.model_type`.
 
     Args:
         name: the value.

@@ -115,7 +115,7 @@ def _show_log() -> None:
 def count_option(
     name: str, group: str, help: str, default: int | None = None, minimum: int = 1
 ) -> Option:
-    """An option that counts something, or how many at most."""
+    """Make an option that counts something, or how many at most."""
     return Option(
         [name],
         group=group,

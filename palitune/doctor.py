@@ -19,7 +19,7 @@ _EXACT: tuple[Quantization, ...] = ("nf4", "none")
 
 
 def doctor_command() -> click.Command:
-    """The command that tells whether a model can be trusted to train here."""
+    """Return the command that tells whether a model can be trusted to train here."""
     parameters: list[click.Parameter] = [
         options.model_option(required=True),
         options.revision_option(),

@@ -21,7 +21,7 @@ from tasks.registry import task_names
 
 
 def evaluate_command() -> click.Command:
-    """The command that scores a model, or a file of predictions, on a task's split."""
+    """Return the command that scores a model, or a file of predictions, on a task's split."""
     output_dir = Option(
         ["--output_dir"],
         type=click.Path(path_type=Path),

@@ -16,7 +16,7 @@ from tasks.registry import task_names
 
 
 def merge_command() -> click.Command:
-    """The command behind merge_vlm.py."""
+    """Return the command behind merge_vlm.py."""
     return Command(
         "merge",
         params=[
@@ -90,7 +90,7 @@ def _method_options() -> list[click.Parameter]:
         Option(
             ["--weights"],
             group=group,
-            metavar="W,W,…",
+            metavar="NUMBER,NUMBER",
             help="Weight the adapters by these numbers [default: 1/N each; 1 each for ties, "
             "dare_ties, "
             "core_ties].",
@@ -213,7 +213,7 @@ def _evaluation_options() -> list[click.Parameter]:
         Option(
             ["--evaluate"],
             group=group,
-            metavar="TASK,…",
+            metavar="TASK,TASK",
             help="Score base, each adapter and the merge on these tasks "
             f"({', '.join(task_names())}).",
         ),

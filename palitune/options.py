@@ -16,7 +16,7 @@ from tasks.registry import get_task
 
 
 def model_option(**kwargs: Any) -> Option:
-    """Which model."""
+    """Make the option that names the model."""
     return Option(
         ["--model_path", "--model_id"],
         group="Model",
@@ -26,7 +26,7 @@ def model_option(**kwargs: Any) -> Option:
 
 
 def revision_option() -> Option:
-    """Which commit of it."""
+    """Make the option that names the commit of the model."""
     return Option(
         ["--revision"], group="Model", help="Take this revision of the model's Hub repository."
     )
@@ -97,7 +97,7 @@ def make_family_options(values: Mapping[str, Any]) -> FamilyOptions:
 
 
 def device_option() -> Option:
-    """Where it runs."""
+    """Make the option that names the device."""
     return Option(
         ["--device"],
         group="Model",
@@ -108,7 +108,7 @@ def device_option() -> Option:
 
 
 def recipe_options(recipe: Recipe | None, names: Container[str] = ALL) -> list[click.Parameter]:
-    """One option per field of the recipe, its value as default; of those named alone.
+    """Make one option per field of the recipe, its value as default; of those named alone.
 
     Without a recipe the defaults are those of a run that was trained with others like them.
     """
@@ -148,7 +148,7 @@ def _click_type(annotation: Any) -> Any:
 
 
 def source_options() -> list[click.Parameter]:
-    """Where the data lies."""
+    """Make the options that say where the data lies."""
     group = "Data"
     return [
         Option(
@@ -185,7 +185,7 @@ def source_options() -> list[click.Parameter]:
 
 
 def table_options(*names: str) -> list[click.Parameter]:
-    """Tables of the user's own, of tasks that read such: the options that name one each."""
+    """Make the options that name tables of the user's own, for tasks that read such."""
     group = "Tables"
     columns = {
         "image": ("path or URL of the image", "image, url or image_path"),
@@ -221,9 +221,9 @@ def table_options(*names: str) -> list[click.Parameter]:
 
 
 def own_file_options(*names: str) -> list[click.Parameter]:
-    """The options that name the files of these tasks, beyond what every task has."""
+    """Make the options that name the files of these tasks, beyond what every task has."""
     return [
-        Option([f"--{option}"], group="Tables", help=f"{name}: {text}")
+        Option([f"--{option}"], group="Tables", help=text)
         for name in names
         for option, text in get_task(name).own_files.items()
     ]

@@ -15,7 +15,7 @@ from tasks.registry import get_task, task_names
 
 
 def preview_command() -> click.Command:
-    """The command that shows examples; loads a processor, no weight."""
+    """Return the command that shows examples; it loads a processor, no weight."""
     parameters: list[click.Parameter] = [
         Option(
             ["--task"], required=True, help=f"Show this task, one of {', '.join(task_names())}."

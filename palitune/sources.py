@@ -14,7 +14,7 @@ _BETWEEN_ROOTS = re.compile(r",(?=[\w-]+=)")  # a folder's name may hold a comma
 
 
 def get_tasks(names: str) -> list[Task]:
-    """The tasks of `--task A,B`, in the order given.
+    """Return the tasks of `--task A,B`, in the order given.
 
     Raises:
         ValueError: one is unknown or there twice, or there are fewer than two.
@@ -32,7 +32,7 @@ def get_tasks(names: str) -> list[Task]:
 
 
 def make_sources(tasks: Sequence[Task], values: Mapping[str, Any]) -> list[Source]:
-    """Each task's source, as the options describe it.
+    """Make each task's source, as the options describe it.
 
     Args:
         tasks: the tasks; of one alone the options mean what they always do.
@@ -54,7 +54,7 @@ def make_sources(tasks: Sequence[Task], values: Mapping[str, Any]) -> list[Sourc
 
 
 def data_roots(text: str | None, tasks: Sequence[Task]) -> dict[str, str | None]:
-    """Each task's folder, `sample`, or None for its Hub copy."""
+    """Return each task's folder, `sample`, or None for its Hub copy."""
     names = [task.name for task in tasks]
     if text is None or not _ROOT.fullmatch(text):
         return dict.fromkeys(names, text)
@@ -104,7 +104,7 @@ def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_source(task: Task, values: Mapping[str, Any]) -> Source:
-    """The source that the options describe; the embedded sample is made on first use."""
+    """Make the source that the options describe; the embedded sample is made on first use."""
     data_root = values["data_root"]
     tables = _tables(task, values)
     columns = tables.pop("columns")

@@ -24,7 +24,7 @@ DEFAULT_MODEL = "google/paligemma-3b-pt-448"
 
 
 def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL) -> click.Command:
-    """The command that fine-tunes on a task, or on several at once.
+    """Return the command that fine-tunes on a task, or on several at once.
 
     Args:
         task_name: the task; several have commas between.

@@ -26,7 +26,7 @@ class Page:
 
 
 def random_form(rng: Random) -> Page:
-    """A form: two to four different fields, two digits each."""
+    """Draw a form: two to four different fields, two digits each."""
     keys = rng.sample(FIELDS, rng.randint(2, NUM_ROWS))
     fields = {key: f"{rng.randint(0, 99):02d}" for key in keys}
     return Page(tuple(key + value for key, value in fields.items()), fields)

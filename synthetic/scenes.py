@@ -68,7 +68,7 @@ def render_scene(scene: Scene, rng: Random) -> Image.Image:
 
 
 def random_background(rng: Random) -> tuple[int, int, int]:
-    """A light colour."""
+    """Draw a light colour."""
     return rng.randint(200, 255), rng.randint(200, 255), rng.randint(200, 255)
 
 

@@ -172,15 +172,15 @@ class Task(ABC):
         """Score a whole split by the official rule; opens no image."""
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """The headline figure alone, where that is quicker: for scoring on the way."""
+        """Score by the headline alone, where that is quicker: for scoring on the way."""
         return self.score(predictions, examples)
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """Figures by common unofficial rules, under names of their own; none by default."""
+        """Score by common unofficial rules, under names of their own; by none unless overridden."""
         return {}
 
     def load_to_score(self, split: str, source: "Source", answered: Collection[Any]) -> Dataset:
-        """The examples that predictions of a file are scored on.
+        """Load the examples that predictions of a file are scored on.
 
         Args:
             split: as in `load`.
@@ -190,7 +190,7 @@ class Task(ABC):
         return self.load(split, source)
 
     def results_name(self, dataset: Dataset) -> str:
-        """The file name under which the leaderboard takes results."""
+        """Return the file name under which the leaderboard takes results."""
         return f"{self.name}_{dataset.official_name}_results.json"
 
     def clean(self, raw: str) -> str:
@@ -198,13 +198,13 @@ class Task(ABC):
         return clean_text(raw)
 
     def prompt(self, family: str) -> str:
-        """The template for a model family."""
+        """Return the template for a model family."""
         return self.prompts.get(family, self.prompts["default"])
 
     def target(
         self, example: Example, epoch: int, seed: int, sampling: AnswerSampling = "published"
     ) -> str:
-        """The answer to train on: a pure function of (seed, example id, epoch).
+        """Return the answer to train on: a pure function of (seed, example id, epoch).
 
         `published` walks through the references in an order shuffled anew each time all were
         seen, as the PaliGemma transfers do ("choice_no_replacement"); `majority` takes the most
@@ -227,7 +227,7 @@ class Task(ABC):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Every split name, in the order in which `--help` and errors list them."""
+        """Return every split name, in the order in which `--help` and errors list them."""
         return tuple(dict.fromkeys(self.train_splits + self.eval_splits + self.hidden_splits))
 
     def check_split(self, split: str) -> None:

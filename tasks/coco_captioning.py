@@ -136,7 +136,7 @@ class CocoCaptioning(Task):
         return Dataset(self, split, _official_rows(source, path), _subset(path))
 
     def load_to_score(self, split: str, source: Source, answered: Collection[Any]) -> Dataset:
-        """As in Task; of the files of several years the one whose images were captioned."""
+        """Load as in Task; of the files of several years the one whose images were captioned."""
         if is_hub_copy(source) or split not in ("train", "val", "test"):
             return self.load(split, source)
         without_images = replace(source, with_images=False)
@@ -159,7 +159,7 @@ class CocoCaptioning(Task):
         )
 
     def results_name(self, dataset: Dataset) -> str:
-        """The official pattern, with our name in the place of the algorithm's."""
+        """Return the official pattern, with our name in the place of the algorithm's."""
         return f"captions_{dataset.official_name}_palitune_results.json"
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
@@ -167,7 +167,7 @@ class CocoCaptioning(Task):
         return score_captions(predictions, examples)
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """CIDEr without METEOR and SPICE, whose programs take long to start."""
+        """Score by CIDEr without METEOR and SPICE, whose programs take long to start."""
         return score_captions(predictions, examples, headline_only=True)
 
 

@@ -78,7 +78,7 @@ class CsvQa(Task):
         return Dataset(self, split, self.grouped(_table_rows(path, others, source, wanted)))
 
     def grouped(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows as examples: each one by itself."""
+        """Group the rows into examples: each is one by itself."""
         return list(rows)
 
     def example(self, row: Row) -> Example:
@@ -91,11 +91,11 @@ class CsvQa(Task):
         )
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """ROUGE-L of each example, then the figures of free-form text."""
+        """Score by ROUGE-L of each example, then by the other metrics of free text."""
         return score_texts(predictions, examples, headline=self.metric)
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """ROUGE-L alone."""
+        """Score by ROUGE-L alone."""
         from tasks.metrics.text import rouge_l
 
         values = rouge_l(predictions, [example.references for example in examples])

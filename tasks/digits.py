@@ -43,7 +43,7 @@ class Digits(Task):
         )
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """100 for the right digit, 0 for anything else."""
+        """Score 100 for the right digit, 0 for anything else."""
         pairs = zip(predictions, examples, strict=True)
         values = [100.0 * (prediction == example.references[0]) for prediction, example in pairs]
         return Scores(values=values, metrics={self.metric: fmean(values)})

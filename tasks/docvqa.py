@@ -106,7 +106,7 @@ class DocVqa(Task):
         return Scores(values=values, metrics={"anls": fmean(values), "accuracy": accuracy})
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """ANLS without its threshold, which gives credit to unlike strings."""
+        """Score by ANLS without its threshold, which gives credit to unlike strings."""
         from tasks.metrics.anls import anls
 
         pairs = zip(predictions, examples, strict=True)

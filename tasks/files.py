@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def local_root(source: Source) -> Path:
-    """The folder of the official files.
+    """Return the folder of the official files.
 
     Raises:
         ValueError: it does not exist, is no folder or may not be read.
@@ -35,7 +35,7 @@ def local_root(source: Source) -> Path:
 
 
 def find_files(root: Path, patterns: Sequence[str], wanted: str) -> list[Path]:
-    """The files, sorted, that match the first of `patterns` with any match.
+    """Find the files, sorted, that match the first of `patterns` with any match.
 
     Args:
         root: what the patterns are relative to.
@@ -74,7 +74,7 @@ def decode(path: Path, type_: type[T]) -> T:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, without the byte order mark that some editors leave.
+    """Read the content of a file, without the byte order mark that some editors leave.
 
     Raises:
         ValueError: unreadable.

@@ -78,9 +78,11 @@ class FramesChat(Task):
     prompts: ClassVar = {"default": "{question}"}
     tags = ("count",)
     own_files: ClassVar = {
-        "frames": "Folder of the frames.",
-        "messages": "Conversations with {column} in them [default: messages.txt].",
-        "labels": "CSV table: file, count, further columns [default: labels.csv].",
+        "frames": "Read the frames from this folder, for frames_chat.",
+        "messages": "Read conversations with {column} in them from this file, for frames_chat "
+        "[default: messages.txt].",
+        "labels": "Read file, count and further columns from this CSV table, for frames_chat "
+        "[default: labels.csv].",
     }
     rule = "share of the answers whose first number, in digits or words, is the label's count"
 
@@ -122,7 +124,7 @@ class FramesChat(Task):
         )
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """Exact counts in percent, their mean absolute error, then the figures of text."""
+        """Score by exact counts in percent, their mean absolute error, then the metrics of text."""
         counted = self.score_headline(predictions, examples)
         text = score_texts(predictions, examples, headline="rouge_l")
         return Scores(
@@ -134,7 +136,7 @@ class FramesChat(Task):
         )
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """Exact counts in percent and the mean absolute error of those that name a number."""
+        """Score by exact counts in percent and the mean absolute error of those with a number."""
         labels = [example.details for example in examples]
         found = [read_count(prediction) for prediction in predictions]
         values = [
@@ -173,7 +175,7 @@ class FramesChat(Task):
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """The conversations of a messages file; a line without a role goes on with the turn before.
+    """Read the conversations of a messages file; a line without a role goes on with its turn.
 
     Raises:
         ValueError: none is there, or one does not begin with a role, or end with the assistant,
@@ -273,7 +275,7 @@ def _fill(
 
 
 def read_count(text: str) -> float | None:
-    """The first number of a text, in digits or, up to twenty, in English words; None without.
+    """Read the first number of a text, in digits or, up to twenty, in English words.
 
     "No" and the like are a zero where there is no other number ("No, 3 people" says 3).
     """

@@ -41,7 +41,7 @@ class Gqa(Task):
         return Dataset(self, split, read_rows(split, source, hidden=split in self.hidden_splits))
 
     def load_to_score(self, split: str, source: Source, answered: Collection[Any]) -> Dataset:
-        """As in Task; the split's questions balanced or not, where the file answers them all.
+        """Load as in Task; the split's questions balanced or not, where the file answers them all.
 
         That is what consistency takes. The figures count the balanced ones in either case.
         """
@@ -87,7 +87,7 @@ class Gqa(Task):
         return clean_text(raw).lower().removesuffix(".").rstrip()
 
     def results_name(self, dataset: Dataset) -> str:
-        """As the question file is called, which the official script is told by its tier."""
+        """Return the name of the question file, which the official script is told by its tier."""
         return f"{FILES[dataset.split]}_predictions.json"
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:

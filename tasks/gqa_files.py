@@ -115,7 +115,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def read_rows(split: str, source: Source, hidden: bool) -> list[Row]:
-    """The questions of a split.
+    """Read the questions of a split.
 
     Args:
         split: the task's name of it.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from common.hub import hub_is_reachable
+from common.hub import hub_is_reachable, unreachable
 from tasks.base import MissingSplit, Source
 from tasks.images import DatasetImage
 
@@ -69,7 +69,7 @@ class HubTable:
         return partial(DatasetImage, self.table.select_columns([column]), column, self.name)
 
     def column(self, name: str) -> str:
-        """The copy's name of a column."""
+        """Return the copy's name of a column."""
         if column := self._find(name):
             return column
         raise ValueError(
@@ -206,15 +206,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unreachable(repo: str) -> ValueError:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
-    else:
-        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
-    return ValueError(
-        f"{repo} cannot be read: {why}; pass --data_root with the official files, or {remedy}."
-    )
+    return unreachable(f"{repo} cannot be read", "pass --data_root with the official files")
 
 
 def _undecoded(table: Any) -> Any:

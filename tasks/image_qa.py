@@ -41,18 +41,18 @@ class ImageQa(CsvQa):
         return super().load(split, replace(source, columns={**_COLUMNS, **source.columns}))
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """VQA accuracy in percent, then sacreBLEU, ROUGE-L and the other figures of text."""
+        """Score by VQA accuracy in percent, then by sacreBLEU, ROUGE-L and other text metrics."""
         accuracy = self.score_headline(predictions, examples)
         text = score_texts(predictions, examples, headline="rouge_l")
         return replace(text, values=accuracy.values, metrics={**accuracy.metrics, **text.metrics})
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """VQA accuracy in percent."""
+        """Score by VQA accuracy in percent."""
         values = _accuracies(predictions, examples, always_normalize=False)
         return Scores(values=values, metrics={self.metric: fmean(values)})
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """The accuracy with case, punctuation and articles normalised for single answers too."""
+        """Score with case, punctuation and articles normalised for single answers too."""
         values = _accuracies(predictions, examples, always_normalize=True)
         return {"vqa_accuracy_always_normalized": fmean(values)}
 

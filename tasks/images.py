@@ -26,7 +26,7 @@ class FileImage:
 
     @property
     def name(self) -> str:
-        """The path."""
+        """Return the path."""
         return self.path
 
     def open(self) -> Image.Image:
@@ -55,7 +55,7 @@ class DatasetImage:
 
     @property
     def name(self) -> str:
-        """Table and row."""
+        """Return the table and row."""
         return f"{self.table_name}, row {self.index}"
 
     def open(self) -> Image.Image:
@@ -135,7 +135,7 @@ def _scale_grey(image: Image.Image) -> Image.Image:
 
 
 def missing_images(dataset: Dataset) -> list[str]:
-    """The image files that do not exist; lists each folder once, decodes nothing."""
+    """Find the image files that do not exist; lists each folder once, decodes nothing."""
     names_by_folder = defaultdict(set)
     for example in dataset:
         if isinstance(example.image, FileImage):

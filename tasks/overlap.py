@@ -30,7 +30,7 @@ _SHARED = {
 
 
 def overlap_notes(task: str, split: str, trained_on: Iterable[str]) -> tuple[str, ...]:
-    """One sentence for each task trained on whose images may be among those evaluated on."""
+    """Return a sentence for each task trained on whose images may be among those evaluated on."""
     shared = _SHARED.get((task, split), {})
     return tuple(
         f"Images in common: the model was trained on {name}, and {shared[name]}."

@@ -37,7 +37,7 @@ class Quic360(CsvQa):
         return super().load(split, source)
 
     def grouped(self, rows: Iterable[Row]) -> list[Row]:
-        """An example for each (image, query), with the captions of all its annotators."""
+        """Make an example for each (image, query), with the captions of all its annotators."""
         found: dict[tuple[str, str], Row] = {}
         for row in rows:
             key = (row.image.name, row.instruction)
@@ -47,9 +47,9 @@ class Quic360(CsvQa):
         return list(found.values())
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """CIDEr of each example, which depends on the whole split, then the other figures."""
+        """Score by CIDEr, which depends on the whole split, then by the other metrics of text."""
         return score_texts(predictions, examples, headline=self.metric)
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
-        """CIDEr without METEOR and SPICE, whose programs take long to start."""
+        """Score by CIDEr without METEOR and SPICE, whose programs take long to start."""
         return score_captions(predictions, examples, headline_only=True)

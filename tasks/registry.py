@@ -27,12 +27,12 @@ _TASKS: tuple[Task, ...] = (
 
 
 def task_names() -> tuple[str, ...]:
-    """The names of all tasks, without aliases."""
+    """Return the names of all tasks, without aliases."""
     return tuple(task.name for task in _TASKS)
 
 
 def get_task(name: str) -> Task:
-    """The task of this name or alias.
+    """Return the task of this name or alias.
 
     Raises:
         ValueError: no such task; names the nearest and all.

@@ -50,12 +50,12 @@ class Report:
 
     @property
     def value(self) -> float | None:
-        """The headline figure."""
+        """Return the headline metric."""
         return self.metrics[self.task.metric]
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """Every figure by name; None where it is not available."""
+        """Return every metric by name; None where it is not available."""
         if self.scores is None:
             return {self.task.metric: None}
         metrics = self.scores.metrics.items()
@@ -63,14 +63,14 @@ class Report:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why a figure is None."""
+        """Return why a metric is None, by its name."""
         if self.scores is None:
             return {self.task.metric: f"the answers of split '{self.split}' are withheld"}
         return dict(self.scores.reasons)
 
     @property
     def breakdown(self) -> dict[str, dict[str, float]]:
-        """The mean score by each tag's values, in the headline's units."""
+        """Return the mean score by each tag's values, in the headline's units."""
         tables: dict[str, defaultdict[str, list[float]]] = {
             tag: defaultdict(list) for tag in self.task.tags
         }
@@ -87,7 +87,7 @@ class Report:
 
     @property
     def counted(self) -> list[float]:
-        """The scores whose mean is the headline."""
+        """Return the scores whose mean is the headline."""
         return [value for value in self.scores.values if value is not None] if self.scores else []
 
     @property
@@ -97,7 +97,7 @@ class Report:
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """Every sentence that must stand beside the figures."""
+        """Return every sentence that must stand beside the figures."""
         return (self.scores.notes if self.scores else ()) + self.notes
 
     def metrics_json(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Report:
             }
 
     def table(self) -> str:
-        """A plain text for a terminal, the headline first."""
+        """Return a plain text for a terminal, the headline first."""
         lines = [f"{self.task.name}, split '{self.split}', {self.num_examples} examples"]
         besides = {name: f"({reason})" for name, reason in self.reasons.items()}
         if self.uncertainty and self.uncertainty.interval_95:

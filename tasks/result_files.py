@@ -61,7 +61,7 @@ def match(
     *,
     allow_partial: bool = False,
 ) -> tuple[list[Example], str | None]:
-    """The examples that have a prediction.
+    """Return the examples that have a prediction.
 
     Args:
         examples: the whole split.

@@ -9,7 +9,7 @@ from tasks.checks import name_some
 
 
 def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
-    """Each cell -> the path under which its image lies: of a URL its last part, else the cell.
+    """Map each cell to the path of its image: of a URL its last part, else the cell.
 
     Args:
         places: line -> cell.
@@ -38,7 +38,7 @@ def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
 def find_files(
     names: Mapping[str, str], path: Path, source: Source, wanted: str
 ) -> dict[str, Path]:
-    """Each cell -> its file, which need not be there where the source is without images.
+    """Map each cell to its file, which need not be there where the source is without images.
 
     Args:
         names: each cell -> the path to look for.

@@ -70,7 +70,7 @@ class _Mendable(ValueError):
 
 
 def text_cell(cell: Any, where: str) -> str:
-    """The text of a cell; numbers are written out.
+    """Return the text of a cell; numbers are written out.
 
     Raises:
         ValueError: it is empty, or no text; begins with `where`.
@@ -81,7 +81,7 @@ def text_cell(cell: Any, where: str) -> str:
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """The lines of a CSV file, its header first; lists become JSON."""
+    """Yield the lines of a CSV file, its header first; lists become JSON."""
     for number, row in enumerate(rows):
         if number == 0:
             yield _line(list(row))

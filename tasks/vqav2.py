@@ -129,7 +129,7 @@ class VqaV2(Task):
     def target(
         self, example: Example, epoch: int, seed: int, sampling: AnswerSampling = "published"
     ) -> str:
-        """As in Task; the majority is the official `multiple_choice_answer`, which breaks ties."""
+        """Return as in Task; the majority is `multiple_choice_answer`, which breaks ties."""
         if sampling == "majority" and example.details is not None:
             return str(example.details).strip()
         return super().target(example, epoch, seed, sampling)
@@ -143,7 +143,7 @@ class VqaV2(Task):
         return Scores(values=values, metrics={self.metric: fmean(values)})
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """Two wide-spread variants of the rule, in percent; neither is the official number."""
+        """Score by two wide-spread variants of the rule, in percent; neither is official."""
         pairs = [(p, e.references) for p, e in zip(predictions, examples, strict=True)]
         return {
             "vqa_accuracy_always_normalized": 100
@@ -152,7 +152,7 @@ class VqaV2(Task):
         }
 
     def results_name(self, dataset: Dataset) -> str:
-        """The official pattern, with our name in the place of the algorithm's."""
+        """Return the official pattern, with our name in the place of the algorithm's."""
         return f"v2_OpenEnded_mscoco_{_SUBTYPES[dataset.split]}_palitune_results.json"
 
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,29 @@ def test_every_public_docstring_is_there_and_says_what_is_done() -> None:
     assert not [place for place, text in found.items() if not text]
     asking = ("What", "Whether", "How")
     assert not [place for place, text in found.items() if text and text.split()[0] in asking]
+
+
+def test_no_six_lines_of_code_stand_twice() -> None:
+    """Imports apart, which two tasks of one kind share."""
+    places: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in source_files(*LAYERS, "benchmarks"):
+        text = path.read_text()
+        imports = {
+            number
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Import | ast.ImportFrom) and node.end_lineno
+            for number in range(node.lineno, node.end_lineno + 1)
+        }
+        lines = [
+            (number, line.strip())
+            for number, line in enumerate(text.splitlines(), start=1)
+            if line.strip() and number not in imports
+        ]
+        for start in range(len(lines) - 5):
+            run = lines[start : start + 6]
+            places[tuple(line for _, line in run)].append(f"{relative(path)}:{run[0][0]}")
+    assert len(places) > 10_000
+    assert not [found for found in places.values() if len(found) > 1]
 
 
 def test_files_and_functions_are_short() -> None:

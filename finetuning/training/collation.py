@@ -62,7 +62,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch, a resumed one too."""
+        """Set the epoch; the trainer calls this before each one, a resumed one too."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ _VISION_GROUPS = {
 def target_modules(
     model: "PreTrainedModel", family: Family, wanted: str, with_vision: bool = False
 ) -> str:
-    """One regex of the full names of the layers that LoRA adapts, as PEFT matches it.
+    """Return one regex of the full names of the layers that LoRA adapts, as PEFT matches it.
 
     Args:
         model: the base; it may be without weights.
@@ -66,7 +66,7 @@ def target_modules(
 
 
 def linear_layers(model: "PreTrainedModel") -> list[str]:
-    """Full names of the linear layers, the output layer aside."""
+    """Return the full names of the linear layers, the output layer aside."""
     from torch import nn
 
     head = model.get_output_embeddings()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def answer_logits(
     model: "PreTrainedModel", inputs: Mapping[str, Tensor], is_target: Tensor
 ) -> Tensor:
-    """Logits at the wanted positions alone.
+    """Compute the logits at the wanted positions alone.
 
     The selection happens on the way into the output layer, inside the model's own forward pass:
     so its soft-capping applies (Gemma 2), and wrappers (PEFT, DDP, FSDP) see a plain call.
@@ -49,7 +49,7 @@ def answer_loss(
     num_items: Tensor | int,
     reduction: LossReduction,
 ) -> Tensor:
-    """Cross-entropy of the answers, summed and divided by `num_items`.
+    """Compute the cross-entropy of the answers, summed and divided by `num_items`.
 
     Args:
         model: as for `answer_logits`.

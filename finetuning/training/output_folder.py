@@ -94,7 +94,7 @@ def _lock(descriptor: int, deadline: float) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint that is complete; a torn one is passed over.
+    """Find the newest checkpoint that is complete; a torn one is passed over.
 
     Raises:
         ValueError: there is none.

@@ -34,7 +34,7 @@ class Conversation:
 
 @contextmanager
 def new_adapter(loaded: LoadedModel, drawn: bool = False) -> Iterator[LoadedModel]:
-    """A small new adapter; `drawn` gives it an effect, which a new one does not have."""
+    """Make a small new adapter; `drawn` gives it an effect, which a new one does not have."""
     _LORA_LOG.disabled = True  # the same lines at each probe would hide what was found
     try:
         model = add_lora(loaded.model, loaded.family, _RECIPE)
@@ -61,13 +61,13 @@ def encode_to_ask(loaded: LoadedModel, conversation: Conversation) -> Encoded:
 
 
 def lengthened(conversation: Conversation) -> Conversation:
-    """The same with its last question said three times."""
+    """Return the same with its last question said three times."""
     *before, (role, text), answer = conversation.messages
     return replace(conversation, messages=[*before, (role, " ".join([text] * 3)), answer])
 
 
 def logits_of(loaded: LoadedModel, examples: Sequence[Encoded]) -> Tensor:
-    """(n, vocabulary) logits that predict the learned tokens, row after row."""
+    """Compute the (n, vocabulary) logits that predict the learned tokens, row after row."""
     return batch_logits(loaded, loaded.family.collate(examples))
 
 
@@ -85,12 +85,12 @@ def on_device(loaded: LoadedModel, batch: dict[str, Tensor]) -> dict[str, Tensor
 
 
 def relative_gap(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, in units of the spread."""
+    """Return the largest difference, in units of the spread."""
     return float((found - expected).abs().max() / expected.std())
 
 
 def pad_on_the_right(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The rows of every tensor of tokens, each turned until it begins with its first token."""
+    """Turn the rows of every tensor of tokens until each begins with its first token."""
     starts = batch["attention_mask"].argmax(dim=1).tolist()
     return {
         name: torch.stack([row.roll(-start) for row, start in zip(tensor, starts, strict=True)])
@@ -101,14 +101,14 @@ def pad_on_the_right(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def gradient_of(model: "PreTrainedModel", loss: Tensor) -> Tensor:
-    """The gradients of all that trains, joined to one vector; 0 where none arrives."""
+    """Return the gradients of all that trains, joined to one vector; 0 where none arrives."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(loss, trained, materialize_grads=True)
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
 def count_image_tokens(loaded: LoadedModel, encoded: Encoded) -> tuple[int, int]:
-    """Tokens that an image's features replace, and vectors that the model makes of it."""
+    """Count the tokens that an image's features replace, and the vectors that the model makes."""
     if not hasattr(loaded.model, "get_image_features"):  # remote code: its own check must do
         return encoded.num_image_tokens, encoded.num_image_tokens
     pixels = on_device(loaded, loaded.family.stack([encoded.pixels]))

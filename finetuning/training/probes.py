@@ -63,7 +63,7 @@ Probe = Callable[[LoadedModel, Sequence[Conversation]], Finding]
 
 
 def run_probe(name: str, loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """One of `PROBES`; a probe that stops with an error has failed by it.
+    """Run one of `PROBES`; a probe that stops with an error has failed by it.
 
     Args:
         name: of the probe.
@@ -110,7 +110,7 @@ def probe_labels(loaded: LoadedModel, conversations: Sequence[Conversation]) -> 
 
 
 def probe_prompt(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """An answer is learned behind the very tokens that ask for it."""
+    """Check that an answer is learned behind the very tokens that ask for it."""
     wrong = 0
     for conversation in conversations:
         asked = encode_to_ask(loaded, conversation).input_ids
@@ -125,7 +125,7 @@ def probe_prompt(loaded: LoadedModel, conversations: Sequence[Conversation]) -> 
 
 
 def probe_image_tokens(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """An image of any shape is as many tokens as the model makes features of it."""
+    """Check that an image of any shape is as many tokens as the model makes features of it."""
     wrong: list[str] = []
     counts: list[int] = []
     for size in ODD_SIZES:
@@ -143,7 +143,7 @@ def probe_image_tokens(loaded: LoadedModel, conversations: Sequence[Conversation
 
 
 def probe_padding(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """Logits are the same alone, beside a longer example, and with padding on either side."""
+    """Check that logits are the same alone, beside a longer example, and padded on either side."""
     examples = [
         encode_to_train(loaded, each) for each in (lengthened(conversations[0]), *conversations)
     ]
@@ -160,7 +160,7 @@ def probe_padding(loaded: LoadedModel, conversations: Sequence[Conversation]) ->
 
 
 def probe_leak(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """No logit sees the token that it is to predict, nor one behind."""
+    """Check that no logit sees the token that it is to predict, nor one behind."""
     gaps = []
     for conversation in conversations:
         batch = loaded.family.collate([encode_to_train(loaded, conversation)])
@@ -177,7 +177,7 @@ def probe_leak(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Fi
 
 
 def probe_generation(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """Answers generated in one batch are those generated one by one."""
+    """Check that answers generated in one batch are those generated one by one."""
     examples = [
         encode_to_ask(loaded, each) for each in (lengthened(conversations[0]), *conversations)
     ]
@@ -193,7 +193,7 @@ def probe_generation(loaded: LoadedModel, conversations: Sequence[Conversation])
 
 
 def probe_training(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """The language model alone is in 4 bits, and all of its LoRA trains after an evaluation."""
+    """Check that only the language model is in 4 bits, and all of its LoRA trains."""
     names = list(quantized_layers(loaded.model))
     outside = [name for name in names if not name.startswith(f"{loaded.family.language_model}.")]
     with new_adapter(loaded) as adapted:
@@ -209,7 +209,7 @@ def probe_training(loaded: LoadedModel, conversations: Sequence[Conversation]) -
 
 
 def probe_loss(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """The loss of the answer's logits alone is that of all logits, and so are its gradients."""
+    """Check that the loss and gradients of the answer's logits alone are those of all logits."""
     with new_adapter(loaded, drawn=True) as adapted:
         batch = on_device(
             adapted, loaded.family.collate([encode_to_train(loaded, conversations[0])])
@@ -234,7 +234,7 @@ def probe_loss(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Fi
 
 
 def probe_adapter(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:
-    """An adapter saved and loaded by plain PEFT gives the logits that it gave."""
+    """Check that an adapter saved and loaded by plain PEFT gives the logits that it gave."""
     from peft import PeftModel
 
     encoded = [encode_to_train(loaded, conversations[0])]

@@ -12,7 +12,7 @@ ReportTo = Literal["none", "wandb", "tensorboard"]
 
 
 def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
-    """A field with what its command line option shows: group, help text, allowed range.
+    """Make a field with what its command line option shows: group, help text, allowed range.
 
     `also` is another name of the option.
     """

@@ -54,7 +54,7 @@ class Part:
 
     @property
     def task(self) -> Task:
-        """The task."""
+        """Return the task."""
         return self.train_data.task
 
 

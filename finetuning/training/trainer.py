@@ -59,7 +59,7 @@ class AnswerTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The micro-batches of one optimiser step and what their loss is divided by."""
+        """Return the micro-batches of one optimiser step and what their loss is divided by."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         num_items = torch.tensor(count_items(batches, self.loss_reduction), device=device)
         if self.args.world_size > 1:  # DDP averages gradients: the mean over processes is right
@@ -73,7 +73,7 @@ class AnswerTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Loss of one micro-batch; those of an optimiser step add up to its loss."""
+        """Compute the loss of one micro-batch; those of an optimiser step add up to its loss."""
         assert not return_outputs, "scoring is by generation, see evaluate()"
         loss = answer_loss(model, inputs, num_items_in_batch, self.loss_reduction)
         if not torch.isfinite(loss):
@@ -122,7 +122,7 @@ def check_gradients(
 def modules_without_gradient(
     model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
 ) -> tuple[list[str], int]:
-    """Names of the LoRA modules of a new adapter that get none after an evaluation, of how many."""
+    """Find LoRA modules of a new adapter without a gradient after an evaluation, of how many."""
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     num_items = count_items([batch], reduction)
     with torch.random.fork_rng():
@@ -144,7 +144,7 @@ def make_trainer(
     scorer: Scorer | None,
     metric: str,
 ) -> AnswerTrainer:
-    """A trainer ready to run, its model with LoRA on top and checked.
+    """Make a trainer ready to run, its model with LoRA on top and checked.
 
     Args:
         loaded: the base model.

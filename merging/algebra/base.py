@@ -47,7 +47,7 @@ class Base:
 
     @cached_property
     def folder(self) -> Path:
-        """The folder with the weights; fetches them from the Hub at the first use.
+        """Return the folder with the weights; fetches them from the Hub at the first use.
 
         Raises:
             ValueError: the download failed.
@@ -56,7 +56,7 @@ class Base:
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """The files with the weights.
+        """Return the files with the weights.
 
         Raises:
             ValueError: there is none, one is missing, or one is not whole.
@@ -79,7 +79,7 @@ class Base:
 
     @cached_property
     def index(self) -> dict[str, Any] | None:
-        """The content of the index; None where one file holds all weights.
+        """Return the content of the index; None where one file holds all weights.
 
         Raises:
             ValueError: it is no index.
@@ -97,7 +97,7 @@ class Base:
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:
-        """Canonical name -> tensor on disk; without the copy that tying adds in memory.
+        """Map canonical names to tensors on disk; without the copy that tying adds in memory.
 
         Raises:
             ValueError: as for `shards`.
@@ -105,7 +105,7 @@ class Base:
         return {tensor.name: tensor for shard in self.shards for tensor in shard.tensors}
 
     def read_weight(self, module: str) -> Tensor:
-        """The (d_out, d_in) weight of a module, by its canonical name, in float32."""
+        """Read the (d_out, d_in) weight of a module, by its canonical name, in float32."""
         return self.tensors[f"{module}.weight"].read().float()
 
     @property
@@ -116,7 +116,7 @@ class Base:
 
     @property
     def quantization(self) -> str | None:
-        """The method that the weights on disk are quantised by, such as gptq; None if unknown."""
+        """Return the method that the weights are quantised by, such as gptq; None if unknown."""
         config = self.config.get("quantization_config")
         return str(config.get("quant_method", "an unknown method")) if config else None
 
@@ -129,7 +129,7 @@ class Base:
             )
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Canonical module name -> (d_out, d_in) of each matrix: linear layers and embeddings.
+        """Map canonical names of linear layers and embeddings to their (d_out, d_in).
 
         From the headers; on the Hub or quantised, where those are far or of packed numbers, from
         the config.
@@ -145,7 +145,7 @@ class Base:
         return {module: (d_out, d_in) for module, (d_out, d_in) in shapes.items()}
 
     def quantized_in_training(self) -> frozenset[str]:
-        """Canonical names of the linear layers that QLoRA training holds in 4 bits.
+        """Return the canonical names of the linear layers that QLoRA training holds in 4 bits.
 
         Raises:
             ValueError: the model is of no known family.

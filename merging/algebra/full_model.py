@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,14 +36,10 @@ class ExportReport:
         rounding: canonical tensor name -> what rounding cost it; for the tensors with an update
             that is not all zero.
         bytes_read: of weights.
-        bytes_written: of the whole folder.
-        seconds: wall-clock time, the update's own computation included.
     """
 
     rounding: dict[str, Rounding] = field(default_factory=dict)
     bytes_read: int = 0
-    bytes_written: int = 0
-    seconds: float = 0.0
 
 
 def export_full(
@@ -81,7 +76,6 @@ def export_full(
             empty; an update fits no tensor, is of another shape, is of a tied layer, or is not
             finite in the dtype on disk; or the disk is too small. Nothing is left at `out`.
     """
-    started = time.monotonic()
     base.check_unquantized()
     _check_tied(base, delta, replace)
     _check_replaced(base, replace)
@@ -102,8 +96,6 @@ def export_full(
             data = sum(size - len(header) for header, size in headers)
             metadata = {**base.index.get("metadata", {}), "total_size": data}
             write_json(folder / INDEX, {**base.index, "metadata": metadata})
-        report.bytes_written = sum(path.stat().st_size for path in folder.iterdir())
-        report.seconds = time.monotonic() - started
         if finish is not None:
             finish(folder, report)
     return report

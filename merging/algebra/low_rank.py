@@ -24,12 +24,12 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(d_out, d_in), the shape of the layer's weight."""
+        """Return (d_out, d_in), the shape of the layer's weight."""
         return self.b.shape[0], self.a.shape[1]
 
     @property
     def rank(self) -> int:
-        """The number of columns of b and rows of a."""
+        """Return the number of columns of b and rows of a."""
         return self.b.shape[1]
 
     def dense(self) -> Tensor:
@@ -37,7 +37,7 @@ class LowRank:
         return (self.scale * self.b.float()) @ self.a.float()
 
     def parts(self) -> Iterator[Tensor]:
-        """The matrix of `dense`, some rows at a time."""
+        """Yield the matrix of `dense`, some rows at a time."""
         num_rows = max(1, _BLOCK // self.a.shape[1])
         for b in (self.scale * self.b.float()).split(num_rows):
             yield b @ self.a.float()

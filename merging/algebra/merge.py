@@ -70,11 +70,11 @@ class Merge:
 
     @property
     def coefficients(self) -> list[float]:
-        """Of a mode that weighs whole adapters, how much of each is in the sum."""
+        """Return how much of each adapter is in the sum, of a mode that weighs whole adapters."""
         return COEFFICIENTS[self.mode](self.gram, self.options)
 
     def low_rank(self, name: str, rank: RankLimit = "full") -> tuple[LowRank, float]:
-        """The merged update of a module as two factors, and the share of its energy they keep.
+        """Factorise the merged update of a module; return the share of its energy that is kept too.
 
         Args:
             name: of the module.
@@ -91,7 +91,7 @@ class Merge:
         return from_core(cores, self._core(module, cores.cores), rank)
 
     def dense(self, name: str) -> Tensor:
-        """The merged update of a module as a (d_out, d_in) float32 matrix."""
+        """Compute the merged update of a module as a (d_out, d_in) float32 matrix."""
         module = self.modules[name]
         if self.is_low_rank and not module.has_dora:
             return self.low_rank(name)[0].dense()
@@ -147,7 +147,7 @@ class Merge:
         return measures
 
     def updates_of(self, index: int) -> Iterator[Tensor]:
-        """An adapter's updates, (d_out, d_in) float32, of the modules that it has."""
+        """Yield an adapter's updates, (d_out, d_in) float32, of the modules that it has."""
         for module in self.modules.values():
             if module.updates[index] is not None:
                 yield self._delta(module, index)
@@ -228,7 +228,7 @@ def start_merge(
 
 
 def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
-    """The same adapters merged in another way.
+    """Return the same adapters merged in another way.
 
     Raises:
         ValueError: DoRA with a mode that needs norms or cores of low-rank updates.

@@ -34,7 +34,7 @@ class Module:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(d_out, d_in)."""
+        """Return (d_out, d_in)."""
         return next(update.shape for update in self.updates if update is not None)
 
 

@@ -30,7 +30,7 @@ _RENAMES_OF_TYPE = {"qwen2_vl": _QWEN_RENAMES, "qwen2_5_vl": _QWEN_RENAMES}
 
 
 def canonical(name: str, model_type: str | None = None) -> str:
-    """The name that a module, or a parameter, has in a model of the installed transformers.
+    """Return the name that a module, or a parameter, has in a model of the installed transformers.
 
     Names of families that were never renamed pass through unchanged, and so do canonical ones.
 

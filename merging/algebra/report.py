@@ -54,7 +54,7 @@ def describe_adapters(adapters: Sequence[Adapter]) -> list[dict[str, Any]]:
 
 
 def summarise(merge: Merge, modules: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The measures of the whole merge, from those of its modules.
+    """Sum up the measures of the whole merge, from those of its modules.
 
     Args:
         merge: what was carried out.
@@ -97,7 +97,7 @@ def summarise(merge: Merge, modules: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 
 def a_cosines(merge: Merge) -> list[list[float | None]]:
-    """Cosines of the adapters' A: 1 where adapters share it, about 0 where each began with its own.
+    """Compute cosines of the adapters' A: 1 where adapters share it, about 0 where they do not.
 
     Of two adapters all A are taken as one vector, where they have the same modules and ranks;
     None where they have not.
@@ -159,7 +159,7 @@ def warnings(adapters: Sequence[Adapter], summary: Mapping[str, Any]) -> list[st
 
 
 def table(adapters: Sequence[Adapter], summary: Mapping[str, Any]) -> str:
-    """The summary for a terminal: a line per adapter, then the result."""
+    """Return the summary for a terminal: a line per adapter, then the result."""
     rows = [["adapter", "rank", "norm", "retained", "cosines"]]
     retention = summary.get("retention") or [None] * len(adapters)
     for adapter, norm, share, row in zip(

@@ -26,7 +26,7 @@ class Rounding:
 
     @property
     def loss(self) -> float:
-        """Share of the update that is lost."""
+        """Return the share of the update that is lost."""
         return self.lost / self.update
 
 

@@ -20,7 +20,7 @@ def check_output(out: Path) -> None:
 
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder, which takes the name `out` once all is written.
+    """Give a temporary folder, which takes the name `out` once all is written.
 
     Raises:
         ValueError: `out` is in use or cannot be made.

@@ -42,7 +42,7 @@ class StoredTensor:
 
     @property
     def module(self) -> str:
-        """Canonical name of the module that it is a parameter of."""
+        """Return the canonical name of the module that it is a parameter of."""
         return self.name.rpartition(".")[0]
 
     @property
@@ -56,7 +56,7 @@ class StoredTensor:
         return self.dtype in FLOAT_DTYPES
 
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes as they are stored."""
+        """Yield its bytes as they are stored."""
         with self.path.open("rb") as file:
             file.seek(self.start)
             for position in range(0, self.num_bytes, _CHUNK):

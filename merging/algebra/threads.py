@@ -28,6 +28,6 @@ def one_thread() -> Iterator[None]:
 
 
 def side_by_side(work: Callable[..., T], *arguments: Iterable[object]) -> list[T]:
-    """`map` with as many threads as there are cores; for work that releases Python's lock."""
+    """Map with as many threads as there are cores; for work that releases Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(work, *arguments))

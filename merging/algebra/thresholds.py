@@ -16,7 +16,7 @@ _BLOCK = 1 << 20  # entries counted at a time
 
 
 def magnitude_threshold(deltas: Callable[[], Iterable[Tensor]], density: float) -> float:
-    """The magnitude that floor(density * number of entries) entries of an adapter reach.
+    """Return the magnitude that floor(density * number of entries) entries of an adapter reach.
 
     Found exactly in two passes that count: magnitudes in float32 are in the order of their bits,
     of which the first pass settles the upper half and the second the lower.

@@ -110,7 +110,7 @@ def verify_adapter(
 
 
 def exact_pattern(names: Iterable[str]) -> str:
-    """A regular expression that matches these module names in full and no others.
+    """Return a regular expression that matches these module names in full and no others.
 
     Layers that have the same modules are put together, `layers.(?:0|1).(?:q|v)`: one line for
     what would be hundreds of names.

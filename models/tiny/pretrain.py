@@ -43,7 +43,7 @@ DENSE_FRACTION = 0.25  # of the steps, before all skills are mixed
 
 
 def build_tokenizer() -> GemmaTokenizer:
-    """A byte-fallback BPE whose merges spell the known words; capitals and digits stay single."""
+    """Build a byte-fallback BPE that spells the known words; capitals and digits stay single."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -68,14 +68,14 @@ def build_tokenizer() -> GemmaTokenizer:
 
 
 def build_processor() -> PaliGemmaProcessor:
-    """The real processor around that tokenizer, for 64 px pictures of 16 patches."""
+    """Build the real processor around that tokenizer, for 64 px images of 16 patches."""
     image_processor = SiglipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     image_processor.image_seq_length = (IMAGE_SIZE // PATCH_SIZE) ** 2
     return PaliGemmaProcessor(image_processor=image_processor, tokenizer=build_tokenizer())
 
 
 def build_model(processor: PaliGemmaProcessor) -> PaliGemmaForConditionalGeneration:
-    """A randomly initialised PaliGemma of about 1.9 M parameters."""
+    """Build a randomly initialised PaliGemma of about 1.9 M parameters."""
     tokenizer = processor.tokenizer
     vocab_size = math.ceil(len(tokenizer) / 64) * 64
     special = {
@@ -137,11 +137,11 @@ class Encoder:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def prefix(self, prompt: str) -> list[int]:
-        """Token ids up to the target."""
+        """Return the token ids up to the target."""
         return [*self.image_tokens, self.tokenizer.bos_token_id, *self.tokenize(prompt + "\n")]
 
     def batch(self, examples: Sequence[tuple[Image.Image, str, str | None]]) -> dict[str, Tensor]:
-        """Inputs of `B` examples, padded on the left to `L` tokens.
+        """Make inputs of `B` examples, padded on the left to `L` tokens.
 
         Returns:
             input_ids, attention_mask, token_type_ids, labels: (B, L); pixel_values: (B, 3, H, W).
@@ -175,7 +175,7 @@ class Encoder:
 
 
 def loss_of(model: PaliGemmaForConditionalGeneration, batch: dict[str, Tensor]) -> Tensor:
-    """Mean over examples of the mean cross-entropy of their target tokens."""
+    """Compute the mean over examples of the mean cross-entropy of their target tokens."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]  # (B, L-1, D)
     labels = batch["labels"][:, 1:]
@@ -226,7 +226,7 @@ def train(
 def accuracy(
     model: PaliGemmaForConditionalGeneration, encoder: Encoder, skill: Skill, num_examples: int
 ) -> float:
-    """Share of unseen examples of a skill that the model answers to the letter."""
+    """Measure the share of unseen examples of a skill that the model answers to the letter."""
     rng = Random(f"held out {skill.__name__}")
     examples = [skill(rng) for _ in range(num_examples)]
     batch = encoder.batch([(image, prompt, None) for image, prompt, _ in examples])
@@ -243,8 +243,8 @@ def accuracy(
 @click.option("--num_steps", default=15_000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--save_steps", default=1000, show_default=True)
-@click.option("--init_from", help="Go on from the weights saved in this folder…")
-@click.option("--first_step", default=0, show_default=True, help="… after this step.")
+@click.option("--init_from", help="Go on from the weights saved in this folder.")
+@click.option("--first_step", default=0, show_default=True, help="Count the steps from this one.")
 def main(
     output_dir: Path,
     num_steps: int,

@@ -60,26 +60,26 @@ Skill = Callable[[Random], tuple[Image.Image, str, str]]  # rng -> picture, prom
 
 
 def grid(rng: Random) -> tuple[Image.Image, str, str]:
-    """All four cells, the empty ones too: the k-th part of the target is always the k-th cell."""
+    """List all four cells, empty ones too: the k-th part of the target is always the k-th cell."""
     scene = random_scene(rng)
     return render_scene(scene, rng), "grid", ", ".join(str(scene.get(c, "none")) for c in CELLS)
 
 
 def listing(rng: Random) -> tuple[Image.Image, str, str]:
-    """The shapes in reading order."""
+    """List the shapes in reading order."""
     scene = random_scene(rng)
     return render_scene(scene, rng), "list", ", ".join(map(str, scene.values()))
 
 
 def cell(rng: Random) -> tuple[Image.Image, str, str]:
-    """The content of one cell."""
+    """Name the content of one cell."""
     scene = random_scene(rng)
     wanted = rng.choice(CELLS if rng.random() < 0.3 else tuple(scene))
     return render_scene(scene, rng), f"cell {wanted}", str(scene.get(wanted, "none"))
 
 
 def kind(rng: Random) -> tuple[Image.Image, str, str]:
-    """The kind of shape in one cell, without its colour."""
+    """Name the kind of shape in one cell, without its colour."""
     scene = random_scene(rng)
     wanted = rng.choice(tuple(scene))
     return render_scene(scene, rng), f"kind {wanted}", scene[wanted].kind
@@ -117,7 +117,7 @@ def count(rng: Random) -> tuple[Image.Image, str, str]:
 
 
 def grid_of_characters(rng: Random) -> tuple[Image.Image, str, str]:
-    """All sixteen places of a page, the blank ones too, for the reason given in `grid`."""
+    """List all sixteen places of a page, blank ones too, for the reason given in `grid`."""
     page = _page(rng)
     padded = [row.ljust(NUM_COLUMNS, "-") for row in page.rows]
     padded += ["-" * NUM_COLUMNS] * (NUM_ROWS - len(padded))
@@ -125,33 +125,33 @@ def grid_of_characters(rng: Random) -> tuple[Image.Image, str, str]:
 
 
 def rows(rng: Random) -> tuple[Image.Image, str, str]:
-    """The rows of a page."""
+    """Read the rows of a page."""
     page = _page(rng)
     return render_page(page, rng), "rows", " ".join(page.rows)
 
 
 def row(rng: Random) -> tuple[Image.Image, str, str]:
-    """One row of a page."""
+    """Read one row of a page."""
     page = _page(rng)
     index = rng.randrange(len(page.rows))
     return render_page(page, rng), f"row {NUMBERS[index + 1]}", page.rows[index]
 
 
 def field(rng: Random) -> tuple[Image.Image, str, str]:
-    """The value beside one key of a form."""
+    """Read the value beside one key of a form."""
     page = random_form(rng)
     key = rng.choice(tuple(page.fields))
     return render_page(page, rng), f"get {key}", page.fields[key]
 
 
 def character(rng: Random) -> tuple[Image.Image, str, str]:
-    """One large printed character."""
+    """Read one large printed character."""
     shown = rng.choice(CHARACTERS)
     return render_character(shown, rng), "glyph", shown
 
 
 def say(rng: Random) -> tuple[Image.Image, str, str]:
-    """Repeat words and numbers, whatever the picture."""
+    """Repeat words and numbers, whatever the image."""
     image = (
         render_scene(random_scene(rng), rng) if rng.random() < 0.5 else render_page(_page(rng), rng)
     )

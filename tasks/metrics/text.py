@@ -118,7 +118,7 @@ def text_scores(
 
 
 def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """ROUGE-L of each example, 0 to 1, in any script.
+    """Compute ROUGE-L of each example, 0 to 1, in any script.
 
     The F-measure (beta 1) of the longest common subsequence of words, the best over references,
     by Google's rouge-score without its stemmer. Only the words are others than there: runs of

@@ -28,7 +28,7 @@ class Uncertainty:
 def mean_uncertainty(
     values: Sequence[float], *, seed: int = 0, num_resamples: int = 10_000
 ) -> Uncertainty:
-    """Standard error and percentile bootstrap interval of the mean of some values.
+    """Compute standard error and percentile bootstrap interval of the mean of some values.
 
     The standard error is the sample standard deviation (n - 1) over the root of n; the interval
     runs from the 2.5th to the 97.5th percentile of the means of resamples with replacement

@@ -18,7 +18,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 
 
 def sample_root(task_name: str) -> Path:
-    """The folder of a task's embedded data, in the official layout; written on first use.
+    """Return the folder of a task's embedded data, in the official layout; written on first use.
 
     Raises:
         ValueError: there is no embedded data for the task, or the cache cannot be written.

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 
 def cache_dir() -> Path:
-    """`$PALITUNE_CACHE`, or else `palitune` in the user's cache folder."""
+    """Return `$PALITUNE_CACHE`, or else `palitune` in the user's cache folder."""
     if chosen := os.environ.get("PALITUNE_CACHE"):
         return Path(chosen).expanduser().absolute()
     user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -30,7 +30,7 @@ def write(root: Path) -> None:
 
 
 def make_scenes() -> tuple[list[Scene], list[Scene]]:
-    """The contents of the training pictures and of the held-out ones."""
+    """Make the contents of the training images and of the held-out ones."""
     rng = Random("coco_captioning/held_out")
     held_out = [draw_scene(rng, ()) for _ in range(NUM_HELD_OUT)]
     avoided = {scene_key(scene) for scene in held_out}
@@ -39,7 +39,7 @@ def make_scenes() -> tuple[list[Scene], list[Scene]]:
 
 
 def captions(scene: Scene, rng: Random) -> list[str]:
-    """Five captions of a scene, each in a wording of its own, in random order."""
+    """Write five captions of a scene, each in a wording of its own, in random order."""
     shapes = _enumerate([with_article(str(shape)) for shape in scene.values()])
     number = NUMBERS[len(scene)]
     count = "there is one shape" if len(scene) == 1 else f"there are {number} shapes"

@@ -34,7 +34,7 @@ def write(root: Path) -> None:
 
 
 def make_questions() -> tuple[Asked[Page, Question], Asked[Page, Question]]:
-    """The training pages and the held-out ones, each with its questions."""
+    """Make the training pages and the held-out ones, each with its questions."""
     return ask_splits("docvqa", _draw_page, lambda page: page.rows, _KINDS, repeat=0.9)
 
 

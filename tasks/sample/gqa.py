@@ -32,7 +32,7 @@ def write(root: Path) -> None:
 
 
 def make_questions() -> tuple[asking.Asked[Scene, Asked], asking.Asked[Scene, Asked]]:
-    """The training scenes and the held-out ones, each with its questions."""
+    """Make the training scenes and the held-out ones, each with its questions."""
     return asking.ask_splits("gqa", asking.draw_scene, asking.scene_key, KINDS, repeat=0.3)
 
 

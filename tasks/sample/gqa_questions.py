@@ -61,7 +61,7 @@ def query_color(scene: Scene, cell: str, reworded: bool = False) -> Question:
 
 
 def query_shape(scene: Scene, cell: str, reworded: bool = False) -> Question:
-    """Which shape is it?"""
+    """Ask which shape it is."""
     text = "which shape is in the {}?" if reworded else "what shape is in the {}?"
     return Question(
         text=text.format(cell),
@@ -111,7 +111,7 @@ def query_related(scene: Scene, cell: str, relation: str) -> Question:
 
 
 def verify(scene: Scene, cell: str, claim: str) -> Question:
-    """Is it of this color, or of this shape?"""
+    """Ask whether it is of this colour, or of this shape."""
     is_color = claim in COLORS
     truth = claim == (scene[cell].color if is_color else scene[cell].kind)
     claimed = claim if is_color else f"a {claim}"
@@ -129,7 +129,7 @@ def verify(scene: Scene, cell: str, claim: str) -> Question:
 
 
 def verify_exists(scene: Scene, cell: str, reworded: bool = False) -> Question:
-    """Is there one?"""
+    """Ask whether there is one."""
     truth = cell in scene
     text = "does the picture have a shape in the {}?" if reworded else "is there a shape in the {}?"
     return Question(
@@ -144,7 +144,7 @@ def verify_exists(scene: Scene, cell: str, reworded: bool = False) -> Question:
 
 
 def choose(scene: Scene, cell: str, options: tuple[str, str]) -> Question:
-    """Is it this or that?"""
+    """Ask whether it is this or that."""
     is_color = options[0] in COLORS
     answer = scene[cell].color if is_color else scene[cell].kind
     assert answer in options, "one of the two must be true"
@@ -162,7 +162,7 @@ def choose(scene: Scene, cell: str, options: tuple[str, str]) -> Question:
 
 
 def combine(scene: Scene, cells: tuple[str, str], operation: str) -> Question:
-    """Is there one here and (or) there?"""
+    """Ask whether there is one here and (or) there."""
     first, second = (cell in scene for cell in cells)
     truth = (first and second) if operation == "and" else (first or second)
     where = f"in the {cells[0]} {operation} in the {cells[1]}"

@@ -18,7 +18,7 @@ class Picture:
     scene: Scene
 
     def object_id(self, cell: str) -> str:
-        """The id of the object in a cell."""
+        """Return the id of the object in a cell."""
         return f"{self.number}{CELLS.index(cell)}"
 
 
@@ -29,7 +29,7 @@ def make_record(
     equivalent: Sequence[str],
     is_balanced: bool,
 ) -> dict[str, Any]:
-    """The record, its keys in the official order."""
+    """Make the record, its keys in the official order."""
     structural, semantic, detailed = question.types
     program = _program(question, picture)
     return {

@@ -2,5 +2,5 @@
 
 
 def with_article(noun: str) -> str:
-    """`a red circle`, `an orange circle`."""
+    """Put an article before a name: `a red circle`, `an orange circle`."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

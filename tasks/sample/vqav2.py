@@ -30,7 +30,7 @@ def write(root: Path) -> None:
 
 
 def make_questions() -> tuple[Asked[Scene, Question], Asked[Scene, Question]]:
-    """The training scenes and the held-out ones, each with its questions."""
+    """Make the training scenes and the held-out ones, each with its questions."""
     return ask_splits("vqav2", draw_scene, scene_key, KINDS, repeat=0.2)
 
 

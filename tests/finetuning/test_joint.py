@@ -199,8 +199,9 @@ def training_set(
 def texts(examples: JointExamples, encoded: Encoded) -> tuple[str, str]:
     """Prompt and answer as the tokens have them."""
     decode = examples.parts[0].prompter.family.tokenizer.decode
-    prompt = decode(encoded.input_ids[encoded.num_image_tokens : encoded.num_prefix])
-    answer = decode(encoded.input_ids[encoded.num_prefix :])
+    num_prefix = encoded.is_target.index(True)
+    prompt = decode(encoded.input_ids[encoded.num_image_tokens : num_prefix])
+    answer = decode(encoded.input_ids[num_prefix:])
     return prompt.removeprefix("<bos>").strip(), answer.removesuffix("<eos>").strip()
 
 

@@ -55,8 +55,6 @@ def test_without_an_update_every_file_is_the_base_s_own(sharded: Path, tmp_path:
         assert (tmp_path / "out" / name).read_bytes() == (sharded / name).read_bytes()
     assert report.rounding == {}
     assert report.bytes_read == sum((sharded / name).stat().st_size for name in SHARDS)
-    written = [path.stat().st_size for path in (tmp_path / "out").iterdir()]
-    assert report.bytes_written == sum(written)
 
 
 def test_only_the_targeted_tensor_changes(sharded: Path, tmp_path: Path) -> None:

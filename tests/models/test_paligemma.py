@@ -89,14 +89,14 @@ def test_the_leak_is_found_when_the_answer_is_marked_as_prefix(loaded: LoadedMod
 def test_image_and_prompt_attend_to_each_other_in_both_directions(loaded: LoadedModel) -> None:
     example = encoded(loaded.family, "what is it?", ANSWER)
     batch = loaded.family.collate([example])
-    assert look_ahead(loaded.model, batch, example.num_prefix) > 1e-3
+    assert look_ahead(loaded.model, batch, example.is_target.index(True)) > 1e-3
 
 
 def test_a_causal_prompt_is_found(loaded: LoadedModel) -> None:
     example = encoded(loaded.family, "what is it?", ANSWER)
     batch = loaded.family.collate([example])
     batch["token_type_ids"].fill_(1)
-    assert look_ahead(loaded.model, batch, example.num_prefix) == 0
+    assert look_ahead(loaded.model, batch, example.is_target.index(True)) == 0
 
 
 def test_a_batch_without_token_types_is_found(loaded: LoadedModel) -> None:
@@ -105,7 +105,7 @@ def test_a_batch_without_token_types_is_found(loaded: LoadedModel) -> None:
     batch = loaded.family.collate([example])
     del batch["token_type_ids"]
     leaks = leak(loaded.model, batch) > 1e-3
-    assert leaks or look_ahead(loaded.model, batch, example.num_prefix) == 0
+    assert leaks or look_ahead(loaded.model, batch, example.is_target.index(True)) == 0
 
 
 def test_padding_never_moves_a_logit(loaded: LoadedModel) -> None:
@@ -197,8 +197,8 @@ def test_special_tokens_in_a_question_stay_text(loaded: LoadedModel, text: str) 
     example = encoded(family, text, text)
     assert isinstance(family, PaliGemma)
     special = {family.processor.image_token_id, *family.tokenizer.all_special_ids}
-    question = example.input_ids[family.num_image_tokens + 1 : example.num_prefix]
-    answer = example.input_ids[example.num_prefix : -1]
+    question = example.input_ids[family.num_image_tokens + 1 : example.is_target.index(True)]
+    answer = example.input_ids[example.is_target.index(True) : -1]
     assert not special & {*question, *answer}
     assert family.tokenizer.decode(question) == text + "\n"
     assert family.tokenizer.decode(answer) == text
