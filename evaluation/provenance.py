@@ -26,7 +26,7 @@ _PACKAGES = (
 
 
 def describe_data(split: str, examples: Sequence[Example]) -> dict[str, Any]:
-    """Split, size, and a hash over ids, texts and references; no image is opened."""
+    """Describe a split: size, and a hash over ids, texts and references; no image is opened."""
     digest = hashlib.sha256()
     for example in examples:
         texts = [turn.text for turn in example.turns]

@@ -14,7 +14,9 @@ import msgspec
 
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import command_words, read_yaml, to_settings
+from finetuning.training.recipe import Recipe
 from models.checkpoint import resolve
+from models.quantization import Quantization
 from models.registry import family_named
 from tasks.registry import get_task
 
@@ -58,13 +60,13 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A shape of the adapter."""
 
     name: str
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
-    target_modules: str | list[str] = "attention,ffn"
-    use_dora: bool = False
-    use_rslora: bool = False
-    quantization: Literal["nf4", "int8", "none"] = "nf4"
+    r: int = Recipe.lora_rank
+    alpha: int = Recipe.lora_alpha
+    dropout: float = Recipe.lora_dropout
+    target_modules: str | list[str] = Recipe.lora_target_modules
+    use_dora: bool = Recipe.use_dora
+    use_rslora: bool = Recipe.use_rslora
+    quantization: Quantization = Recipe.quantization
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ import msgspec
 from common.json_files import read_json
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import read_yaml, to_settings
+from finetuning.training.recipe import Recipe
 from models.quantization import Quantization
 from tasks.files import read_bytes
 
@@ -41,15 +42,15 @@ class TrainConfig(Training, frozen=True, forbid_unknown_fields=True):
 class PeftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The shape of the adapter, and the precision of what it sits on."""
 
-    r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.05
-    target_modules: str | list[str] = "attention,ffn"
-    use_dora: bool = False
-    use_rslora: bool = False
+    r: int = Recipe.lora_rank
+    lora_alpha: int = Recipe.lora_alpha
+    lora_dropout: float = Recipe.lora_dropout
+    target_modules: str | list[str] = Recipe.lora_target_modules
+    use_dora: bool = Recipe.use_dora
+    use_rslora: bool = Recipe.use_rslora
     bias: Literal["none"] = "none"
     task_type: Literal["CAUSAL_LM"] = "CAUSAL_LM"
-    quantization: Quantization = "nf4"
+    quantization: Quantization = Recipe.quantization
 
 
 class Classes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

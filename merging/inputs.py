@@ -36,7 +36,7 @@ class Inputs:
 
     @property
     def prompt_settings(self) -> dict[str, dict[str, Any]]:
-        """Return, by task, the prompt settings of the first run that was trained on it."""
+        """Return by task the prompt settings of the first run that was trained on it."""
         found: dict[str, dict[str, Any]] = {}
         for run in self.runs:
             for name in trained_on(run):

@@ -12,7 +12,7 @@ def score_table(
     retention: Mapping[str, Mapping[str, float | None]],
     intervals: Mapping[str, Mapping[str, tuple[float, float] | None]] | None = None,
 ) -> str:
-    """Score, its 95 % interval where that is known, and in brackets what is retained.
+    """Write scores, their 95 % intervals where known, and in brackets what is retained.
 
     Args:
         metrics: task -> name of its headline.

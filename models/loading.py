@@ -84,7 +84,7 @@ def _num_tokens(family: Family) -> int:
 def load_model(
     checkpoint: Checkpoint,
     *,
-    quantization: Quantization = "nf4",
+    quantization: Quantization,
     dtype: Dtype = "auto",
     device: str = "auto",
     family: Family | None = None,

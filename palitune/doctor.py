@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from finetuning.training.doctor import DoctorRequest, Fact, check_findings, examine
+from finetuning.training.recipe import Recipe
 from models.quantization import Quantization
 from palitune import options
 from palitune.command import Command, Option
@@ -28,7 +29,7 @@ def doctor_command() -> click.Command:
             ["--quantization"],
             group="Model",
             type=click.Choice(_EXACT),
-            default="nf4",
+            default=Recipe.quantization,
             show_default=True,
             help="Hold the language model in this precision.",
         ),

@@ -109,8 +109,22 @@ def test_every_public_docstring_is_there_and_says_what_is_done() -> None:
     found = dict(entry for path in source_files(*LAYERS) for entry in documented(path))
     assert len(found) > 500
     assert not [place for place, text in found.items() if not text]
-    asking = ("What", "Whether", "How")
+    asking = {"What", "Whether", "How"}
     assert not [place for place, text in found.items() if text and text.split()[0] in asking]
+
+
+def test_the_docstring_of_a_function_begins_with_a_verb() -> None:
+    """By a list of words that begin a phrase without one; classes and modules name a thing."""
+    nouns = {"The", "A", "An", "All", "Each", "Every", "One", "No", "Of", "As", "By", "Which"}
+    found = {
+        f"{relative(path)}:{node.name}": ast.get_docstring(node) or ""
+        for path in source_files(*LAYERS)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+    assert len(found) > 300
+    first = {place: text.split()[0] for place, text in found.items() if text}
+    assert not {place: word for place, word in first.items() if word in nouns}
 
 
 def test_no_six_lines_of_code_stand_twice() -> None:

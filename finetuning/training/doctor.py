@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from evaluation.prompting import make_prompter
 from evaluation.request import ModelRequest
 from finetuning.training.environment import environment
+from finetuning.training.recipe import Recipe
 from models.base import Family
 from models.checkpoint import resolve
 from models.quantization import Quantization
@@ -31,7 +32,7 @@ class DoctorRequest:
     """
 
     model: ModelRequest
-    quantization: Quantization = "nf4"
+    quantization: Quantization = Recipe.quantization
     task: TaskSource | None = None
 
 
