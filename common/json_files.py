@@ -17,7 +17,10 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is not valid JSON ({error}); copy or download it again."
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__} where an object is expected.")
+        raise ValueError(
+            f"{path} holds a {type(content).__name__} where an object is expected; copy or "
+            "download it again."
+        )
     return content
 
 

@@ -93,7 +93,7 @@ class Generic(ChatFamily):
             ) from error
         if getattr(processor, "image_token", None) is None:
             raise ValueError(
-                f"{type(processor).__name__} of {self.location} names no token that stands for a "
+                f"{type(processor).__name__} of {self.location} names no token that stands for an "
                 "image; take a model whose processor does."
             )
         return processor

@@ -50,7 +50,7 @@ class QwenVL(ChatFamily):
         Least and most pixels are the authors': rounding to whole blocks may go a little past them.
 
         Raises:
-            ValueError: the sizes contradict each other, a side is not made of whole tokens, or a
+            ValueError: the sizes contradict each other, a side is not made of whole tokens, or an
                 image would have more of them than the model has positions.
         """
         from transformers.image_utils import SizeDict

@@ -30,9 +30,9 @@ def read_run_file(path: Path) -> dict[str, Any]:
     """
     run = read_json(path)
     if not isinstance(run.get("settings"), dict):
-        raise ValueError(f"{path} is not a run.json: it has no object `settings`.")
+        raise ValueError(f"{path} is not a run.json: it has no object `settings`; remove it.")
     if not isinstance(run.get("base_fingerprint"), str | None):
-        raise ValueError(f"{path} is not a run.json: its `base_fingerprint` is no text.")
+        raise ValueError(f"{path} is not a run.json: its `base_fingerprint` is no text; remove it.")
     return run
 
 

@@ -254,11 +254,11 @@ def _writing_to(folder: Path) -> Iterator[None]:
 def _metric_table(
     metrics: Mapping[str, float | None], besides: Mapping[str, str] | None = None
 ) -> str:
-    rows = [
-        [name, "not available" if value is None else f"{value:.4g}", (besides or {}).get(name, "")]
-        for name, value in metrics.items()
-    ]
-    return align(rows, left=(0, 1, 2), widths=(13,), indent=2)
+    rows = []
+    for name, value in metrics.items():
+        cell = "not available" if value is None else f"{value:.4g}"
+        rows.append([name, f"{cell}  {(besides or {}).get(name, '')}"])
+    return align(rows, left=(0, 1), widths=(13,), indent=2)
 
 
 def _numbers_by_size(kind: str) -> tuple[int, str]:

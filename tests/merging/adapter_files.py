@@ -104,7 +104,7 @@ def make_torn_pickle(folder: Path) -> None:
 
 def make_strange_run(folder: Path) -> None:
     write_files(folder, lora())
-    (folder / "run.json").write_text('{"base_fingerprint": 1}')
+    (folder / "run.json").write_text('{"settings": {}, "base_fingerprint": 1}')
 
 
 def random_update(rank: int, d_out: int, d_in: int, scale: float = 1.0) -> LowRank:

@@ -191,10 +191,18 @@ def test_a_shard_outside_the_folder_is_an_error(sharded: Path) -> None:
         _ = open_base(str(sharded)).tensors
 
 
-@pytest.mark.parametrize("content", ["[1]", "{}", '{"weight_map": 1}', "{"])
-def test_an_index_that_is_none_is_an_error(sharded: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[1]", "holds a list where an object is expected"),
+        ("{}", "is no index of safetensors shards"),
+        ('{"weight_map": 1}', "is no index of safetensors shards"),
+        ("{", "is not valid JSON"),
+    ],
+)
+def test_an_index_that_is_none_is_an_error(sharded: Path, content: str, problem: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(ValueError, match="is no index of safetensors shards"):
+    with pytest.raises(ValueError, match=rf"index\.json {problem}"):
         _ = open_base(str(sharded)).tensors
 
 

@@ -138,8 +138,8 @@ def test_random_texts_with_any_number_of_references_have_the_bleu_of_the_rule(se
 
 
 def test_the_signature_tells_the_settings_and_whether_reference_numbers_differ() -> None:
-    same = text_scores(["a", "b"], [["a", "b"], ["c", "d"]]).sacrebleu_signature
-    varied = text_scores(["a", "b"], [["a", "b"], ["c"]]).sacrebleu_signature
+    same = text_scores(["a", "b"], [["a", "b"], ["c", "d"]]).additions["sacrebleu_signature"]
+    varied = text_scores(["a", "b"], [["a", "b"], ["c"]]).additions["sacrebleu_signature"]
     assert same.startswith("nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     assert varied.startswith("nrefs:var|case:mixed|eff:no|tok:13a|smooth:exp|version:")
 

@@ -259,11 +259,11 @@ def test_an_interrupted_download_is_not_taken_for_a_whole_one(
 
     source = save_parts(tmp_path / "source", train=range(4))
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline_data, "write_text", interrupt)
+        patch.setattr(pipeline_data, "write_json", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_dataset(tmp_path / "out" / "raw", source, None, COLUMNS, 0)
     assert list((tmp_path / "out").iterdir()) == []
