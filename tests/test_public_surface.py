@@ -18,7 +18,7 @@ from merging.algebra.modes import MODES
 from models.registry import FAMILIES
 from palitune.main import palitune
 from tasks.registry import get_task, task_names
-from tests.merging.make_adapters import load_tiny, train
+from tests.merging.algebra.make_adapters import load_tiny, train
 from tests.public_surface import check_file, check_snapshot
 
 DIGITS = ("--data_root", "sample", "--device", "cpu", "--quantization", "none")

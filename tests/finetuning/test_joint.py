@@ -15,10 +15,10 @@ from models.encoding import Encoded
 from models.run_record import trained_on
 from palitune.main import palitune
 from tasks.metrics import captioning
-from tests.finetuning.commands import check_metrics, evaluate
 from tests.finetuning.joint_inputs import BRIEF, COCO, VQAV2, invoke
 from tests.helpers import hashes, read_json, read_lines
 from tests.official_files import write_coco, write_docvqa, write_json, write_vqav2
+from tests.palitune.commands import check_metrics, evaluate
 
 ADAPTER = "adapter_model.safetensors"
 

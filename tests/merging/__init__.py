@@ -1,1 +1,1 @@
-"""Tests of merging: arithmetic against dense float64 oracles written from the definitions."""
+"""Tests of merging: the whole of a merge, its choice by scores, what it refuses."""

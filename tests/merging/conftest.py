@@ -1,28 +1,22 @@
-"""Fixtures of the tests of merging."""
+"""What the tests of merging share: adapters to merge, and documents to score them on."""
 
 from pathlib import Path
 
 import pytest
-from torch import nn
 
-from merging.algebra.adapters import Adapter
-from merging.algebra.reader import read_adapter
-from tests.merging.adapter_files import BASE
-from tests.merging.make_adapters import load_tiny, lora, write_files
-from tests.merging.test_base import write_sharded
+from tests.merging.merge_inputs import write_adapters, write_run
+from tests.official_files import write_docvqa
 
 
 @pytest.fixture(scope="module")
-def tiny() -> nn.Module:
-    return load_tiny()
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder a says that it was trained on digits, b on docvqa."""
+    folder = write_adapters(tmp_path_factory.mktemp("adapters"))
+    write_run(folder / "a", "digits")
+    write_run(folder / "b", "docvqa", prompt_template="read: {question}", max_length=200)
+    return folder
 
 
-@pytest.fixture
-def adapter(tmp_path: Path) -> Adapter:
-    return read_adapter(write_files(tmp_path / "a", lora(), base_model_name_or_path=BASE))
-
-
-@pytest.fixture
-def sharded(tmp_path: Path) -> Path:
-    write_sharded(tmp_path / "base")
-    return tmp_path / "base"
+@pytest.fixture(scope="module")
+def docvqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_docvqa(tmp_path_factory.mktemp("docvqa"), num_val=4)

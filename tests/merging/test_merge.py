@@ -1,220 +1,294 @@
-"""The merge of whole adapters: dense float64 oracles of each mode, and what the report says."""
+"""merge_vlm.py: what it writes loads with PEFT; what it refuses leaves nothing behind."""
 
-import math
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from peft import PeftModel
+from transformers import PaliGemmaForConditionalGeneration
 
-from merging.algebra import report
-from merging.algebra.adapters import Adapter
-from merging.algebra.merge import Merge, start_merge
-from merging.algebra.modes import MODES, default_options
-from merging.algebra.reader import read_adapter
-from tests.merging.make_adapters import write_files
-
-Q, K = (f"model.language_model.layers.0.self_attn.{name}_proj" for name in "qk")
-SHAPES = {Q: (6, 8), K: (4, 8)}
-
-
-def write(
-    folder: Path, seed: int, rank: int, modules: tuple[str, ...] = (Q, K), size: float = 1.0
-) -> Adapter:
-    """A random adapter of alpha 3."""
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name in modules:
-        d_out, d_in = SHAPES[name]
-        for part, shape in (("lora_A", (rank, d_in)), ("lora_B", (d_out, rank))):
-            value = torch.randn(shape, generator=generator) * math.sqrt(size)
-            tensors[f"base_model.model.{name}.{part}.weight"] = value
-    return read_adapter(write_files(folder, tensors, r=rank, lora_alpha=3))
+from merging import run as merge_job
+from merging.algebra.rounding import nf4_round_trip
+from merging.trial import Trial
+from tests.helpers import hashes, read_json, sentence
+from tests.merging.algebra.make_adapters import load_tiny
+from tests.merging.merge_inputs import (
+    Q0,
+    TINY,
+    edit_config,
+    edit_tensors,
+    run,
+    write_adapters,
+    write_run,
+)
 
 
-@pytest.fixture
-def adapters(tmp_path: Path) -> list[Adapter]:
-    """Ranks 2 and 3; the second has no k_proj."""
-    return [write(tmp_path / "a", 1, 2), write(tmp_path / "b", 2, 3, (Q,))]
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_adapters(tmp_path_factory.mktemp("adapters"))
 
 
-def dense(adapter: Adapter, name: str) -> Tensor:
-    """The update by definition, in float64; zero where the adapter has none."""
-    if name not in adapter.updates:
-        return torch.zeros(SHAPES[name], dtype=torch.float64)
-    update = adapter.updates[name]
-    return 3 / update.a.shape[0] * update.b.double() @ update.a.double()
+def peft_update(folder: Path, name: str) -> torch.Tensor | None:
+    """The update of a module, as PEFT computes it."""
+    adapted = PeftModel.from_pretrained(load_tiny(), str(folder))
+    layer = adapted.base_model.model.get_submodule(name)
+    return layer.get_delta_weight("default").float() if hasattr(layer, "get_delta_weight") else None
 
 
-def norm(updates: Mapping[str, Tensor]) -> float:
-    return math.sqrt(sum(float(u.square().sum()) for u in updates.values()))
-
-
-def whole(adapter: Adapter) -> dict[str, Tensor]:
-    return {name: dense(adapter, name) for name in SHAPES}
-
-
-def merge(adapters: list[Adapter], mode: str, **options: object) -> Merge:
-    keywords = {
-        k: options.pop(k) for k in ("missing", "normalize", "seed", "trim_scope") if k in options
-    }
-    settings = default_options(mode, len(adapters), **options)  # type: ignore[arg-type]
-    return start_merge(adapters, mode, settings, **keywords)  # type: ignore[arg-type]
-
-
-def check(found: Merge, expected: Mapping[str, Tensor]) -> None:
-    assert set(found.modules) == set(SHAPES)
-    for name, value in expected.items():
-        torch.testing.assert_close(found.dense(name).double(), value, rtol=1e-5, atol=1e-6)
-
-
-def test_linear_is_the_weighted_sum_of_the_updates(adapters: list[Adapter]) -> None:
-    a, b = map(whole, adapters)
-    found = merge(adapters, "linear", weights=(0.7, -0.2), lam=2.0)
-    check(found, {name: 2 * (0.7 * a[name] - 0.2 * b[name]) for name in SHAPES})
-
-
-def test_a_missing_module_counts_as_zero_or_not_at_all(adapters: list[Adapter]) -> None:
-    a = whole(adapters[0])
-    check(merge(adapters, "linear"), {K: a[K] / 2})
-    check(merge(adapters, "linear", missing="renorm"), {K: a[K]})
-
-
-def test_balanced_takes_one_cosine_over_the_whole_adapters(adapters: list[Adapter]) -> None:
-    a, b = map(whole, adapters)
-    cosine = sum(float((a[n] * b[n]).sum()) for n in SHAPES) / (norm(a) * norm(b))
-    share = 1 / (1 + abs(cosine))
-    check(merge(adapters, "balanced"), {n: share * (a[n] + b[n]) for n in SHAPES})
-
-
-def test_auto_without_scores_is_the_average(adapters: list[Adapter]) -> None:
-    a, b = map(whole, adapters)
-    check(merge(adapters, "auto"), {name: (a[name] + b[name]) / 2 for name in SHAPES})
-
-
-def test_slerp_keeps_the_arc_between_the_whole_adapters(adapters: list[Adapter]) -> None:
-    a, b = map(whole, adapters)
-    angle = math.acos(sum(float((a[n] * b[n]).sum()) for n in SHAPES) / (norm(a) * norm(b)))
-    first, second = (math.sin(t * angle) / math.sin(angle) for t in (0.75, 0.25))
-    check(merge(adapters, "slerp", t=0.25), {n: first * a[n] + second * b[n] for n in SHAPES})
-
-
-def trim(delta: Tensor, density: float) -> Tensor:
-    order = delta.abs().flatten().argsort(descending=True, stable=True)
-    kept = torch.zeros_like(delta).flatten()
-    places = order[: math.floor(density * delta.numel())]
-    kept[places] = delta.flatten()[places]
-    return kept.view_as(delta)
-
-
-def test_ties_trims_elects_and_averages_each_module(adapters: list[Adapter]) -> None:
-    expected = {}
-    for name in SHAPES:
-        a, b = (trim(dense(adapter, name), 0.4) for adapter in adapters)
-        elected = (a + b).sign()
-        agree = [(t.sign() == elected) & (elected != 0) for t in (a, b)]
-        count = sum(x.double() for x in agree)
-        expected[name] = (a * agree[0] + b * agree[1]) / count.clamp(min=1)  # type: ignore[union-attr]
-    check(merge(adapters, "ties", density=0.4), expected)
-
-
-@pytest.mark.parametrize("density", [0.1, 0.4, 0.99, 1.0])
-def test_trimming_may_be_over_the_whole_adapter(adapters: list[Adapter], density: float) -> None:
-    found = merge(adapters[:1], "ties", density=density, trim_scope="adapter")
-    updates = whole(adapters[0])
-    magnitudes = torch.cat([u.abs().flatten() for u in updates.values()]).sort(descending=True)[0]
-    kept = math.floor(density * len(magnitudes))
-    check(found, {n: u * (u.abs() >= magnitudes[kept - 1] - 1e-9) for n, u in updates.items()})
-    assert sum(int(found.dense(name).count_nonzero()) for name in SHAPES) == kept
-
-
-def test_normalize_gives_every_adapter_the_mean_norm(tmp_path: Path) -> None:
-    small, large = write(tmp_path / "a", 1, 2), write(tmp_path / "b", 2, 2, size=100.0)
-    found = merge([small, large], "linear", normalize=True)
-    norms = found.gram.diagonal().sqrt()
-    assert norms[0] == pytest.approx(norms[1])
-    assert norms[0] == pytest.approx((norm(whole(small)) + norm(whole(large))) / 2, rel=1e-5)
-
-
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "slerp"])
-def test_one_adapter_alone_comes_back(mode: str, tmp_path: Path) -> None:
-    adapter = write(tmp_path / "a", 1, 2)
-    prunes = MODES[mode].density is not None
-    found = merge([adapter], mode, **({"density": 1.0} if prunes else {}))
-    check(found, whole(adapter))
-
-
-# dare's masks belong to the places in the list
-@pytest.mark.parametrize("mode", [mode for mode in MODES if "dare" not in mode])
-def test_the_order_of_the_adapters_does_not_matter(mode: str, adapters: list[Adapter]) -> None:
-    forth, back = merge(adapters, mode), merge(adapters[::-1], mode)
-    for name in SHAPES:
-        torch.testing.assert_close(forth.dense(name), back.dense(name), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", ["linear", "balanced", "core_ties", "tsv"])
-def test_low_rank_modes_are_exact_at_the_sum_of_the_ranks(
-    mode: str, adapters: list[Adapter]
+def test_peft_loads_the_merged_adapter_and_its_update_is_ours(
+    adapters: Path, tmp_path: Path
 ) -> None:
-    found = merge(adapters, mode)
-    for name in SHAPES:
-        update, share = found.low_rank(name)
-        assert share == pytest.approx(1.0)
-        assert update.rank <= 5
-        torch.testing.assert_close(update.dense(), found.dense(name), rtol=1e-4, atol=1e-5)
+    result = run(adapters, tmp_path / "out", "--mode", "linear", "--weights", "0.25,0.5")
+    assert result.exit_code == 0, result.output
+    ours = peft_update(tmp_path / "out", Q0)
+    a, b = (peft_update(adapters / name, Q0) for name in "ab")
+    assert ours is not None and a is not None and b is not None
+    expected = 0.25 * a + 0.5 * b
+    assert float((ours - expected).norm() / expected.norm()) < 1e-6
 
 
-def test_a_lower_rank_keeps_the_energy_that_is_said(adapters: list[Adapter]) -> None:
-    found = merge(adapters, "ties", density=0.5)
-    exact = found.dense(Q).double()
-    singular = torch.linalg.svdvals(exact).square()
-    update, share = found.low_rank(Q, 2)
-    assert update.rank == 2
-    assert share == pytest.approx(float(singular[:2].sum() / singular.sum()), rel=1e-4)
+def test_the_full_model_is_pefts_own_merge_of_the_adapter(adapters: Path, tmp_path: Path) -> None:
+    options = ("--mode", "linear", "--export", "both", "--save_dtype", "float32")
+    assert run(adapters, tmp_path / "out", *options, names="abc").exit_code == 0
+    full = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    merged = PeftModel.from_pretrained(load_tiny(), str(tmp_path / "out/adapter"))
+    expected = merged.merge_and_unload().state_dict()
+    assert full.state_dict().keys() == expected.keys()
+    for name, value in full.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_retention_is_the_share_of_each_update_in_the_result(adapters: list[Adapter]) -> None:
-    a, b = map(whole, adapters)
+def test_the_same_command_gives_the_same_bytes(adapters: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert run(adapters, tmp_path / name, "--mode", "dare_ties", "--seed", 3).exit_code == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+    assert run(adapters, tmp_path / "three", "--mode", "dare_ties", "--seed", 4).exit_code == 0
+    assert (tmp_path / "three/model.safetensors").read_bytes() != weights[0]
+
+
+def test_the_report_says_what_was_merged_and_what_is_left(adapters: Path, tmp_path: Path) -> None:
+    result = run(adapters, tmp_path / "out", "--mode", "ties")
+    found = read_json(tmp_path / "out/merge_report.json")
+    assert (found["mode"], found["export"], found["onto"]) == ("ties", "full", "original")
+    assert found["options"]["density"] == 0.3
+    assert [row["rank"] for row in found["inputs"]] == [4, 2]
+    assert all(len(row["sha256"]) == 64 for row in found["inputs"])
+    assert 0 < found["totals"]["retention"][0] < 1
+    assert found["modules"][Q0]["rounding_loss"] > 0  # the embedded base is bfloat16
+    assert 0 <= found["modules"][Q0]["sign_conflict"] <= 1
+    assert found["versions"]["peft"] and found["seconds"] > 0 and found["peak_rss_mb"] > 0
+    assert "retained" in result.output and str(tmp_path / "out") in result.output
+
+
+def test_without_scores_auto_says_that_its_scale_is_not_validated(
+    adapters: Path, tmp_path: Path
+) -> None:
+    result = run(adapters, tmp_path / "out")
+    assert "not validated" in result.output
+    found = read_json(tmp_path / "out/merge_report.json")
+    assert not found["chosen_by_scores"] and found["export"] == "adapter"
+
+
+def test_a_dry_run_prints_and_writes_nothing(adapters: Path, tmp_path: Path) -> None:
+    result = run(adapters, tmp_path / "out", "--dry_run", "--mode", "ties")
+    assert result.exit_code == 0, result.output
+    assert "contested entries" in result.output
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(("quantization", "expected"), [("nf4", "nf4"), ("none", "original")])
+def test_a_single_adapter_goes_onto_the_weights_it_was_trained_on(
+    quantization: str, expected: str, adapters: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(adapters / "a", tmp_path / "a")
+    write_run(tmp_path / "a", "vqav2", quantization=quantization)
+    options = ("--save_dtype", "float32")
+    result = run(tmp_path, tmp_path / "out", *options, names="a")
+    assert result.exit_code == 0, result.output
+    found = read_json(tmp_path / "out/merge_report.json")
+    assert (found["onto"], found["export"]) == (expected, "full")
+    exported = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    weight = load_tiny().get_submodule(Q0).weight.data
+    base = nf4_round_trip(weight) if expected == "nf4" else weight
+    update = peft_update(adapters / "a", Q0)
+    assert update is not None
+    torch.testing.assert_close(
+        exported.get_submodule(Q0).weight.data, base + update, rtol=1e-5, atol=1e-6
+    )
+    assert read_json(tmp_path / "out/run.json")["task"] == "vqav2"
+
+
+MISTAKES: dict[str, tuple[tuple[object, ...], str, str]] = {
+    "density": (("--mode", "ties", "--density", 1.5), "ab", "density must be in (0, 1], got 1.5"),
+    "weights": (("--mode", "linear", "--weights", "1"), "ab", "one per adapter, got 1 for 2"),
+    "no numbers": (("--weights", "a,b"), "ab", "--weights takes numbers"),
+    "slerp of three": (("--mode", "slerp"), "abc", "slerp merges exactly 2 adapters, got 3"),
+    "rank": (("--rank", "0"), "ab", "--rank takes full"),
+    "rank of 1.0": (("--rank", "1.0"), "ab", "--rank takes full"),
+    "no adapter": ((), "ax", "is not a folder"),
+    "sweep without tasks": (("--sweep", "mode=ties"), "ab", "name the tasks by --evaluate"),
+    "sweep of nothing": (
+        ("--sweep", "mode=tie", "--evaluate", "digits"),
+        "ab",
+        "--sweep needs modes out of",
+    ),
+    "unknown task": (("--evaluate", "vqa2"), "ab", "Unknown task 'vqa2'"),
+    "no task": (("--evaluate", ""), "ab", "--evaluate takes tasks with commas between, got ''"),
+    "a task twice": (
+        ("--evaluate", "coco,coco_captioning"),
+        "ab",
+        "--evaluate coco,coco_captioning has coco_captioning twice",
+    ),
+    "sweep of one adapter": (
+        ("--sweep", "mode=ties", "--evaluate", "digits"),
+        "a",
+        "--sweep chooses how adapters are merged; pass two or more",
+    ),
+    "axis and option": (
+        ("--sweep", "mode=ties density=0.1,0.2", "--density", 0.5, "--evaluate", "digits"),
+        "ab",
+        "--sweep has density=0.1,0.2 and --density is given beside it",
+    ),
+    "examples that cannot be halved": (
+        ("--sweep", "mode=ties", "--evaluate", "digits", "--max_eval_samples", 1),
+        "ab",
+        "and of digits there is 1; raise --max_eval_samples",
+    ),
+    "the same for auto": (
+        ("--evaluate", "digits", "--max_eval_samples", 1),
+        "ab",
+        "and of digits there is 1; raise --max_eval_samples",
+    ),
+    "rank of a full model": (
+        ("--mode", "ties", "--rank", 8),
+        "ab",
+        "--rank 8 is of a written adapter, and a full model is written",
+    ),
+    "rank of a full model asked for": (
+        ("--mode", "linear", "--export", "full", "--rank", "0.9"),
+        "ab",
+        "--rank 0.9 is of a written adapter",
+    ),
+    "rounded base of an adapter": (
+        ("--mode", "linear", "--onto", "nf4"),
+        "ab",
+        "--onto nf4 is of a full model or of scores, and an adapter alone is written",
+    ),
+    "missing without weights": (
+        ("--mode", "tsv", "--missing", "renorm"),
+        "ab",
+        "--missing renorm is a rule for weights, and tsv has none",
+    ),
+    "scope without trimming": (
+        ("--mode", "core_ties", "--trim_scope", "adapter"),
+        "ab",
+        "--trim_scope adapter is for ties and magnitude_prune",
+    ),
+    "norms of one adapter": (("--normalize",), "a", "and there is one adapter"),
+    "slerp of one": (("--mode", "slerp"), "a", "slerp merges exactly 2 adapters, got 1"),
+    "a setting that the mode has not": (
+        ("--mode", "linear", "--density", 0.5),
+        "ab",
+        "mode linear has no setting density",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(
+    name: str, adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        pytest.fail("a model is loaded before the mistake is found")
+
+    monkeypatch.setattr(Trial, "_load", load)
+    options, names, part = MISTAKES[name]
+    result = run(adapters, tmp_path / "out", *options, names=names)
+    assert part in sentence(result.exit_code, result.output)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_output_in_use_is_kept_and_said_before_anything_is_read(
+    adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merging.inputs.read_adapter", lambda folder: pytest.fail("read"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("x")
+    before = hashes(tmp_path)
+    result = run(adapters, tmp_path / "out")
+    assert "not an empty folder" in sentence(result.exit_code, result.output)
+    assert hashes(tmp_path) == before
+
+
+def test_adapters_of_another_base_are_refused_unless_told_otherwise(
+    adapters: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(adapters / "a", tmp_path / "a")
+    shutil.copytree(adapters / "b", tmp_path / "b")
+    edit_config(tmp_path / "b", base_model_name_or_path="other/model")
+    result = run(tmp_path, tmp_path / "out")
+    message = sentence(result.exit_code, result.output)
+    assert "other/model" in message and "--allow_base_mismatch" in message
+    assert not (tmp_path / "out").exists()
+    assert run(tmp_path, tmp_path / "out", "--allow_base_mismatch").exit_code == 0
+
+
+def test_an_adapter_with_whole_tensors_needs_a_full_export(adapters: Path, tmp_path: Path) -> None:
+    """modules_to_save: the average of the base's own tensor and the trained one is written."""
+    shutil.copytree(adapters / "a", tmp_path / "a")
+    shutil.copytree(adapters / "b", tmp_path / "b")
+    edit_config(tmp_path / "a", modules_to_save=["multi_modal_projector"])
+    bias = load_tiny().model.multi_modal_projector.linear.bias.data
+    key = "base_model.model.model.multi_modal_projector.linear.bias"
+    edit_tensors(tmp_path / "a", lambda tensors: tensors.update({key: bias + 1}))
+    result = run(tmp_path, tmp_path / "out", "--export", "adapter")
+    assert "--export full" in sentence(result.exit_code, result.output)
+    options = ("--mode", "linear", "--save_dtype", "float32")
+    result = run(tmp_path, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    merged = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    found = merged.model.multi_modal_projector.linear.bias.data
+    torch.testing.assert_close(found, bias + 0.5, rtol=1e-5, atol=1e-6)
+
+
+def test_an_interruption_leaves_no_output(
+    adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(merge_job, "_sum_up", interrupt)
     for mode in ("linear", "ties"):
-        found = merge(adapters, mode)
-        merged = {name: found.dense(name) for name in SHAPES}
-        metrics = {name: found.measure(name, merged[name]) for name in SHAPES}
-        summary = report.summarise(found, metrics)
-        for index, updates in enumerate((a, b)):
-            inner = sum(float((merged[n].double() * updates[n]).sum()) for n in SHAPES)
-            assert summary["retention"][index] == pytest.approx(
-                inner / norm(updates) ** 2, rel=1e-4
-            )
-        merged_norm = norm({n: m.double() for n, m in merged.items()})
-        assert summary["merged_norm"] == pytest.approx(merged_norm, rel=1e-5)
-        assert summary["norms"] == pytest.approx([norm(a), norm(b)], rel=1e-5)
+        assert run(adapters, tmp_path / "out", "--mode", mode).exit_code != 0
+    assert not [*tmp_path.iterdir()]
 
 
-def test_warnings_name_what_a_user_should_know(tmp_path: Path) -> None:
-    small, large = write(tmp_path / "small", 1, 2), write(tmp_path / "large", 1, 2, size=100.0)
-    found = merge([small, large], "linear", weights=(0.1, -0.1))
-    metrics = {name: found.measure(name) for name in SHAPES}
-    texts = report.warnings([small, large], report.summarise(found, metrics))
-    # the same directions, B and A each 10 times as large
-    assert any("large is 100.0 times as large as that of small" in text for text in texts)
-    assert any("of the update of large is left" in text for text in texts)
-    opposite = merge([small, small], "ties", density=0.01)  # floor(0.01 * 48) = 0 entries
-    metrics = {name: opposite.measure(name, opposite.dense(name)) for name in SHAPES}
-    texts = report.warnings([small, small], report.summarise(opposite, metrics))
-    assert any("keeps no entry" in text for text in texts)
+def test_the_report_says_what_was_read_and_written(adapters: Path, tmp_path: Path) -> None:
+    weights = [(adapters / name / "adapter_model.safetensors").stat().st_size for name in "ab"]
+    base = (TINY / "model.safetensors").stat().st_size
+    beside = ("merge_report.json", "run.json")  # written last
+    for export, read in (("adapter", sum(weights)), ("both", sum(weights) + base)):
+        out = tmp_path / export
+        result = run(adapters, out, "--mode", "linear", "--export", export)
+        assert result.exit_code == 0, result.output
+        found = read_json(out / "merge_report.json")
+        files = [path for path in out.rglob("*") if path.is_file() and path.name not in beside]
+        written = sum(path.stat().st_size for path in files)
+        assert (found["bytes_read"], found["bytes_written"]) == (read, written)
+        assert [row["num_bytes"] for row in found["inputs"]] == weights
 
 
-def test_opposite_adapters_are_warned_of_and_cancel(tmp_path: Path) -> None:
-    first = write(tmp_path / "a", 1, 2)
-    tensors = {}
-    for name, update in first.updates.items():
-        tensors[f"base_model.model.{name}.lora_A.weight"] = update.a
-        tensors[f"base_model.model.{name}.lora_B.weight"] = -update.b
-    second = read_adapter(write_files(tmp_path / "b", tensors, r=2, lora_alpha=3))
-    found = merge([first, second], "ties")
-    for name in SHAPES:
-        assert not found.dense(name).any()
-    metrics = {name: found.measure(name, found.dense(name)) for name in SHAPES}
-    texts = report.warnings([first, second], report.summarise(found, metrics))
-    assert any("cosine -1.00" in text for text in texts)
+def test_adapters_without_a_run_file_are_said_to_be_taken_as_trained_in_full_precision(
+    adapters: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(adapters, tmp_path / "in")
+    write_run(tmp_path / "in/a", "vqav2")
+    result = run(tmp_path / "in", tmp_path / "out", "--mode", "linear", names="abc")
+    lines = [line for line in result.output.splitlines() if "4-bit" in line]
+    b, c = (str(tmp_path / "in" / name) for name in "bc")
+    assert lines == [
+        f"Warning: There is no run.json in {b} and {c}, which would say whether 4-bit weights were "
+        "trained on; the original ones are assumed."
+    ]

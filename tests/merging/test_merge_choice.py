@@ -11,9 +11,9 @@ from merging.tables import score_table
 from merging.trial import Candidate, Trial, _added, choose, retention
 from tasks.base import Source
 from tasks.registry import get_task
-from tests.finetuning.merge_inputs import Q0
-from tests.finetuning.merge_tables import by_table
-from tests.merging.make_adapters import load_tiny
+from tests.merging.algebra.make_adapters import load_tiny
+from tests.merging.merge_inputs import Q0
+from tests.merging.merge_tables import by_table
 
 
 def test_retention_is_the_share_of_the_score_of_the_tasks_own_adapter() -> None:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from evaluation.prediction import make_predictor
 from palitune.main import palitune
-from tests.finetuning.merge_inputs import SETTINGS, TINY, run, write_adapter, write_run
-from tests.finetuning.merge_tables import by_table, rows
 from tests.helpers import read_json, sentence
+from tests.merging.merge_inputs import SETTINGS, TINY, run, write_adapter, write_run
+from tests.merging.merge_tables import by_table, rows
 
 # --- the command, with scores by a table ---------------------------------------------------
 

@@ -17,9 +17,9 @@ from tasks.base import MissingSplit, Source, TaskSource
 from tasks.images import FileImage
 from tasks.metrics import captioning
 from tasks.registry import get_task
-from tests.finetuning.commands import run
 from tests.helpers import hashes, read_json, read_lines
 from tests.models.test_clip import make_clip
+from tests.palitune.commands import run
 
 QUERIES = ("dining room", "kitchen")
 

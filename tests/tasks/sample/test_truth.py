@@ -6,7 +6,7 @@ from random import Random
 
 from synthetic.scenes import CELLS, COLORS, NUMBERS, SHAPES, Scene, random_scene
 from tasks.sample import docvqa, gqa, vqav2
-from tests.tasks_sample.reading import gqa_file
+from tests.tasks.sample.reading import gqa_file
 
 
 def truth(scene: Scene, question: str) -> str | None:

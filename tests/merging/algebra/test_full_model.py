@@ -12,7 +12,7 @@ from merging.algebra.base import open_base
 from merging.algebra.full_model import export_full
 from merging.algebra.rounding import nf4_round_trip
 from models.checkpoint import TINY
-from tests.merging.exports import (
+from tests.merging.algebra.exports import (
     BIAS,
     FC1,
     Q_PROJ,
@@ -23,7 +23,7 @@ from tests.merging.exports import (
     random_updates,
     raw,
 )
-from tests.merging.test_base import SHARDS, write_sharded
+from tests.merging.algebra.test_base import SHARDS, write_sharded
 
 
 @pytest.mark.parametrize("save_dtype", ["auto", "float32"])

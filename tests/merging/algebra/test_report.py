@@ -11,7 +11,7 @@ from merging.algebra.adapters import Adapter
 from merging.algebra.merge import Merge, start_merge
 from merging.algebra.modes import default_options
 from merging.algebra.reader import read_adapter
-from tests.merging.make_adapters import write_files
+from tests.merging.algebra.make_adapters import write_files
 
 Q, K = (f"model.language_model.layers.0.self_attn.{name}_proj" for name in "qk")
 

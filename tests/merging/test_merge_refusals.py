@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
-from tests.finetuning.merge_inputs import (
+from tests.helpers import read_json, sentence
+from tests.merging.algebra.make_adapters import load_tiny
+from tests.merging.merge_inputs import (
     LAYERS,
     Q0,
     TINY,
@@ -26,8 +28,6 @@ from tests.finetuning.merge_inputs import (
     write_adapter,
     write_adapters,
 )
-from tests.helpers import read_json, sentence
-from tests.merging.make_adapters import load_tiny
 
 KEY = f"base_model.model.{Q0}"
 EMBEDDING = "base_model.model.model.language_model.embed_tokens"

@@ -9,18 +9,6 @@ import pytest
 
 from tasks.metrics import captioning
 from tasks.registry import get_task
-from tests.finetuning.commands import (
-    BRIEF,
-    DEFAULT_SPLIT,
-    HUB_COPY,
-    check_metrics,
-    check_predictions,
-    check_provenance,
-    evaluate,
-    run,
-    train,
-    write_data,
-)
 from tests.helpers import REPOSITORY, hashes, read_json, read_lines
 from tests.official_files import (
     COCO_LAYOUTS,
@@ -32,6 +20,18 @@ from tests.official_files import (
     write_gqa,
     write_json,
     write_vqav2,
+)
+from tests.palitune.commands import (
+    BRIEF,
+    DEFAULT_SPLIT,
+    HUB_COPY,
+    check_metrics,
+    check_predictions,
+    check_provenance,
+    evaluate,
+    run,
+    train,
+    write_data,
 )
 
 LAYOUTS = {

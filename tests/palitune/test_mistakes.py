@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.finetuning.bad_inputs import ANNOTATIONS, EVAL, QUESTIONS, TRAIN
 from tests.helpers import REPOSITORY, hashes, sentence
+from tests.palitune.bad_inputs import ANNOTATIONS, EVAL, QUESTIONS, TRAIN
 
 # Found without the libraries that take seconds to import: this process does not even have them.
 WITHOUT_HEAVY_LIBRARIES = """

@@ -11,7 +11,7 @@ from tasks.base import Source
 from tasks.overlap import overlap_notes
 from tasks.registry import get_task
 from tasks.report import Report
-from tests.finetuning.answer_files import (
+from tests.evaluation.answer_files import (
     ANSWERS,
     metrics_of,
     run,

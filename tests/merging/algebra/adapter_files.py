@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from merging.algebra.low_rank import LowRank
-from tests.merging.make_adapters import KEY, Q, lora, write_files
+from tests.merging.algebra.make_adapters import KEY, Q, lora, write_files
 
 K = Q.replace("q_proj", "k_proj")
 

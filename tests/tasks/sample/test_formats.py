@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from synthetic.scenes import CELLS
-from tests.tasks_sample.reading import docvqa_records, gqa_file, read, vqa_files, vqa_pairs
+from tests.tasks.sample.reading import docvqa_records, gqa_file, read, vqa_files, vqa_pairs
 
 
 def test_every_image_is_64_pixels_and_of_the_official_kind(roots: dict[str, Path]) -> None:

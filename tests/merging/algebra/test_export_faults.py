@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.algebra.base import open_base
 from merging.algebra.full_model import export_full
-from tests.merging.exports import (
+from tests.merging.algebra.exports import (
     FC1,
     Q_PROJ,
     Q_PROJ_ON_DISK,
@@ -24,7 +24,7 @@ from tests.merging.exports import (
     raw,
     refused,
 )
-from tests.merging.test_base import SHARDS, write_sharded
+from tests.merging.algebra.test_base import SHARDS, write_sharded
 
 
 def test_only_what_a_model_folder_needs_is_copied(sharded: Path, tmp_path: Path) -> None:

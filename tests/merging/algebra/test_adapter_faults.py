@@ -15,7 +15,7 @@ from merging.algebra.adapters import Adapter, check_same_base, check_shapes
 from merging.algebra.low_rank import LowRank
 from merging.algebra.reader import read_adapter
 from merging.algebra.writer import exact_pattern, verify_adapter, write_adapter
-from tests.merging.adapter_files import (
+from tests.merging.algebra.adapter_files import (
     BASE,
     K,
     Layers,
@@ -36,7 +36,7 @@ from tests.merging.adapter_files import (
     random_update,
     tiny_updates,
 )
-from tests.merging.make_adapters import Q, deltas, train
+from tests.merging.algebra.make_adapters import Q, deltas, train
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from merging.algebra.adapters import check_low_rank_only
 from merging.algebra.reader import read_adapter
-from tests.merging.adapter_files import (
+from tests.merging.algebra.adapter_files import (
     BASE,
     K,
     Layers,
@@ -23,7 +23,7 @@ from tests.merging.adapter_files import (
     with_value,
     without,
 )
-from tests.merging.make_adapters import KEY, Q, deltas, lora, train, write_files
+from tests.merging.algebra.make_adapters import KEY, Q, deltas, lora, train, write_files
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from merging.algebra.methods import (
     num_kept,
 )
 from merging.algebra.modes import MODES, default_options, renormalize
-from tests.merging.plain_methods import (
+from tests.merging.algebra.plain_methods import (
     ELECTING,
     SHAPE,
     coefficients,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from palitune.main import palitune
 from tests.helpers import REPOSITORY
-from tests.merging.make_adapters import load_tiny, train
+from tests.merging.algebra.make_adapters import load_tiny, train
 
 TINY = REPOSITORY / "models" / "tiny"
 LAYERS = r".*language_model\.layers\.[01]\.(self_attn\.(q|v)_proj|mlp\.down_proj)"

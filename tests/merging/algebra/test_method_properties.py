@@ -17,7 +17,7 @@ from merging.algebra.methods import (
     sign_conflict,
 )
 from merging.algebra.modes import MODES, default_options
-from tests.merging.plain_methods import (
+from tests.merging.algebra.plain_methods import (
     DETERMINISTIC,
     SHAPE,
     assert_shares,

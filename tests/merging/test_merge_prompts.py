@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from models.run_record import prompt_settings
 from palitune.main import palitune
 from tasks.registry import get_task
-from tests.finetuning.merge_inputs import run, write_run
 from tests.helpers import read_json, read_lines
+from tests.merging.merge_inputs import run, write_run
 
 
 def test_a_run_says_how_it_asked_its_own_tasks_alone() -> None:

@@ -17,9 +17,9 @@ from finetuning.training import output_folder as run_folder
 from finetuning.training import run as finetune
 from models import loading, quantization
 from palitune.main import palitune
-from tests.finetuning.bad_inputs import EVAL, QUESTIONS, TRAIN, edit
 from tests.helpers import make_pico, sentence
 from tests.official_files import write_docvqa, write_json, write_vqav2
+from tests.palitune.bad_inputs import EVAL, QUESTIONS, TRAIN, edit
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from palitune.main import palitune
 from tasks.base import Source
 from tasks.registry import get_task
-from tests.finetuning.answer_files import (
+from tests.evaluation.answer_files import (
     ANSWERS,
     metrics_of,
     run,

@@ -1,14 +1,13 @@
-"""What test files of this folder share: bad inputs, adapters to merge, documents."""
+"""What the tests of commands share: bad inputs, and a run that they would damage."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.finetuning.bad_inputs import QUESTIONS, write_bad_data, write_bad_models
-from tests.finetuning.commands import train
-from tests.finetuning.merge_inputs import write_adapters, write_run
-from tests.official_files import write_docvqa, write_vqav2
+from tests.official_files import write_vqav2
+from tests.palitune.bad_inputs import QUESTIONS, write_bad_data, write_bad_models
+from tests.palitune.commands import train
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +35,3 @@ def fill(place: Path, pico1: Path) -> Callable[[str], str]:
         question="{question}",
         answer="{answer}",
     )
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder a says that it was trained on digits, b on docvqa."""
-    folder = write_adapters(tmp_path_factory.mktemp("adapters"))
-    write_run(folder / "a", "digits")
-    write_run(folder / "b", "docvqa", prompt_template="read: {question}", max_length=200)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def docvqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_docvqa(tmp_path_factory.mktemp("docvqa"), num_val=4)

@@ -7,7 +7,7 @@ import pytest
 
 from finetuning.training import output_folder as run_folder
 from finetuning.training.output_folder import check_folder, working_in
-from tests.finetuning.commands import run
+from tests.palitune.commands import run
 
 
 @pytest.fixture(autouse=True)

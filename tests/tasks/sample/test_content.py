@@ -12,7 +12,7 @@ from models.tiny.skills import COMMANDS, WORDS
 from synthetic.scenes import CELLS, COLORS, NUMBERS, SHAPES
 from tasks.sample import coco_captioning, docvqa, gqa, vqav2
 from tasks.sample.asking import scene_key
-from tests.tasks_sample.reading import (
+from tests.tasks.sample.reading import (
     OPPOSITE,
     SHAPE_PATTERN,
     docvqa_records,
