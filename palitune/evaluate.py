@@ -26,9 +26,8 @@ def evaluate_command() -> click.Command:
         ["--output_dir"],
         type=click.Path(path_type=Path),
         help="Write predictions.jsonl and metrics.json to this folder [default: evaluation/SPLIT "
-        "in an "
-        "adapter's folder, evaluation/TASK/SPLIT in that of one trained on several tasks, else "
-        "runs/evaluation/MODEL/TASK/SPLIT; of a table csv_NAME in SPLIT's place; of a file of "
+        "in an adapter's folder, evaluation/TASK/SPLIT in that of one trained on several tasks, "
+        "else runs/evaluation/MODEL/TASK/SPLIT; of a table csv_NAME in SPLIT's place; of a file of "
         "predictions FILE_scores beside it].",
     )
 
@@ -262,8 +261,7 @@ def _generation_options() -> list[click.Parameter]:
             ["--prompt_template"],
             group=group,
             help="Use this prompt; {question} stands for the question [default: the run's, else "
-            "the "
-            "task's].",
+            "the task's].",
         ),
         Option(
             ["--system_message"],

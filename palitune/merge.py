@@ -92,8 +92,7 @@ def _method_options() -> list[click.Parameter]:
             group=group,
             metavar="NUMBER,NUMBER",
             help="Weight the adapters by these numbers [default: 1/N each; 1 each for ties, "
-            "dare_ties, "
-            "core_ties].",
+            "dare_ties, core_ties].",
         ),
         Option(
             ["--lambda", "lam"],
@@ -119,8 +118,7 @@ def _method_options() -> list[click.Parameter]:
             default=0,
             show_default=True,
             help="Seed dare's masks, the examples that --max_eval_samples draws, and the halves "
-            "that "
-            "choose and confirm.",
+            "that choose and confirm.",
         ),
         *_rule_options(group),
     ]
@@ -171,8 +169,8 @@ def _export_options() -> list[click.Parameter]:
             default="auto",
             show_default=True,
             help="Write this; auto writes an adapter where that is exact, and a full model for "
-            "ties, "
-            "dare, magnitude_prune and a single adapter; both puts the adapter in OUTPUT/adapter.",
+            "ties, dare, magnitude_prune and a single adapter; both puts the adapter in "
+            "OUTPUT/adapter.",
         ),
         Option(
             ["--rank"],
@@ -198,8 +196,7 @@ def _export_options() -> list[click.Parameter]:
             default="auto",
             show_default=True,
             help="Add to the base's weights as they are, or rounded as 4-bit training saw them; "
-            "auto "
-            "takes a single adapter's own, and the original for several.",
+            "auto takes a single adapter's own, and the original for several.",
         ),
         Option(
             ["--dry_run"], group=group, is_flag=True, help="Print the diagnostics, write nothing."

@@ -93,10 +93,8 @@ def _file_options() -> list[click.Parameter]:
             ["--vlm_model_config"],
             group="Files (YAML)",
             type=file,
-            help="Read model_class and processor_class of each model id, and of the fallback, "
-            "from this "
-            "file "
-            "[default: VLM_MODEL_CONFIG].",
+            help="Read model_class and processor_class of each model id, and of the fallback, from "
+            "this file [default: VLM_MODEL_CONFIG].",
         ),
         Option(
             ["--vlm_collator_config"],
