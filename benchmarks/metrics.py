@@ -29,7 +29,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a command took: wall-clock seconds, and its largest resident memory in MB."""
+    """The cost of a command: wall-clock seconds, and its largest resident memory in MB."""
 
     duration_s: float
     peak_mb: float

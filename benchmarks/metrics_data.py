@@ -222,7 +222,7 @@ def write_gqa(num_examples: int, folder: Path, rng: Random) -> None:
 
 
 def _gqa_template(rng: Random) -> tuple[str, str, str, list[str]]:
-    """What any image may be asked: record without its end, choices, answer, wrong answers."""
+    """Return a question for any image: record without its end, choices, answer, wrong answers."""
     structural, semantic, detailed, answers = rng.choice(GQA_KINDS)
     answer = rng.choice(answers)
     subject, thing = rng.choice(NOUNS), rng.choice(NOUNS)

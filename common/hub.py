@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: can it be reached, and what is said where it cannot."""
+"""The Hugging Face Hub: whether it can be reached, and the error where it cannot."""
 
 _TIMEOUT_S = 3.0
 

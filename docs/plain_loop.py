@@ -69,7 +69,7 @@ def train(
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share_of_rate)
 
-    # 4. The data: each epoch in an order of its own.
+    # 4. The data: each epoch in a new order.
     data = task.load("train", Source()).subset(num_examples, seed)
     template = task.prompt(family.name)
     losses: list[float] = []

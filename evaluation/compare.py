@@ -146,7 +146,7 @@ def _pair(
 
 
 def table(comparison: Mapping[str, Any], width: int) -> str:
-    """Return the comparison as plain text for a terminal of so many columns."""
+    """Return the comparison as plain text for a terminal `width` columns wide."""
     c, uncertainty = comparison, comparison["uncertainty"]
     title = [c[key] for key in _Measured.__annotations__ if key in c]
     spread = "no standard error from one example"

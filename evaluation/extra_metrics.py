@@ -1,4 +1,4 @@
-"""Figures beside the official ones, each group under a name of its own in metrics.json."""
+"""Metrics beside the official ones, each group an entry of metrics.json."""
 
 from collections.abc import Mapping
 from dataclasses import replace

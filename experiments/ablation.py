@@ -215,7 +215,7 @@ def _model_options(model: ModelEntry) -> dict[str, Any]:
         except ValueError as error:
             raise ValueError(f"{model.name}: {error}") from error
         if "image_size" in family.image_options:
-            # with images of their own size the runs of a grid would not be alike
+            # with different image sizes the runs of a grid would not be alike
             options["image_size"] = _IMAGE_SIZE
     return options
 

@@ -217,7 +217,7 @@ def _evaluate(
 
 
 def _run(step: str, show: Show, words: list[str]) -> None:
-    """Carry out a command of ours in a process of its own, which inherits the secrets.
+    """Run a command of ours as a separate process, which inherits the secrets.
 
     Raises:
         RuntimeError: it failed; its own message was shown by then.

@@ -54,7 +54,7 @@ class PeftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Classes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which classes of transformers read a model; None is what the checkpoint itself says."""
+    """The classes of transformers that read a model; None takes the checkpoint's own."""
 
     model_class: str | None = None
     processor_class: str | None = None

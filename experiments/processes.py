@@ -1,4 +1,4 @@
-"""A command of ours in a process of its own, which ends with the one that started it."""
+"""Commands of ours as separate processes, which end with the one that started them."""
 
 import ctypes
 import signal

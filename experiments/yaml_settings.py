@@ -33,7 +33,7 @@ def _loader() -> Any:
 
     class Loader(yaml.SafeLoader):
         def compose_mapping_node(self, anchor: Any) -> Any:
-            """Refuse a key that stands twice; the library would take the last in silence."""
+            """Refuse a key that stands twice; the library would silently take the last."""
             node = super().compose_mapping_node(anchor)  # before what `<<` names is merged into it
             seen = set()
             for key, _ in node.value:

@@ -1,4 +1,4 @@
-"""Fine-tune on a table of one's own: `python finetuning/csv_qa.py --train_csv FILE --val_csv FILE`.
+"""Fine-tune on your own table: `python finetuning/csv_qa.py --train_csv FILE --val_csv FILE`.
 
 Each row of the CSV, JSON Lines or Parquet table has an image, an instruction and a response.
 """

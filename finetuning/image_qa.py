@@ -1,4 +1,4 @@
-"""Fine-tune on a VQA data set of one's own: `python finetuning/image_qa.py --data_root FOLDER`.
+"""Fine-tune on your own VQA data set: `python finetuning/image_qa.py --data_root FOLDER`.
 
 The folder is one that `datasets` saved; each row has an image, a question and its answers. The
 steps around it (download, score before and after, merge) are `palitune pipeline`.

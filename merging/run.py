@@ -176,7 +176,7 @@ def _write(
     rank: RankLimit,
     finish: Callable[[Path, Measures], None],
 ) -> None:
-    """Write what is asked for; `finish` adds the report before the folder takes its name."""
+    """Write adapter, model or both; `finish` adds the report before the folder takes its name."""
     export, dtype, base = summary["export"], summary["save_dtype"], inputs.base
     adapter_bytes = sum(adapter.num_bytes for adapter in inputs.adapters)
     if export == "adapter":

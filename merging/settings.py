@@ -28,7 +28,7 @@ _TRIMMING = [row.name for row in MODES.values() if row.trims]
 def list_candidates(request: MergeRequest) -> tuple[list[Settings], bool]:
     """List the merges that a request asks for, each checked.
 
-    Beside `--sweep`, and beside `auto` where it measures, a setting with an option of its own has
+    Beside `--sweep`, and beside `auto` where it measures, a setting with a separate option has
     that value in every candidate whose mode has it.
 
     Returns:
@@ -66,7 +66,7 @@ def parse_grid(text: str, fixed: Mapping[str, Any]) -> list[Settings]:
 
     Args:
         text: the grid.
-        fixed: settings that have options of their own.
+        fixed: settings that have separate options.
 
     Raises:
         ValueError: not of this form, an unknown mode or setting, or one that is fixed too.

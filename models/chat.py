@@ -240,7 +240,7 @@ class ChatFamily(Family):
 
     @cached_property
     def _takes_parts(self) -> bool:
-        """Whether contents are lists of parts; a language model's own template takes text."""
+        """Return True where contents are lists of parts; a language model's template takes text."""
         return self._is_fit(as_parts=True) or not self._is_fit(as_parts=False)
 
     def _is_fit(self, as_parts: bool) -> bool:

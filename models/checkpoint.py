@@ -21,7 +21,7 @@ _ADAPTER_FOLDERS = ("lora_adapter", "lora_weights", "final")  # where other trai
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Where a model lies, resolved without loading it.
+    """The place of a model, resolved without loading it.
 
     Attributes:
         base: folder or Hub id of the full model.

@@ -157,7 +157,7 @@ class Generic(ChatFamily):
         return {name: inputs[name] for name in inputs if name != _OFFSETS}, ids
 
     def _process(self, image: "Image.Image") -> dict[str, Any]:
-        """What the processor makes of one image and the token that stands for it."""
+        """Process one image and the token that stands for it."""
         from transformers import ProcessorMixin
 
         says = type(self.processor).replace_image_token is not ProcessorMixin.replace_image_token
@@ -182,7 +182,7 @@ class Generic(ChatFamily):
 
     @cached_property
     def _pixel_names(self) -> set[str]:
-        """What an image alone becomes, by the names that the model has for it."""
+        """Name what an image becomes, as the model names it."""
         from PIL import Image
 
         return set(self.image_processor(images=[Image.new("RGB", (64, 64))]))
@@ -233,7 +233,7 @@ class Generic(ChatFamily):
         if encoded.pixels["pixel_values"].dim() < 4:
             raise ValueError(
                 f"The images of {self.location} cannot be shown: its processor cuts them into "
-                "patches in an order of its own."
+                "patches in another order."
             )
         return super().render_image(encoded)
 

@@ -1,8 +1,8 @@
-r"""Phi-3-Vision, code of its own (Abdin et al. 2024, arXiv:2404.14219). Not run here.
+r"""Phi-3-Vision, by its own code (Abdin et al. 2024, arXiv:2404.14219). Not run here.
 
 Written after that code (https://huggingface.co/microsoft/Phi-3-vision-128k-instruct, files
 processing_phi3_v.py and image_processing_phi3_v.py): an image is so many times the id -1, and the
-text behind it is tokenised as a text of its own, which starts with `<s>`. It runs only with
+text behind it is tokenised as a separate text, which starts with `<s>`. It runs only with
 `--trust_remote_code` and a pinned `--revision`, and it needs torchvision.
 """
 

@@ -96,7 +96,7 @@ def family_named(name: str, model_type: str | None = None) -> type[Family]:
 
     Args:
         name: the value.
-        model_type: that of the checkpoint which is to be fed so; one that has a family of its own
+        model_type: that of the checkpoint which is to be fed so; one that has its own family
             can be fed as generic and as nothing else.
 
     Raises:

@@ -30,7 +30,7 @@ def check_remote_code(
     if not is_trusted:
         if not is_native(str(config.get("model_type"))):
             raise ValueError(
-                f"{name} comes with code of its own ({', '.join(files)}), which transformers needs "
+                f"{name} comes with its own code ({', '.join(files)}), which transformers needs "
                 "to load it; read that, then pass --trust_remote_code, and on the Hub --revision."
             )
         return

@@ -14,7 +14,7 @@ from palitune.command import Command, Option, count_option
 def compare_command() -> click.Command:
     """Return the command that compares two evaluations; it loads neither model nor data."""
     file = click.Path(path_type=Path)
-    shown = "Show so many examples that rose, and so many that fell."
+    shown = "Show this many examples that rose, and this many that fell."
     return Command(
         "compare",
         params=[

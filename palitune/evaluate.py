@@ -175,7 +175,7 @@ def _metric_options() -> list[click.Parameter]:
         count_option(
             "--num_viz_samples",
             group,
-            "Draw so many of the scored answers as images.",
+            "Draw this many of the scored answers as images.",
             default=0,
             minimum=0,
         ),
@@ -242,7 +242,7 @@ def _example_options() -> list[click.Parameter]:
             help="Draw the subset of --max_eval_samples, and answers, by this seed.",
         ),
         count_option(
-            "--num_workers", "Data", "Read images in so many processes.", default=0, minimum=0
+            "--num_workers", "Data", "Read images in this many processes.", default=0, minimum=0
         ),
     ]
 
@@ -253,7 +253,7 @@ def _generation_options() -> list[click.Parameter]:
         count_option(
             "--batch_size",
             group,
-            "Answer so many examples at once; the answers do not depend on it.",
+            "Answer this many examples at once; the answers do not depend on it.",
             default=8,
         ),
         *options.recipe_options(None, GENERATION),
@@ -271,7 +271,7 @@ def _generation_options() -> list[click.Parameter]:
         count_option(
             "--max_length",
             group,
-            "Allow so many text tokens a prompt [default: the run's, else the task's].",
+            "Allow this many text tokens a prompt [default: the run's, else the task's].",
             minimum=8,
         ),
         Option(

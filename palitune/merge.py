@@ -227,8 +227,10 @@ def _evaluation_options() -> list[click.Parameter]:
             help="Read the tasks' data in this folder, or TASK=FOLDER for each task with commas "
             "between, or `sample` [default: the Hub copies].",
         ),
-        count_option("--max_eval_samples", group, "Score so many examples per task.", default=256),
-        count_option("--batch_size", group, "Answer so many examples at once.", default=8),
+        count_option(
+            "--max_eval_samples", group, "Score this many examples per task.", default=256
+        ),
+        count_option("--batch_size", group, "Answer this many examples at once.", default=8),
         Option(
             ["--device"],
             group=group,

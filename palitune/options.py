@@ -61,14 +61,14 @@ def family_options() -> list[click.Parameter]:
             ["--min_pixels"],
             group=group,
             type=size,
-            help="Resize smaller images to at least so many pixels, where the model allows any "
+            help="Resize smaller images to at least this many pixels, where the model allows any "
             "size.",
         ),
         Option(
             ["--max_pixels"],
             group=group,
             type=size,
-            help="Resize larger images to at most so many pixels, where the model allows any size.",
+            help="Resize larger images to at most this many pixels, where a model allows any size.",
         ),
         Option(
             ["--trust_remote_code"],

@@ -66,7 +66,7 @@ def _options() -> list[click.Parameter]:
         count_option(
             "--max_samples",
             "General",
-            "Train on and score so many examples at most, to try the steps.",
+            "Train on and score this many examples at most, to try the steps.",
         ),
     ]
 

@@ -34,14 +34,14 @@ def preview_command() -> click.Command:
             type=click.IntRange(min=1),
             default=4,
             show_default=True,
-            help="Show so many examples.",
+            help="Show this many examples.",
         ),
         Option(["--seed"], default=0, show_default=True, help="Draw the examples by this seed."),
         Option(["--prompt_template"], help="Use this prompt; {question} stands for the question."),
         Option(
             ["--max_length"],
             type=click.IntRange(min=8),
-            help="Allow so many text tokens an example.",
+            help="Allow this many text tokens an example.",
         ),
         Option(["--truncate"], is_flag=True, help="Cut prompts that are over --max_length."),
         Option(

@@ -150,7 +150,7 @@ class Task(ABC):
     result_keys: ClassVar[tuple[str, str]] = ("id", "prediction")  # of the leaderboard's records
     tags: ClassVar[tuple[str, ...]] = ()  # the tag names that a report breaks the score down by
     needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
-    reads_tables: ClassVar[bool] = False  # of the user's own: --train_csv, --csv and the like
+    reads_tables: ClassVar[bool] = False  # the user names them: --train_csv, --val_csv, --csv
     own_files: ClassVar[Mapping[str, str]] = {}  # further options that name a file -> their help
     selection_split: ClassVar[str | None] = None  # scored during training, where not the default
 
@@ -176,7 +176,7 @@ class Task(ABC):
         return self.score(predictions, examples)
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        """Score by common unofficial rules, under names of their own; by none unless overridden."""
+        """Score by common unofficial rules, under other names; by none unless overridden."""
         return {}
 
     def load_to_score(self, split: str, source: "Source", answered: Collection[Any]) -> Dataset:
@@ -240,7 +240,7 @@ class Task(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where data comes from: a local folder, or else a Hub copy.
+    """The place of data: a local folder, or else a Hub copy.
 
     Attributes:
         data_root: folder with the official files, or a folder written by `datasets`'

@@ -15,7 +15,7 @@ def check_ids(ids: Iterable[int | str], where: str) -> None:
     if repeated:
         raise ValueError(
             f"{where} has {len(repeated)} id(s) more than once: {name_some(repeated)}; "
-            "each example needs an id of its own."
+            "each example needs a different id."
         )
 
 

@@ -172,7 +172,7 @@ class CocoCaptioning(Task):
 
 
 def _agreement(ids: set[int], answered: Collection[Any]) -> tuple[bool, int, int]:
-    """How well the images of a file are those that have a prediction; more is better."""
+    """Rate how well the images of a file are those with a prediction; more is better."""
     return ids == set(answered), len(ids.intersection(answered)), -len(ids)
 
 

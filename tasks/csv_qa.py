@@ -48,7 +48,7 @@ class HubRow(msgspec.Struct, frozen=True):
 
 
 class CsvQa(Task):
-    """Instructions about images, from a table of one's own, scored by ROUGE-L per example."""
+    """Instructions about images, from the user's table, scored by ROUGE-L per example."""
 
     name = "csv_qa"
     aliases: ClassVar[tuple[str, ...]] = ("csv",)
@@ -62,7 +62,7 @@ class CsvQa(Task):
     rule = "ROUGE-L F-measure over Unicode words, the best reference, mean over examples"
     rule_source = "https://aclanthology.org/W04-1013"
     reads_tables = True
-    default_root: ClassVar[Path | None] = None  # where the tables lie if nothing else is said
+    default_root: ClassVar[Path | None] = None  # of the tables, unless one is named
 
     def load(self, split: str, source: Source) -> Dataset:
         """Read the split's table, or a Hub copy with these columns; each row is an example."""
@@ -139,7 +139,7 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
         try:
             names = local_names(_places(_read(other, source, ["image"]), other), other)
         except ValueError:
-            continue  # what is wrong with it is said when its own split is read
+            continue  # reading its own split tells what is wrong with it
         check_apart(files, path, names, other, source)
     images = {place: FileImage(str(file)) for place, file in files.items()}
     return [

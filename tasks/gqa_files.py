@@ -183,7 +183,7 @@ def _official_choices(root: Path, split: str) -> dict[str, Choices]:
 
 @cache  # there are some 2,000 answers to 14 million such questions
 def _unbalanced(answer: str | None) -> Details | None:
-    """What is needed of a question that serves consistency alone, as one that is entailed."""
+    """The fields of a question that serves consistency alone, as one that is entailed."""
     if answer is None:
         return None
     return Details(

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HubCopy:
-    """Where a split lies on the Hub."""
+    """The place of a split on the Hub."""
 
     repo: str
     split: str
@@ -136,7 +136,7 @@ def open_hub_copy(
 
 
 def _is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` wrote this folder: a DatasetDict or one Dataset."""
+    """Return True where `save_to_disk` wrote this folder: a DatasetDict or one Dataset."""
     return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
 
 

@@ -22,7 +22,7 @@ _COLUMNS = {"instruction": "question", "response": "answer"}
 
 
 class ImageQa(CsvQa):
-    """Questions about images, from a data set of one's own, scored by VQA accuracy."""
+    """Questions about images, from the user's data set, scored by VQA accuracy."""
 
     name = "image_qa"
     aliases: ClassVar[tuple[str, ...]] = ()
@@ -67,6 +67,6 @@ def _accuracies(
 
 
 def _votes(example: Example) -> tuple[str, ...]:
-    """What ten or more people said, as far as the data tells; white space as in predictions."""
+    """Return the answers of ten or more people, with white space as in predictions."""
     answers = tuple(" ".join(answer.split()) for answer in example.references)
     return answers if len(answers) >= _NUM_VOTES else answers * _NUM_VOTES

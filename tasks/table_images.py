@@ -30,7 +30,7 @@ def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
         if first.setdefault(name, place) != place:
             raise ValueError(
                 f"{path} names the images {first[name]} and {place}, which would be one file, "
-                f"{name}; save them under names of their own and write these into the table."
+                f"{name}; save them under different names and write these into the table."
             )
     return names
 
@@ -67,7 +67,7 @@ def check_apart(
 ) -> None:
     """Refuse two URLs of two tables, those of two splits, that would open the same file.
 
-    Tables in folders of their own may each have a `1.jpg` beside them.
+    Tables in separate folders may each have a `1.jpg` beside them.
 
     Args:
         files: each cell of a table -> its file.
@@ -89,8 +89,8 @@ def check_apart(
         if file and file.samefile(files[url]):
             raise ValueError(
                 f"{path} names the image {url} and {other} {place}, which would be one file, "
-                f"{file}; keep each table with its images in a folder of its own, or save these "
-                "two under names of their own and write these into the tables."
+                f"{file}; keep each table with its images in a separate folder, or save these "
+                "two under different names and write these into the tables."
             )
 
 

@@ -28,7 +28,7 @@ def answer_logits(
     Args:
         model: any model with `get_output_embeddings()`.
         inputs: what its forward pass takes, without labels.
-        is_target: (B, L) bool, True at the positions whose output is wanted; `n` of them.
+        is_target: (B, L) bool, True at the `n` positions whose output is computed.
 
     Returns:
         (n, vocabulary), in row-major order of `is_target`.

@@ -58,7 +58,7 @@ class Recipe:
     max_length: int | None = setting(
         None,
         "Data",
-        "Allow so many text tokens an example; image tokens are not counted [default: the task's].",
+        "Allow this many text tokens an example, images not counted [default: the task's].",
         minimum=8,
     )
     truncate: bool = setting(
@@ -66,7 +66,7 @@ class Recipe:
         "Data",
         "Cut prompts that are over --max_length; they are counted, and answers are never cut.",
     )
-    num_workers: int = setting(0, "Data", "Read images in so many processes.", minimum=0)
+    num_workers: int = setting(0, "Data", "Read images in this many processes.", minimum=0)
     # --- model
     quantization: Quantization = setting(
         "nf4", "Model", "Hold the frozen language model in this precision."
@@ -100,18 +100,18 @@ class Recipe:
     )
     # --- optimisation
     num_epochs: float = setting(
-        3, "Optimisation", "Pass over the training data so many times.", also="epochs", above=0
+        3, "Optimisation", "Pass over the training data this many times.", also="epochs", above=0
     )
     max_steps: int | None = setting(
-        None, "Optimisation", "Stop after so many optimiser steps.", minimum=1
+        None, "Optimisation", "Stop after this many optimiser steps.", minimum=1
     )
     batch_size: int = setting(
-        4, "Optimisation", "Train on so many examples per device and step.", minimum=1
+        4, "Optimisation", "Train on this many examples per device and step.", minimum=1
     )
     gradient_accumulation_steps: int = setting(
         1,
         "Optimisation",
-        "Accumulate the gradients of so many batches per optimiser step.",
+        "Accumulate the gradients of this many batches per optimiser step.",
         minimum=1,
     )
     learning_rate: float = setting(2e-4, "Optimisation", "Use this peak learning rate.", above=0)
@@ -133,13 +133,13 @@ class Recipe:
     seed: int = setting(0, "Optimisation", "Seed every random choice with this number.", minimum=0)
     # --- generation
     max_new_tokens: int | None = setting(
-        None, "Generation", "Generate at most so many tokens [default: the task's].", minimum=1
+        None, "Generation", "Generate at most this many tokens [default: the task's].", minimum=1
     )
-    min_new_tokens: int = setting(0, "Generation", "Generate at least so many tokens.", minimum=0)
+    min_new_tokens: int = setting(0, "Generation", "Generate at least this many tokens.", minimum=0)
     num_beams: int | None = setting(
         None,
         "Generation",
-        "Search with so many beams; 1 is greedy [default: the task's].",
+        "Search with this many beams; 1 is greedy [default: the task's].",
         minimum=1,
     )
     do_sample: bool = setting(
@@ -157,27 +157,33 @@ class Recipe:
     )
     # --- progress
     eval_steps: int | None = setting(
-        None, "Progress", "Score every so many steps and keep the best checkpoint.", minimum=1
+        None, "Progress", "Score every this many steps and keep the best checkpoint.", minimum=1
     )
     eval_epochs: bool = setting(
         False, "Progress", "Score after each epoch and keep the best checkpoint."
     )
     eval_batch_size: int | None = setting(
-        None, "Progress", "Answer so many examples at once [default: twice batch_size].", minimum=1
+        None,
+        "Progress",
+        "Answer this many examples at once [default: twice batch_size].",
+        minimum=1,
     )
     early_stopping_patience: int | None = setting(
-        None, "Progress", "Stop when so many scorings in a row were no better.", minimum=1
+        None, "Progress", "Stop when this many scorings in a row were no better.", minimum=1
     )
     save_steps: int | None = setting(
-        None, "Progress", "Save a checkpoint every so many steps [default: each epoch].", minimum=1
+        None,
+        "Progress",
+        "Save a checkpoint every this many steps [default: each epoch].",
+        minimum=1,
     )
     save_total_limit: int = setting(
-        2, "Progress", "Keep so many checkpoints beside the best.", minimum=1
+        2, "Progress", "Keep this many checkpoints beside the best.", minimum=1
     )
-    logging_steps: int = setting(10, "Progress", "Log every so many steps.", minimum=1)
+    logging_steps: int = setting(10, "Progress", "Log every this many steps.", minimum=1)
     skip_evaluation: bool = setting(False, "Progress", "Leave out the scoring after training.")
     num_viz_samples: int = setting(
-        0, "Progress", "Draw so many of the scored answers as images.", minimum=0
+        0, "Progress", "Draw this many of the scored answers as images.", minimum=0
     )
     report_to: ReportTo = setting("none", "Progress", "Report the curves to this tracker.")
     wandb_project: str = setting("palitune", "Progress", "Report to this Weights & Biases project.")

@@ -166,7 +166,7 @@ class Base:
             _ = family.config
         except ValueError as error:
             raise ValueError(
-                f"{self.name} is a model with code of its own, whose layers are not known without "
+                f"{self.name} is a model with its own code, whose layers are not known without "
                 "running it; adapters of such models cannot be merged here."
             ) from error
         return family.empty_model

@@ -33,7 +33,7 @@ class LowRank:
         return self.b.shape[1]
 
     def dense(self) -> Tensor:
-        """Return the update as a (d_out, d_in) float32 matrix of its own memory."""
+        """Return the update as a new (d_out, d_in) float32 matrix."""
         return (self.scale * self.b.float()) @ self.a.float()
 
     def parts(self) -> Iterator[Tensor]:

@@ -36,7 +36,7 @@ class Merge:
     `start_merge` makes it.
 
     Attributes:
-        mode: one of the menu.
+        mode: a name in `MODES`.
         options: its settings.
         modules: by canonical name, sorted.
         gram: (N, N) float64 inner products of the whole adapters.
@@ -153,7 +153,7 @@ class Merge:
                 yield self._delta(module, index)
 
     def _delta(self, module: Module, index: int) -> Tensor:
-        """An adapter's update of a module, of its own memory."""
+        """Return a copy of an adapter's update of a module."""
         update, magnitude = module.updates[index], module.magnitudes[index]
         delta = torch.zeros(module.shape) if update is None else update.dense()
         if magnitude is None:
@@ -199,7 +199,7 @@ def start_merge(
 
     Args:
         adapters: of one base.
-        mode: one of the menu.
+        mode: a name in `MODES`.
         options: its settings, by `default_options`.
         seed: of the masks of the dare modes.
         missing: how an adapter without a module counts there: as an update of zero, or not at all.

@@ -45,7 +45,7 @@ _FROZEN = re.compile(r".*\.lm_head\.base_layer\.weight")  # saved too where lm_h
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """What the file has for one module, under the name by which it was trained."""
+    """The tensors of one module in the file, under the name by which it was trained."""
 
     name: str
     tensors: dict[str, Tensor] = field(default_factory=dict)  # by the values of _PARTS
@@ -180,7 +180,7 @@ def _group(
 
 
 def _is_saved(config: AdapterConfig, name: str) -> bool:
-    """Whether a tensor that is not LoRA's belongs into this adapter."""
+    """Return True where a tensor that is not LoRA's belongs to this adapter."""
     return (
         (name.endswith(".bias") and config.bias != "none")
         or _EMBEDDINGS.fullmatch(name) is not None

@@ -23,7 +23,7 @@ _CHUNK = 1 << 20  # bytes; larger ones fall out of the cache, at a third of the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
-    """Where a tensor lies.
+    """A tensor's place in a file.
 
     Attributes:
         name: canonical (see merging/algebra/names.py).

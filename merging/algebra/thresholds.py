@@ -42,7 +42,7 @@ def keep_from_(delta: Tensor, threshold: float) -> None:
 
 
 def _histogram(deltas: Iterable[Tensor], upper: int | None) -> Tensor:
-    """How many entries have each upper half of bits; with `upper` given, the lower of those."""
+    """Count the entries of each upper half of bits; with `upper` given, of the lower."""
     counts = torch.zeros(_BINS, dtype=torch.int64)
     for block in (block for delta in deltas for block in delta.view(-1).split(_BLOCK)):
         bits = block.abs().view(torch.int32)

@@ -4,7 +4,7 @@ Source of every rule here: https://github.com/tylin/coco-caption (pycocoevalcap/
 Python 3 package https://github.com/salaniz/pycocoevalcap, described in
 https://arxiv.org/abs/1504.00325. Both sides go through the Penn Treebank tokenizer first. The
 scorers run here and not in `COCOEvalCap`, because that one writes into its own package folder
-and downloads SPICE's models whether or not SPICE is wanted.
+and downloads SPICE's models whether or not SPICE is asked for.
 """
 
 import re
@@ -66,7 +66,7 @@ def caption_scores(
         predictions: one caption per image.
         references: the reference captions of each image, in the same order.
         with_meteor: False saves the about 7 s that METEOR takes to start.
-        with_spice: False leaves out SPICE, which also needs two jars of its own.
+        with_spice: False leaves out SPICE, which needs two more jars.
     """
     _check(predictions, references)
     truths, candidates, java_problem = _tokenize(predictions, references)

@@ -1,4 +1,4 @@
-"""Metrics of free-form text, for tasks without a protocol of their own, and what texts look like.
+"""Metrics of free-form text, for tasks without an official protocol, and what texts look like.
 
 Sources: sacreBLEU, https://arxiv.org/abs/1804.08771 and https://github.com/mjpost/sacrebleu; ROUGE,
 https://aclanthology.org/W04-1013, by the package of
@@ -72,7 +72,7 @@ def text_scores(
         predictions: one text per example.
         references: one or more accepted texts per example, in the same order; their number may
             differ between examples.
-        with_spice: add SPICE, which takes long and needs two jars of its own.
+        with_spice: add SPICE, which takes long and needs two more jars.
 
     Raises:
         ValueError: there are no predictions, not as many as examples, or no references of one.

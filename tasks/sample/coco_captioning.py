@@ -39,7 +39,7 @@ def make_scenes() -> tuple[list[Scene], list[Scene]]:
 
 
 def captions(scene: Scene, rng: Random) -> list[str]:
-    """Write five captions of a scene, each in a wording of its own, in random order."""
+    """Write five captions of a scene, each worded differently, in random order."""
     shapes = _enumerate([with_article(str(shape)) for shape in scene.values()])
     number = NUMBERS[len(scene)]
     count = "there is one shape" if len(scene) == 1 else f"there are {number} shapes"

@@ -71,7 +71,7 @@ def _step(operation: dict[str, Any]) -> str:
 
 
 def _mentions(text: str, picture: Picture) -> dict[str, str]:
-    """Which words, as `first:end`, stand for which object: those that name its cell."""
+    """Map words, as `first:end`, to the objects that they stand for: those that name its cell."""
     words = re.findall(r"[a-z]+", text)
     return {
         f"{start}:{start + 2}": picture.object_id(cell)
