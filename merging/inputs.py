@@ -63,14 +63,15 @@ def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
     if checkpoint.adapter is not None:
         raise ValueError(f"--base_model {request.base_model} is an adapter; pass its base.")
     base = open_base(request.base_model, request.revision)
-    adapters = [read_adapter(folder) for folder in folders]
+    shapes = base.shapes()
+    adapters = [read_adapter(folder, checkpoint.model_type, shapes) for folder in folders]
     found = check_same_base(
         adapters,
         checkpoint.base,
         base_fingerprint=checkpoint.fingerprint,
         allow_mismatch=request.allow_base_mismatch,
     )
-    check_shapes(adapters, base.shapes())
+    check_shapes(adapters, shapes)
     unknown = [str(folder) for folder, run in zip(folders, runs, strict=True) if not run]
     if unknown:
         found.append(

@@ -34,6 +34,8 @@ class Family(ABC):
     aliases: ClassVar[tuple[str, ...]] = ()  # further values of --model_type
     # config.model_type of its authors' own format, which transformers cannot read -> what can be
     foreign_types: ClassVar[dict[str, str]] = {}
+    # regex of former names -> what stands there now, beside those of models/names.py
+    renames: ClassVar[dict[str, str]] = {}
     auto_class: ClassVar[str] = "AutoModelForImageTextToText"
     language_model: str = "model.language_model"  # module that reads and writes text
     # Full module names: transformers matches them from the start of the name, and any list

@@ -211,7 +211,7 @@ def _hub_adapter(name: str, revision: str | None) -> Path | None:
     if config is None:
         return None
     commit = config.parent.name
-    files = ["*.json", "*.jinja", "*.model", "adapter_model.*"]
+    files = ["*.json", "*.jinja", "*.model", "adapter_model.*", "non_lora_*.bin"]
     return Path(snapshot_download(name, revision=commit, allow_patterns=files, etag_timeout=3))
 
 

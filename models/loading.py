@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from models.adapter_files import PICKLE_FILE, WEIGHTS_FILE, weights_file
 from models.base import Family
 from models.checkpoint import Checkpoint, run_folder_of
 from models.quantization import (
@@ -100,6 +101,10 @@ def load_model(
     torch_dtype = choose_dtype(dtype, torch_device)
     family = family or load_family(checkpoint)
     check_weights(checkpoint)
+    if checkpoint.adapter is not None:
+        from models.adapter_loading import check_adapter, put_adapter
+
+        check_adapter(family.empty_model, checkpoint.adapter)  # before the base is loaded for it
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
     with _whole_weights(checkpoint.base):
         model = family.model_class.from_pretrained(
@@ -115,7 +120,7 @@ def load_model(
     for part, count in quantized.items():
         logger.info("%d layers of %s are held in %s", count, part, quantization)
     if checkpoint.adapter is not None:
-        model = _with_adapter(model, checkpoint)
+        model = put_adapter(model, checkpoint.adapter)
     return LoadedModel(
         model=model.eval(), family=family, checkpoint=checkpoint, quantized=quantized
     )
@@ -206,22 +211,8 @@ def check_weights(checkpoint: Checkpoint) -> None:
 
 def check_adapter_weights(adapter: Path) -> None:
     """Raise ValueError where an adapter's folder holds no weights."""
-    names = ("adapter_model.safetensors", "adapter_model.bin")
-    if not any((adapter / name).is_file() for name in names):
+    if weights_file(adapter) is None:
         raise ValueError(
-            f"Adapter {adapter} holds no weights ({' or '.join(names)}); copy or download them "
-            "into it, beside its adapter_config.json."
+            f"Adapter {adapter} holds no weights ({WEIGHTS_FILE} or {PICKLE_FILE}); copy or "
+            "download them into it, beside its adapter_config.json."
         )
-
-
-def _with_adapter(model: Any, checkpoint: Checkpoint) -> Any:
-    from peft import PeftModel
-
-    with _whole_weights(checkpoint.adapter):
-        try:
-            return PeftModel.from_pretrained(model, str(checkpoint.adapter))
-        except (RuntimeError, ValueError) as error:  # sizes differ, or target modules are absent
-            raise ValueError(
-                f"Adapter {checkpoint.adapter} does not fit base model {checkpoint.base}: it was "
-                "trained on another one; pass that as --base_model."
-            ) from error

@@ -26,6 +26,11 @@ class QwenVL(ChatFamily):
 
     name = "qwen_vl"
     model_types = ("qwen2_vl", "qwen2_5_vl")
+    # its files keep the names of a language model alone, which are right in one
+    renames: ClassVar = {
+        r"^visual\.": "model.visual.",
+        r"^model\.(?=(?:layers|embed_tokens|norm)\.)": "model.language_model.",
+    }
     foreign_types: ClassVar[dict[str, str]] = {
         "qwen": "Qwen/Qwen2-VL-2B-Instruct or Qwen/Qwen2.5-VL-3B-Instruct"
     }

@@ -39,6 +39,7 @@ HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "dataset
 # imported inside a command's body; pretrain.py is a script
 MAY_BE_HEAVY = {
     "evaluation/prediction.py",
+    "finetuning/training/adapter_probe.py",
     "finetuning/training/collation.py",
     "finetuning/training/loss.py",
     "finetuning/training/probe_tools.py",
@@ -62,6 +63,7 @@ MAY_BE_HEAVY = {
     "merging/algebra/thresholds.py",
     "merging/algebra/writer.py",
     "merging/trial.py",
+    "models/adapter_loading.py",
     "models/tiny/pretrain.py",
 }
 

@@ -26,7 +26,7 @@ class DoctorRequest:
     """The model to probe, and the examples to probe it with.
 
     Attributes:
-        model: the model; of an adapter its base is probed.
+        model: the model; of an adapter its base is probed, and that it is applied.
         quantization: precision of the language model.
         task: gives the examples; None takes two drawn images.
     """
@@ -50,6 +50,7 @@ def examine(request: DoctorRequest) -> "Iterator[Fact | tuple[str, Finding]]":
     Raises:
         ValueError: the model cannot be used.
     """
+    from models.adapter_loading import check_adapter
     from models.loading import choose_device, load_family, load_model
 
     device = choose_device(request.model.device)
@@ -62,6 +63,8 @@ def examine(request: DoctorRequest) -> "Iterator[Fact | tuple[str, Finding]]":
     for name, text in environment(device).items():
         yield Fact(name, text)
     family = load_family(checkpoint)
+    if checkpoint.adapter is not None:
+        check_adapter(family.empty_model, checkpoint.adapter)
     conversations = _examples(family, request.task) if request.task else drawn_conversations()
     # An adapter's base is probed, by the adapter's processor. In fp32 a fault is no rounding.
     loaded = load_model(
@@ -73,8 +76,11 @@ def examine(request: DoctorRequest) -> "Iterator[Fact | tuple[str, Finding]]":
     )
     yield Fact("model", f"{checkpoint.base}, fed as {family.name}")
 
+    from finetuning.training.adapter_probe import probe_applied
     from finetuning.training.probes import PROBES, run_probe
 
+    if checkpoint.adapter is not None:
+        yield "applied", probe_applied(loaded, conversations, checkpoint.adapter)
     for name in PROBES:
         yield name, run_probe(name, loaded, conversations)
 

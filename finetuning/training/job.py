@@ -217,6 +217,9 @@ def _check_optim(optim: str) -> None:
 def _check_lora(recipe: Recipe, family: Family) -> None:
     """Raise ValueError where the model does not have the layers that are to be adapted."""
     from finetuning.training.lora import target_modules
+    from models.adapter_loading import check_adapter
 
     if recipe.lora_init_from is None:
         target_modules(family.empty_model, family, recipe.lora_target_modules, recipe.lora_vision)
+    else:
+        check_adapter(family.empty_model, Path(recipe.lora_init_from))

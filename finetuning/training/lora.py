@@ -4,6 +4,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetuning.training.recipe import Recipe
@@ -116,19 +117,15 @@ def add_lora(model: "PreTrainedModel", family: Family, recipe: Recipe) -> Any:
         ValueError: the recipe asks for layers that this model does not have, or goes on from an
             adapter that does not fit.
     """
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
     set_seed(recipe.seed)
     if recipe.lora_init_from is not None:
         logger.info("going on from %s: its rank, alpha and layers count", recipe.lora_init_from)
-        try:
-            return PeftModel.from_pretrained(model, recipe.lora_init_from, is_trainable=True)
-        except (RuntimeError, ValueError) as error:  # sizes differ, or layers are absent
-            raise ValueError(
-                f"--lora_init_from {recipe.lora_init_from} does not fit {family.location}: it was "
-                "trained on another model."
-            ) from error
+        from models.adapter_loading import put_adapter
+
+        return put_adapter(model, Path(recipe.lora_init_from), is_trainable=True)
     pattern = target_modules(model, family, recipe.lora_target_modules, recipe.lora_vision)
     adapted = [name for name in linear_layers(model) if re.fullmatch(pattern, name)]
     num_inside = sum(name.startswith(f"{family.language_model}.") for name in adapted)

@@ -6,13 +6,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from models.adapter_files import CONFIG_FILE
+
 # these leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take something out of it
 _PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 
 
 Rank = Annotated[int, Meta(gt=0)]
-
-CONFIG_FILE = "adapter_config.json"
 
 
 class AdapterConfig(msgspec.Struct, frozen=True):

@@ -11,8 +11,6 @@ from merging.algebra.adapter_config import AdapterConfig
 from merging.algebra.low_rank import LowRank
 from models.run_record import same_weights
 
-WEIGHTS_FILE = "adapter_model.safetensors"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Adapter:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merging.algebra.names import canonical
+from models.names import canonical
 
 FLOAT_DTYPES = {
     "F64": torch.float64,

@@ -1,9 +1,8 @@
 """Write one update per module as a PEFT LoRA adapter, and read it back before saying so."""
 
 import math
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,10 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from common.json_files import write_json
-from merging.algebra.adapter_config import CONFIG_FILE
-from merging.algebra.adapters import WEIGHTS_FILE
 from merging.algebra.low_rank import LowRank
 from merging.algebra.reader import read_adapter
+from models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, exact_pattern
 
 
 def write_adapter(
@@ -107,34 +105,6 @@ def verify_adapter(
             f"{tolerance:.0e} is accepted; write it again, or in float32."
         )
     return errors
-
-
-def exact_pattern(names: Iterable[str]) -> str:
-    """Return a regular expression that matches these module names in full and no others.
-
-    Layers that have the same modules are put together, `layers.(?:0|1).(?:q|v)`: one line for
-    what would be hundreds of names.
-    """
-    layers: dict[tuple[str, str], set[int]] = defaultdict(set)
-    patterns = []
-    for name in names:
-        match = re.fullmatch(r"(.+?\.)(\d+)(\..+)", name)
-        if match is None:
-            patterns.append(re.escape(name))
-        else:
-            layers[match[1], match[3]].add(int(match[2]))
-    alike: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
-    for (head, tail), indices in layers.items():
-        alike[head, tuple(sorted(indices))].append(tail)
-    patterns += [
-        f"{re.escape(head)}{_one_of(map(str, indices))}{_one_of(map(re.escape, sorted(tails)))}"
-        for (head, indices), tails in alike.items()
-    ]
-    return "|".join(sorted(patterns))
-
-
-def _one_of(choices: Iterable[str]) -> str:
-    return f"(?:{'|'.join(choices)})"
 
 
 def _fold(update: LowRank) -> tuple[Tensor, Tensor]:

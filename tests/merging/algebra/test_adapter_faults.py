@@ -14,7 +14,8 @@ from torch import nn
 from merging.algebra.adapters import Adapter, check_same_base, check_shapes
 from merging.algebra.low_rank import LowRank
 from merging.algebra.reader import read_adapter
-from merging.algebra.writer import exact_pattern, verify_adapter, write_adapter
+from merging.algebra.writer import verify_adapter, write_adapter
+from models.adapter_files import exact_pattern
 from tests.merging.algebra.adapter_files import (
     BASE,
     K,

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PaliGemmaForConditionalGeneration
 
-from merging.algebra.names import canonical
+from models.names import canonical
 from tests.helpers import REPOSITORY
 
 

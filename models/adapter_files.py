@@ -1,0 +1,292 @@
+"""The files of an adapter: its tensors by the names of the installed transformers, all of them.
+
+Format: PEFT 0.21.2, https://github.com/huggingface/peft, `peft/utils/save_and_load.py`. What
+wraps a model while it trains (torch.compile, FSDP, DDP) leaves its mark on the names, and so do
+versions of PEFT and of transformers; the tensors are the same.
+"""
+
+import pickle
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from common.json_files import read_json
+from models.names import canonical, former_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLE_FILE = "adapter_model.bin"
+# Whole tensors beside the LoRA: what training scripts for LLaVA and for Qwen-VL write.
+BESIDE_FILES = ("non_lora_trainables.bin", "non_lora_state_dict.bin")
+
+T = TypeVar("T")
+_PREFIX = re.compile(r"(?:(?:module|base_model\.model)\.)+")
+_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# the file may name the adapter in between, as in `.lora_A.default.weight`
+_LORA_KEY = re.compile(
+    r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector|lora_embedding_A"
+    r"|lora_embedding_B)(?:\.(?!weight$|bias$)[^.]+)?(?:\.(?P<parameter>weight|bias))?"
+)
+_SAVED_KEY = re.compile(r"(?P<module>.+)\.modules_to_save\.[^.]+\.(?P<parameter>.+)")
+# of the base, as it was: a raw state dict holds it too
+_FROZEN_KEY = re.compile(r".+\.original_module\..+|(?:.*\.)?lm_head\.base_layer\.weight")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterFiles:
+    """What the files of an adapter hold.
+
+    Attributes:
+        folder: with the files.
+        path: the file with the weights.
+        config: the content of adapter_config.json.
+        tensors: canonical key -> tensor, such as `MODULE.lora_A.weight`; keys of whole tensors
+            are names of parameters.
+        keys: canonical key -> key in the file.
+        trained_as: canonical name of each LoRA module -> its name in the file.
+        beside: canonical parameter name -> whole tensor, of a file beside the LoRA's.
+    """
+
+    folder: Path
+    path: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, "Tensor"]
+    keys: Mapping[str, str]
+    trained_as: Mapping[str, str]
+    beside: Mapping[str, "Tensor"]
+
+
+def read_adapter_files(folder: Path, model_type: str | None = None) -> AdapterFiles:
+    """Read all tensors of the adapter in a folder.
+
+    Args:
+        folder: with adapter_config.json.
+        model_type: the base's `config.model_type`; some families' old names are known by it.
+
+    Raises:
+        ValueError: no weights, damaged ones, NaN or infinities, or two tensors of one name.
+    """
+    config = read_json(folder / CONFIG_FILE)
+    path = weights_file(folder)
+    if path is None:
+        raise ValueError(
+            f"Adapter {folder} has no weights: neither {WEIGHTS_FILE} nor {PICKLE_FILE} is there; "
+            "copy or download it again."
+        )
+    tensors: dict[str, Tensor] = {}
+    keys: dict[str, str] = {}
+    trained_as: dict[str, str] = {}
+    for key, tensor in _read_tensors(path).items():
+        _check_finite(folder, key, tensor)
+        own = _WRAPPERS.sub("", _PREFIX.sub("", key, count=1) if _PREFIX.match(key) else key)
+        if _FROZEN_KEY.fullmatch(own):
+            continue
+        name, module = _canonical_key(own, model_type)
+        if module is not None:
+            trained_as[canonical(module, model_type)] = module
+        if name in tensors:
+            raise ValueError(
+                f"Adapter {folder} holds {key} a second time under another name; keep one of them."
+            )
+        tensors[name], keys[name] = tensor, key
+    return AdapterFiles(
+        folder=folder,
+        path=path,
+        config=config,
+        tensors=tensors,
+        keys=keys,
+        trained_as=trained_as,
+        beside=_read_beside(folder, model_type),
+    )
+
+
+def weights_file(folder: Path) -> Path | None:
+    """Return the file with an adapter's weights, None where there is none."""
+    return next((folder / n for n in (WEIGHTS_FILE, PICKLE_FILE) if (folder / n).is_file()), None)
+
+
+def check_modules(files: AdapterFiles, layers: Iterable[str], model_type: str | None) -> None:
+    """Verify that each layer which the adapter's config names has its update in the file.
+
+    Args:
+        files: of the adapter.
+        layers: canonical names of the base's layers that can be adapted.
+        model_type: the base's `config.model_type`.
+
+    Raises:
+        ValueError: an update is missing, or is of a layer that the base does not have; says how
+            many and names the first.
+    """
+    layers = list(layers)
+    surplus = sorted(set(files.trained_as).difference(layers))
+    if surplus:
+        raise ValueError(
+            f"Adapter {files.folder} changes {files.trained_as[surplus[0]]}, which the base model "
+            f"does not have ({len(surplus)} of its {len(files.trained_as)} layers are such); pass "
+            "the model that it was trained on as --base_model."
+        )
+    missing = sorted(_targeted(files.config, layers, model_type).difference(files.trained_as))
+    if missing:
+        raise ValueError(
+            f"Adapter {files.folder} lacks the updates of {len(missing)} layers that its "
+            f"{CONFIG_FILE} names, {missing[0]} first; it holds {len(files.trained_as)}: copy or "
+            "download it again."
+        )
+
+
+def by_pattern(pattern: Mapping[str, T] | None, name: str, default: T) -> T:
+    """Return the value of the first key that matches; as `peft.utils.other.get_pattern_key`.
+
+    Args:
+        pattern: values by regular expression.
+        name: of the module, as it was called when it was trained.
+        default: where no key matches.
+    """
+    found: Iterator[T] = (
+        value
+        for key, value in (pattern or {}).items()
+        if re.match(rf"(.*\.)?({key})$", name) is not None
+    )
+    return next(found, default)
+
+
+def exact_pattern(names: Iterable[str]) -> str:
+    """Return a regular expression that matches these module names in full and no others.
+
+    Layers that have the same modules are put together, `layers.(?:0|1).(?:q|v)`: one line for
+    what would be hundreds of names.
+    """
+    layers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    patterns = []
+    for name in names:
+        match = re.fullmatch(r"(.+?\.)(\d+)(\..+)", name)
+        if match is None:
+            patterns.append(re.escape(name))
+        else:
+            layers[match[1], match[3]].add(int(match[2]))
+    alike: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
+    for (head, tail), indices in layers.items():
+        alike[head, tuple(sorted(indices))].append(tail)
+    patterns += [
+        f"{re.escape(head)}{_one_of(map(str, indices))}{_one_of(map(re.escape, sorted(tails)))}"
+        for (head, indices), tails in alike.items()
+    ]
+    return "|".join(sorted(patterns))
+
+
+def _one_of(choices: Iterable[str]) -> str:
+    return f"(?:{'|'.join(choices)})"
+
+
+def targeted(config: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """Return the names that a config's `target_modules` fits, by PEFT's rule.
+
+    `peft/tuners/tuners_utils.py`, `check_target_module_exists`.
+    """
+    return {name for name in names if _is_targeted(config, name)}
+
+
+def _targeted(config: Mapping[str, Any], layers: Iterable[str], model_type: str | None) -> set[str]:
+    """Return the layers that fit under their own name, or under one that they had before."""
+    return {
+        layer for layer in layers if targeted(config, [layer, *former_names(layer, model_type)])
+    }
+
+
+def _is_targeted(config: Mapping[str, Any], name: str) -> bool:
+    wanted, excluded = config.get("target_modules"), config.get("exclude_modules")
+    if wanted is None or (excluded and _fits(excluded, name)):
+        return False
+    if any(re.match(rf"(^|.*\.){m}($|\..*)", name) for m in config.get("modules_to_save") or ()):
+        return False
+    if wanted == "all-linear":
+        return name.rpartition(".")[2] not in ("lm_head", "embed_tokens")
+    if not _fits(wanted, name):
+        return False
+    chosen = config.get("layers_to_transform")
+    if isinstance(wanted, str) or chosen is None or chosen == []:
+        return True
+    patterns = config.get("layers_pattern") or [r"[^.]*"]
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if match := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
+            return int(match[1]) in ([chosen] if isinstance(chosen, int) else chosen)
+    return False
+
+
+def _fits(wanted: str | Iterable[str], name: str) -> bool:
+    if isinstance(wanted, str):
+        return re.fullmatch(wanted, name) is not None
+    return any(name == entry or name.endswith(f".{entry}") for entry in wanted)
+
+
+def _canonical_key(key: str, model_type: str | None) -> tuple[str, str | None]:
+    """Return the canonical key, and of a LoRA tensor the module's name in the file."""
+    if match := _LORA_KEY.fullmatch(key):
+        parameter = f".{match['parameter']}" if match["parameter"] else ""
+        if match["part"] == "lora_magnitude_vector":
+            parameter = ""  # PEFT writes it with and without
+        module = match["module"]
+        return f"{canonical(module, model_type)}.{match['part']}{parameter}", module
+    if match := _SAVED_KEY.fullmatch(key):
+        key = f"{match['module']}.{match['parameter']}"
+    return canonical(key.replace(".base_layer.", "."), model_type), None
+
+
+def _read_tensors(path: Path) -> dict[str, "Tensor"]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.suffix != ".safetensors":
+        return _unpickle(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); copy or download it again.") from error
+
+
+def _unpickle(path: Path) -> dict[str, "Tensor"]:
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors, and running its code is not an "
+            "option; save the adapter as safetensors."
+        ) from error
+    if not isinstance(content, dict) or not all(
+        isinstance(t, torch.Tensor) for t in content.values()
+    ):
+        raise ValueError(f"{path} is not a table of tensors; save the adapter as safetensors.")
+    return content
+
+
+def _read_beside(folder: Path, model_type: str | None) -> dict[str, "Tensor"]:
+    """Return the whole tensors of the files that training scripts write beside an adapter."""
+    found: dict[str, Tensor] = {}
+    for path in (folder / name for name in BESIDE_FILES if (folder / name).is_file()):
+        for key, tensor in _unpickle(path).items():
+            _check_finite(folder, key, tensor)
+            own = _WRAPPERS.sub("", _PREFIX.sub("", key, count=1) if _PREFIX.match(key) else key)
+            name, module = _canonical_key(own, model_type)
+            if module is not None or name in found:
+                raise ValueError(
+                    f"{path} holds {key}, where whole tensors of the base are expected, each once; "
+                    "take the files of one training."
+                )
+            found[name] = tensor
+    return found
+
+
+def _check_finite(folder: Path, key: str, tensor: "Tensor") -> None:
+    if not tensor.isfinite().all():
+        raise ValueError(
+            f"Adapter {folder} has NaN or Inf in {key}: its training diverged; take an "
+            "earlier checkpoint."
+        )

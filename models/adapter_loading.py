@@ -1,0 +1,151 @@
+"""An adapter put on a model, whole: each tensor of its files has its place, or it is refused."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.adapter_files import (
+    AdapterFiles,
+    by_pattern,
+    check_modules,
+    exact_pattern,
+    read_adapter_files,
+    targeted,
+)
+from models.names import canonical
+
+# what PEFT can put a LoRA on; the layers of bitsandbytes are linear layers too
+_ADAPTABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def check_adapter(model: Any, folder: Path) -> AdapterFiles:
+    """Read the adapter of a folder and verify that all of it has a place in a model.
+
+    Args:
+        model: the base; it may be without weights.
+        folder: with adapter_config.json and the weights.
+
+    Raises:
+        ValueError: something of the adapter has no place in the model, or a part of it is missing.
+    """
+    files = read_adapter_files(folder, str(model.config.model_type))
+    if files.config.get("peft_type") == "LORA":
+        check_modules(files, _layers(model), str(model.config.model_type))
+    _check_vocabulary(files, model)
+    parameters = dict(model.named_parameters())
+    for name, tensor in files.beside.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise ValueError(
+                f"{folder} has a file of whole tensors beside the adapter, and {name} "
+                f"{tuple(tensor.shape)} is no tensor of the base model; pass the base that it was "
+                "trained on, or remove the file if the adapter is to be used alone."
+            )
+    return files
+
+
+def put_adapter(model: Any, folder: Path, *, is_trainable: bool = False) -> Any:
+    """Put the adapter of a folder on a base model.
+
+    Args:
+        model: the base, loaded by transformers.
+        folder: with adapter_config.json and the weights.
+        is_trainable: whether the adapter will be trained further.
+
+    Returns:
+        The `PeftModel`.
+
+    Raises:
+        ValueError: something of the adapter has no place in the model, or a part of it is missing.
+    """
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
+    from peft.utils.save_and_load import set_peft_model_state_dict
+
+    files = check_adapter(model, folder)
+    config = PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = not is_trainable
+    if files.config.get("peft_type") == "LORA":
+        _take_names_of_now(config, files, model)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in files.beside.items():
+            parameters[name].copy_(tensor)
+    kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
+    adapted = kind(model, config)
+    places = set(adapted.state_dict())
+    state = {_place(name, places): tensor for name, tensor in files.tensors.items()}
+    try:
+        result = set_peft_model_state_dict(adapted, state)
+    except KeyError as error:  # PEFT looks for each parameter of a module to save
+        raise ValueError(
+            f"Adapter {folder} lacks {error.args[0]}, of a module that its config saves whole; "
+            "copy or download it again."
+        ) from error
+    except RuntimeError as error:  # sizes differ
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise ValueError(f"{_misfit(folder)}: {reason}.") from error
+    own = {name for name, _ in adapted.named_parameters() if ".default" in name}
+    for found, problem in (
+        (sorted(result.unexpected_keys), "the base has no place for"),
+        (sorted(own.intersection(result.missing_keys)), "the file has no values for"),
+    ):
+        if found:
+            raise ValueError(
+                f"{_misfit(folder)}: {problem} {len(found)} tensors, {found[0]} first."
+            )
+    return adapted
+
+
+def _misfit(folder: Path) -> str:
+    return (
+        f"Adapter {folder} does not fit the base model; pass the one that it was trained on as "
+        "--base_model"
+    )
+
+
+def _place(name: str, places: Collection[str]) -> str:
+    """Return the key of a tensor in a model with the adapter, whose layers are wrapped."""
+    key = f"base_model.model.{name}"
+    module, _, parameter = key.rpartition(".")
+    inside = f"{module}.base_layer.{parameter}"
+    return inside if inside in places and key not in places else key
+
+
+def _layers(model: Any) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, _ADAPTABLE)]
+
+
+def _take_names_of_now(config: Any, files: AdapterFiles, model: Any) -> None:
+    """Rewrite a config that was written with former names, for the layers that the file is of."""
+    now, model_type = files.trained_as, str(model.config.model_type)
+    if config.modules_to_save:
+        modules = [name for name, _ in model.named_modules()]
+        config.modules_to_save = [
+            entry if any(name.endswith(entry) for name in modules) else canonical(entry, model_type)
+            for entry in config.modules_to_save
+        ]
+    if targeted(files.config, _layers(model)) == set(now):
+        return
+    config.target_modules = exact_pattern(now)
+    config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    for option in ("rank_pattern", "alpha_pattern"):
+        pattern = getattr(config, option)
+        values = {name: by_pattern(pattern, then, None) for name, then in now.items()}
+        exact = {re.escape(name): value for name, value in values.items() if value is not None}
+        setattr(config, option, exact)
+
+
+def _check_vocabulary(files: AdapterFiles, model: Any) -> None:
+    """Refuse embeddings of another number of tokens: the base would have to be enlarged first."""
+    for name, tensor in files.tensors.items():
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
+            rows = len(model.get_parameter(name))
+            if len(tensor) != rows:
+                raise ValueError(
+                    f"Adapter {files.folder} was trained with {len(tensor)} token embeddings "
+                    f"({name}), and the base model has {rows}; save the base with its embeddings "
+                    "resized to that number and pass it as --base_model."
+                )
