@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from common.json_files import read_json
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import read_yaml, to_settings
 from finetuning.training.recipe import Recipe
+from models.processor_files import processor_class
 from models.quantization import Quantization
 from tasks.files import read_bytes
 
@@ -264,27 +264,10 @@ def check_processor(name: str | None, checkpoint: "Checkpoint") -> None:
         return
     import transformers
 
-    own = _own_processor(checkpoint)
+    own = processor_class(checkpoint.base, checkpoint.revision)
     if not isinstance(getattr(transformers, name, None), type) or name != own:
         also = f"{own} or " if own else ""
         raise ValueError(
             f"processor_class {name} is not what {checkpoint.base} is fed by; name {also}"
             "AutoProcessor, or leave it out."
         )
-
-
-def _own_processor(checkpoint: "Checkpoint") -> str | None:
-    """The processor class that a checkpoint names, in the file where versions have put it."""
-    from transformers.utils import cached_file
-
-    for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
-        path = cached_file(
-            checkpoint.base,
-            file,
-            revision=checkpoint.revision,
-            _raise_exceptions_for_missing_entries=False,
-        )
-        content = read_json(Path(path)) if path else {}
-        if content.get("processor_class"):
-            return str(content["processor_class"])
-    return None

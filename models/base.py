@@ -4,10 +4,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.encoding import IGNORE_INDEX, IMAGE_PLACEHOLDER, Encoded, Message
+from models.processor_files import save_settings
 from models.settings import Decoding, FamilyOptions
 
 if TYPE_CHECKING:
@@ -164,9 +166,11 @@ class Family(ABC):
             ) from error
 
     def save(self, folder: str) -> None:
-        """Write what turns images and text into tokens, so that `saved` can name the folder."""
+        """Write what turns images and text into tokens, so that AutoProcessor loads the folder."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
+        place, revision = (self.saved, None) if self.saved else (self.location, self.revision)
+        save_settings(Path(folder), place, revision, self.config, self.image_processor)
 
     def is_unused(self, layer: str) -> bool:
         """Return True where nothing of a layer, by its full name, reaches the output.
