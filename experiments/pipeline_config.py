@@ -34,7 +34,6 @@ class TrainConfig(Training, frozen=True, forbid_unknown_fields=True):
     bf16: bool = False
     fp16: bool = False
     optim: str | None = None
-    lr_scheduler_type: Literal["cosine"] = "cosine"
     dataloader_num_workers: int | None = None
     report_to: Literal["none", "wandb", "tensorboard"] | None = None
 

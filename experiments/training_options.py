@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from finetuning.training.recipe import Scheduler
+
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of training and answers; None is the task's or the library's default."""
@@ -19,6 +21,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: float | None = None
     weight_decay: float | None = None
     warmup_ratio: float | None = None
+    warmup_steps: int | None = None
+    lr_scheduler_type: Scheduler | None = None
     logging_steps: int | None = None
     eval_strategy: Literal["no", "steps", "epoch"] = "no"
     eval_steps: int | None = None
@@ -66,6 +70,7 @@ def training_options(training: Training, torch_dtype: str = "auto") -> dict[str,
     }
     same = (
         *("max_steps", "gradient_accumulation_steps", "learning_rate", "weight_decay"),
+        *("lr_scheduler_type", "warmup_steps"),
         *("warmup_ratio", "logging_steps", "save_total_limit", "max_grad_norm", "max_length"),
         *("max_train_samples", "max_eval_samples", "seed"),
     )

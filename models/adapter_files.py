@@ -40,7 +40,7 @@ _FROZEN_KEY = re.compile(r".+\.original_module\..+|(?:.*\.)?lm_head\.base_layer\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterFiles:
-    """What the files of an adapter hold.
+    """The content of an adapter's files.
 
     Attributes:
         folder: with the files.

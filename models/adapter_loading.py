@@ -86,7 +86,7 @@ def put_adapter(model: Any, folder: Path, *, is_trainable: bool = False) -> Any:
         ) from error
     except RuntimeError as error:  # sizes differ
         reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ValueError(f"{_misfit(folder)}: {reason}.") from error
+        raise ValueError(f"{_misfit(folder, model)}: {reason}.") from error
     own = {name for name, _ in adapted.named_parameters() if ".default" in name}
     for found, problem in (
         (sorted(result.unexpected_keys), "the base has no place for"),
@@ -94,15 +94,15 @@ def put_adapter(model: Any, folder: Path, *, is_trainable: bool = False) -> Any:
     ):
         if found:
             raise ValueError(
-                f"{_misfit(folder)}: {problem} {len(found)} tensors, {found[0]} first."
+                f"{_misfit(folder, model)}: {problem} {len(found)} tensors, {found[0]} first."
             )
     return adapted
 
 
-def _misfit(folder: Path) -> str:
+def _misfit(folder: Path, model: Any) -> str:
     return (
-        f"Adapter {folder} does not fit the base model; pass the one that it was trained on as "
-        "--base_model"
+        f"Adapter {folder} does not fit base model {model.config.name_or_path}; pass the one that "
+        "it was trained on as --base_model"
     )
 
 

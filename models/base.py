@@ -8,7 +8,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from models.encoding import IGNORE_INDEX, IMAGE_PLACEHOLDER, Encoded, Message
+from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.padding import pad_on_the_left
 from models.processor_files import save_settings
 from models.settings import Decoding, FamilyOptions
 
@@ -215,25 +216,13 @@ class Family(ABC):
         )
 
     def collate(self, batch: Sequence[Encoded]) -> dict[str, "torch.Tensor"]:
-        """Pad `B` examples on the left to `L` tokens, as generation needs it.
+        """Make a batch of `B` examples, padded on the left to `L` tokens.
 
         Returns:
-            input_ids, attention_mask, labels (-100 wherever no token is learned): (B, L) int64;
-            what `token_masks` adds; and the pixels as `stack` joins them.
+            What `pad_on_the_left` gives, what `token_masks` adds, and the pixels as `stack` joins
+            them.
         """
-        import torch
-
-        shape = (len(batch), max(len(encoded.input_ids) for encoded in batch))
-        input_ids = torch.full(shape, self.padding_id)
-        attention_mask = torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, IGNORE_INDEX)
-        for row, encoded in enumerate(batch):
-            start = shape[1] - len(encoded.input_ids)
-            ids = torch.tensor(encoded.input_ids)
-            input_ids[row, start:] = ids
-            attention_mask[row, start:] = 1
-            labels[row, start:] = ids.where(torch.tensor(encoded.is_target), IGNORE_INDEX)
-        text = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        text = pad_on_the_left(batch, self.padding_id)
         return text | self.token_masks(text) | self.stack([encoded.pixels for encoded in batch])
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:

@@ -40,7 +40,7 @@ HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "dataset
 MAY_BE_HEAVY = {
     "evaluation/prediction.py",
     "finetuning/training/adapter_probe.py",
-    "finetuning/training/collation.py",
+    "finetuning/training/examples.py",
     "finetuning/training/loss.py",
     "finetuning/training/probe_tools.py",
     "finetuning/training/probes.py",

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from common.json_files import read_json
@@ -206,12 +207,25 @@ def with_initial_adapter(
 
 
 def _check_optim(optim: str) -> None:
-    """Raise ValueError, with the names that there are, where transformers has no such optimiser."""
+    """Raise ValueError where transformers has no such optimiser, or its package is missing."""
+    import torch
+    from transformers import Trainer, TrainingArguments
     from transformers.training_args import OptimizerNames
 
     names = [kind.value for kind in OptimizerNames]
     if optim not in names:
         raise ValueError(f"optim must be one of {', '.join(names)}, got {optim}.")
+    arguments = TrainingArguments(
+        output_dir=gettempdir(), optim=optim, use_cpu=True, report_to="none"
+    )
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments, torch.nn.Linear(1, 1))
+    except (ImportError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"optim {optim} cannot be used here ({reason}); take adamw_torch, or another of "
+            f"{', '.join(names)}."
+        ) from error
 
 
 def _check_lora(recipe: Recipe, family: Family) -> None:

@@ -9,6 +9,11 @@ from tasks.base import AnswerSampling
 
 LossReduction = Literal["example", "token"]
 ReportTo = Literal["none", "wandb", "tensorboard"]
+# those of transformers that need no settings of their own
+Scheduler = Literal[
+    "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
+]
+_MAX_SEED = 2**32 - 1  # of numpy
 
 
 def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
@@ -115,6 +120,15 @@ class Recipe:
         minimum=1,
     )
     learning_rate: float = setting(2e-4, "Optimisation", "Use this peak learning rate.", above=0)
+    lr_scheduler_type: Scheduler = setting(
+        "cosine", "Optimisation", "Change the learning rate along this schedule."
+    )
+    warmup_steps: int | None = setting(
+        None,
+        "Optimisation",
+        "Warm the learning rate up over this many steps [default: by warmup_ratio].",
+        minimum=0,
+    )
     warmup_ratio: float = setting(
         0.03,
         "Optimisation",
@@ -126,11 +140,19 @@ class Recipe:
     optim: str = setting(
         "adamw_torch", "Optimisation", "Use this optimiser, by its name in transformers."
     )
-    max_grad_norm: float = setting(1.0, "Optimisation", "Clip gradients to this norm.", above=0)
+    max_grad_norm: float = setting(
+        1.0, "Optimisation", "Clip gradients to this norm; 0 leaves them as they are.", minimum=0
+    )
     loss_reduction: LossReduction = setting(
         "example", "Optimisation", "Average the loss per example first, or over all tokens."
     )
-    seed: int = setting(0, "Optimisation", "Seed every random choice with this number.", minimum=0)
+    seed: int = setting(
+        0,
+        "Optimisation",
+        "Seed every random choice with this number.",
+        minimum=0,
+        maximum=_MAX_SEED,
+    )
     # --- generation
     max_new_tokens: int | None = setting(
         None, "Generation", "Generate at most this many tokens [default: the task's].", minimum=1
@@ -205,10 +227,10 @@ class Recipe:
             raise ValueError(
                 "eval_epochs scores and saves once an epoch; leave out eval_steps and save_steps."
             )
-        if self.eval_steps and self.save_steps and self.save_steps % self.eval_steps:
+        if self.warmup_steps and self.lr_scheduler_type == "constant":
             raise ValueError(
-                f"save_steps must be a multiple of eval_steps, got {self.save_steps} and "
-                f"{self.eval_steps}: the best checkpoint can only be one that was scored."
+                "warmup_steps has no effect on a constant learning rate; take lr_scheduler_type "
+                "constant_with_warmup, or leave it out."
             )
 
     @property

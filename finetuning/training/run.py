@@ -1,10 +1,13 @@
 """One training run from its job to its folder: check, load, train, save, score."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.files import write_text
+from common.json_files import read_json
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter, check_texts
 from evaluation.provenance import of_model, with_provenance
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
     from evaluation.prediction import Predictor
     from models.clip import ClipScorer
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +158,13 @@ def _train(
     prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
     trainer = _make_trainer(job, loaded, scoring)
     is_first = trainer.is_world_process_zero()
-    if is_first:
+    last = output_folder.last_checkpoint(job.output_dir) if job.resume else None
+    is_finished = last is not None and _is_finished(last, trainer.planned_steps())
+    if is_first and not is_finished:
         if job.overwrite:
             output_folder.clear(job.output_dir)
         output_folder.write_run(job.output_dir, run)
         loaded.family.save(str(job.output_dir))  # its checkpoints are evaluated with it too
-    last = output_folder.last_checkpoint(job.output_dir) if job.resume else None
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
@@ -182,8 +189,21 @@ def _train(
     return reports
 
 
+def _is_finished(last: Path, num_planned: int) -> bool:
+    """Return True, and say so, where a run has all the steps that are asked for."""
+    num_done = read_json(last / "trainer_state.json")["global_step"]
+    if num_done < num_planned:
+        return False
+    logger.warning(
+        "Nothing is trained: the run has %d steps, and %d are asked for; its adapter is kept.",
+        num_done,
+        num_planned,
+    )
+    return True
+
+
 def _make_trainer(job: Job, loaded: LoadedModel, scoring: Scoring) -> Any:
-    from finetuning.training.collation import EncodedExamples, JointExamples
+    from finetuning.training.examples import EncodedExamples, JointExamples
     from finetuning.training.trainer import make_trainer
 
     parts, recipe = scoring.parts, job.recipe

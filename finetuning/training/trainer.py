@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -15,7 +16,7 @@ from transformers import (
     set_seed,
 )
 
-from finetuning.training.collation import EncodedExamples, EpochSampler, JointExamples
+from finetuning.training.examples import EncodedExamples, EpochSampler, JointExamples
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.output_folder import CHECKPOINTS
@@ -65,6 +66,36 @@ class AnswerTrainer(Trainer):
         if self.args.world_size > 1:  # DDP averages gradients: the mean over processes is right
             num_items = self.accelerator.gather(num_items).float().mean()
         return batches, num_items
+
+    def planned_steps(self) -> int:
+        """Return the number of optimiser steps that the whole training has."""
+        *_, num_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        return int(num_steps)
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        """Train an epoch; nothing where a resumed run has all its steps, inside an epoch too."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**arguments)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load their states; the rate is that of the schedule now, which may be another one."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        if checkpoint is not None and isinstance(schedule, LambdaLR):
+            factors = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            rates = [base * factor(schedule.last_epoch) for base, factor in factors]
+            schedule._last_lr = rates
+            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Save a checkpoint at each best score, whatever the steps between checkpoints."""
+        is_best = bool(super()._determine_best_metric(metrics, trial))
+        if is_best:
+            self.control.should_save = True
+        return is_best
 
     def compute_loss(
         self,
@@ -191,8 +222,9 @@ def _arguments(
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=recipe.warmup_ratio,  # below 1 it is a share
+        lr_scheduler_type=recipe.lr_scheduler_type,
+        # below 1 it is a share
+        warmup_steps=recipe.warmup_ratio if recipe.warmup_steps is None else recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         optim=recipe.optim,
@@ -208,7 +240,6 @@ def _arguments(
         save_strategy=every,
         save_steps=recipe.save_steps or recipe.eval_steps or 500,
         save_total_limit=recipe.save_total_limit,
-        load_best_model_at_end=metric is not None,
         metric_for_best_model=f"eval_{metric}" if metric else None,
         greater_is_better=True if metric else None,
         restore_callback_states_from_checkpoint=True,
@@ -220,6 +251,9 @@ def _arguments(
         seed=recipe.seed,
         use_cpu=loaded.model.device.type == "cpu",
     )
+    # set here, for the library refuses it where scores and checkpoints are not of the same steps;
+    # `_determine_best_metric` saves the best ones all the same
+    arguments.load_best_model_at_end = metric is not None
     if arguments.n_gpu > 1:
         logger.warning(
             "%d GPUs are visible and one is used; for all of them start the same command with "

@@ -51,15 +51,9 @@ def read_adapter(
     """
     config = read_config_file(folder)
     files = read_adapter_files(folder, model_type)
-    modules, saved = _group(config, files)
-    for name, module in modules.items():
-        _check_module(folder, config, name, files.trained_as[name], module)
-    if not modules:
-        raise ValueError(
-            f"Adapter {folder} holds no lora_A, so there is nothing to merge; give another one."
-        )
     if layers is not None:
         check_modules(files, layers, model_type)
+    modules, saved = _group(config, files)
     alphas = {
         name: by_pattern(config.alpha_pattern, files.trained_as[name], config.lora_alpha)
         for name in modules
@@ -103,7 +97,7 @@ def read_adapter(
 def _group(
     config: AdapterConfig, files: AdapterFiles
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """Sort an adapter's tensors into LoRA modules and whole tensors, by canonical names."""
+    """Sort an adapter's tensors into LoRA modules, checked, and whole tensors, by their names."""
     modules: dict[str, dict[str, Tensor]] = {}
     saved: dict[str, Tensor] = dict(files.beside)
     for key, tensor in files.tensors.items():
@@ -123,6 +117,13 @@ def _group(
             )
         else:
             saved[key] = tensor
+    for name, module in modules.items():
+        _check_module(files.folder, config, name, files.trained_as[name], module)
+    if not modules:
+        raise ValueError(
+            f"Adapter {files.folder} holds no lora_A, so there is nothing to merge; give another "
+            "one."
+        )
     return dict(sorted(modules.items())), dict(sorted(saved.items()))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from docs.plain_loop import train
 from evaluation.prompting import make_prompter
-from finetuning.training.collation import EncodedExamples
+from finetuning.training.examples import EncodedExamples
 from finetuning.training.recipe import LossReduction, Recipe
 from finetuning.training.trainer import make_trainer
 from models.checkpoint import resolve

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from finetuning.training import joint
 from finetuning.training import trainer as trainer_module
-from finetuning.training.collation import JointExamples
+from finetuning.training.examples import JointExamples
 from models.encoding import Encoded
 from models.run_record import trained_on
 from palitune.main import palitune

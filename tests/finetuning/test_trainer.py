@@ -1,6 +1,5 @@
 """The trainer: what it moves and leaves alone, accumulation, resuming, scoring on the way."""
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -19,59 +18,19 @@ from transformers import TrainerCallback
 
 from evaluation.prompting import make_prompter
 from finetuning.training import trainer as trainer_module
-from finetuning.training.collation import EncodedExamples, EpochSampler
-from finetuning.training.job import Job, load_data
+from finetuning.training.examples import EncodedExamples, EpochSampler
+from finetuning.training.job import load_data
 from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
-from finetuning.training.trainer import AnswerTrainer, check_gradients, make_trainer
+from finetuning.training.trainer import check_gradients
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tasks.base import Source, TaskSource
 from tasks.registry import get_task
+from tests.finetuning.training_jobs import DIGITS, RECIPE, adapter_hash, job, make
 from tests.helpers import REPOSITORY
 from tests.official_files import write_coco, write_hub_copy
-
-DIGITS = get_task("digits")
-RECIPE = Recipe(batch_size=4, learning_rate=1e-2, lora_rank=4, lora_dropout=0.1, seed=3)
-
-
-@pytest.fixture
-def loaded(pico1: Path) -> LoadedModel:
-    return load_model(resolve(str(pico1)), quantization="nf4", device="cpu")
-
-
-def make(
-    loaded: LoadedModel, recipe: Recipe, output_dir: Path, num_examples: int = 8, scorer: Any = None
-) -> AnswerTrainer:
-    data = DIGITS.load("train", Source()).subset(num_examples, 0)
-    prompter = make_prompter(DIGITS, loaded.family)
-    examples = EncodedExamples(data, prompter, recipe.seed, recipe.answer_sampling)
-    return make_trainer(loaded, examples, recipe, output_dir, scorer, "accuracy")
-
-
-def job(pico: Path, output_dir: Path, **changes: Any) -> Job:
-    recipe = replace(
-        RECIPE,
-        max_train_samples=24,
-        max_eval_samples=4,
-        num_epochs=2,
-        save_steps=2,
-        logging_steps=1,
-    )
-    fields = {name: changes.pop(name) for name in ("resume", "overwrite") if name in changes}
-    return Job(
-        tasks=(TaskSource(DIGITS, Source()),),
-        model_path=str(pico),
-        recipe=replace(recipe, **changes),
-        output_dir=output_dir,
-        settings={"model_path": str(pico)},
-        **fields,
-    )
-
-
-def adapter_hash(folder: Path) -> str:
-    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
 def test_training_moves_lora_alone_and_leaves_every_base_weight_bit_for_bit(

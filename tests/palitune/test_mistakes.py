@@ -105,7 +105,13 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "rate not a number": (TRAIN, "--learning_rate nan", ("learning_rate must be above 0",)),
     "dropout of one": (TRAIN, "--lora_dropout 1", ("lora_dropout must be below 1, got 1",)),
     "text for a number": (TRAIN, "--lora_rank many", ("--lora_rank", "'many'", "integer")),
-    "steps that do not fit": (TRAIN, "--save_steps 3 --eval_steps 2", ("3 and 2", "multiple")),
+    "no such schedule": (TRAIN, "--lr_scheduler_type saw", ("--lr_scheduler_type", "cosine")),
+    "warming up what is constant": (
+        TRAIN,
+        "--lr_scheduler_type constant --warmup_steps 3",
+        ("warmup_steps has no effect", "constant_with_warmup"),
+    ),
+    "a seed too large": (TRAIN, "--seed 4294967296", ("seed must be at most 4294967295",)),
     "patience without scoring": (
         TRAIN,
         "--early_stopping_patience 2",

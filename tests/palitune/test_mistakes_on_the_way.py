@@ -45,6 +45,13 @@ def mistake(fill: Callable[[str], str], command: tuple[str, ...], *more: object)
 
 
 @pytest.mark.usefixtures("no_model")
+def test_an_optimiser_without_its_package_is_refused(fill: Callable[[str], str]) -> None:
+    said = mistake(fill, TRAIN, "--optim", "galore_adamw")
+    assert "optim galore_adamw cannot be used here (You need to install `galore_torch`" in said
+    assert "take adamw_torch" in said
+
+
+@pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("command", [TRAIN, EVAL])
 def test_a_data_folder_that_may_not_be_read_is_named(
     command: tuple[str, ...], fill: Callable[[str], str], monkeypatch: pytest.MonkeyPatch

@@ -96,7 +96,7 @@ def test_a_model_has_its_own_entry_or_the_fallback(tmp_path: Path) -> None:
     ("option", "content", "parts"),
     [
         ("train_config_path", "learning_rat: 1", ["file.yaml", "did you mean learning_rate?"]),
-        ("train_config_path", "lr_scheduler_type: linear", ["'linear'; accepted are cosine."]),
+        ("train_config_path", "lr_scheduler_type: saw", ["'saw'; accepted are cosine, linear"]),
         ("train_config_path", "bf16: true\nfp16: true", ["bf16 and fp16", "choose one"]),
         ("peft_config_path", "bias: all", ["bias", "accepted are none."]),
         ("peft_config_path", "task_type: SEQ_CLS", ["task_type", "accepted are CAUSAL_LM."]),

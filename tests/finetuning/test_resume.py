@@ -1,0 +1,119 @@
+"""The adapter that is kept, and a run that goes on or is found finished."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from finetuning.training.recipe import Recipe
+from finetuning.training.run import finetune
+from models.loading import LoadedModel
+from tests.finetuning.training_jobs import RECIPE, adapter_hash, job, make
+
+
+def best_of(loaded: LoadedModel, recipe: Recipe, folder: Path, scores: Sequence[float]) -> int:
+    """Train by these scores; return the step whose weights are kept."""
+    at_step: dict[int, Mapping[str, Tensor]] = {}
+    remaining = iter(scores)
+    trainer: Any = None
+
+    def scorer(model: Any) -> dict[str, float]:
+        at_step[trainer.state.global_step] = {
+            n: p.detach().clone() for n, p in model.named_parameters() if "lora_B" in n
+        }
+        return {"accuracy": next(remaining)}
+
+    trainer = make(loaded, recipe, folder, num_examples=16, scorer=scorer)
+    trainer.train()
+    kept = dict(trainer.model.named_parameters())
+    (step,) = [
+        step
+        for step, weights in at_step.items()
+        if all(torch.equal(kept[name], weight) for name, weight in weights.items())
+    ]
+    return step
+
+
+@pytest.mark.parametrize(
+    ("eval_steps", "save_steps", "scores", "best"),
+    [(1, 4, [32.5, 0.0, 0.0, 0.0], 1), (2, 3, [1.0, 5.0, 3.0], 4), (3, 2, [4.0, 2.0], 3)],
+)
+def test_the_best_score_is_kept_whatever_the_steps_between_checkpoints(
+    eval_steps: int,
+    save_steps: int,
+    scores: list[float],
+    best: int,
+    loaded: LoadedModel,
+    tmp_path: Path,
+) -> None:
+    recipe = replace(RECIPE, max_steps=len(scores) * eval_steps, eval_steps=eval_steps)
+    recipe = replace(recipe, save_steps=save_steps, save_total_limit=1)
+    assert best_of(loaded, recipe, tmp_path, scores) == best
+
+
+def test_a_finished_run_is_not_trained_further(
+    pico1: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """24 examples in batches of four: five steps end inside an epoch."""
+    folder = tmp_path / "run"
+    finetune(job(pico1, folder, max_steps=5))
+    before, record = adapter_hash(folder), (folder / "run.json").read_bytes()
+    for num_steps in (5, 5, 3):
+        finetune(job(pico1, folder, max_steps=num_steps, resume=True))
+        assert adapter_hash(folder) == before
+        assert (folder / "run.json").read_bytes() == record
+        said = f"Nothing is trained: the run has 5 steps, and {num_steps} are asked for"
+        assert said in caplog.text
+        caplog.clear()
+
+
+def test_more_steps_go_on_at_the_rate_of_the_new_schedule(pico1: Path, tmp_path: Path) -> None:
+    changes = {"lr_scheduler_type": "linear", "warmup_steps": 0, "learning_rate": 1e-3}
+    finetune(job(pico1, tmp_path, max_steps=2, **changes))
+    finetune(job(pico1, tmp_path, max_steps=8, resume=True, **changes))
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    rates = {log["step"]: log["learning_rate"] for log in state["log_history"] if "loss" in log}
+    # of 8 steps along a line to 0: the step after k others has (8 - k) / 8 of the peak
+    assert rates[3] == pytest.approx(1e-3 * 6 / 8)
+    assert rates[8] == pytest.approx(1e-3 * 1 / 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"lr_scheduler_type": "constant"}, [1.0, 1.0, 1.0, 1.0]),
+        # a step of warmup has 0 of the peak at first, then its share
+        (
+            {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2},
+            [0.0, 0.5, 1.0, 1.0],
+        ),
+        ({"lr_scheduler_type": "linear", "warmup_steps": 1}, [0.0, 1.0, 2 / 3, 1 / 3]),
+        ({"warmup_steps": 0}, [1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2]),  # cosine
+    ],
+)
+def test_the_rate_goes_along_the_schedule(
+    changes: dict[str, Any], expected: list[float], loaded: LoadedModel, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, max_steps=4, logging_steps=1, learning_rate=1e-3, **changes)
+    trainer = make(loaded, recipe, tmp_path, num_examples=16)
+    trainer.train()
+    rates = [log["learning_rate"] for log in trainer.state.log_history if "loss" in log]
+    assert rates == pytest.approx([1e-3 * share for share in expected], abs=1e-12)
+
+
+def test_gradients_are_not_clipped_where_the_norm_is_0(loaded: LoadedModel, tmp_path: Path) -> None:
+    trainer = make(loaded, replace(RECIPE, max_steps=1, max_grad_norm=0.0), tmp_path)
+    limits: list[float] = []
+
+    def clip(parameters: Any, max_norm: float, **_: Any) -> Tensor:
+        limits.append(max_norm)
+        return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    trainer.accelerator.clip_grad_norm_ = clip
+    trainer.train()
+    assert set(limits) <= {float("inf")}  # it is measured, for the log
