@@ -21,6 +21,7 @@ class ModelRequest:
         revision: revision of the Hub repository.
         model_type: family that feeds the model, in place of the one its config.json names.
         family_options: settings of that family.
+        allow_base_mismatch: warn where the base has other weights than the adapter was trained on.
         quantization: precision of the language model; None takes the adapter's, else `none`.
         dtype: precision of the rest.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -31,6 +32,7 @@ class ModelRequest:
     revision: str | None = None
     model_type: str | None = None
     family_options: FamilyOptions = field(default_factory=FamilyOptions)
+    allow_base_mismatch: bool = False
     quantization: Quantization | None = None
     dtype: Dtype = "auto"
     device: str = "auto"

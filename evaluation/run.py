@@ -106,7 +106,7 @@ def score_and_write(
 def _predict(request: EvaluationRequest) -> Answers:
     """Let a model answer the split; its predictions are written before they are scored."""
     from models.loading import check_device, load_family, load_model
-    from models.quantization import check_available
+    from models.quantization import check_quantization
 
     task, wanted = request.task, request.model
     assert wanted is not None
@@ -117,10 +117,12 @@ def _predict(request: EvaluationRequest) -> Answers:
         wanted.revision,
         model_type=wanted.model_type,
         options=wanted.family_options,
+        allow_base_mismatch=wanted.allow_base_mismatch,
     )
     run = read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
-    quantization = wanted.quantization or run.get("settings", {}).get("quantization", "none")
-    check_available(quantization)
+    trained_in = run.get("settings", {}).get("quantization", checkpoint.stored_in or "none")
+    quantization = wanted.quantization or trained_in
+    check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
     whole = _load_split(task, request.split, request.source)
     dataset = whole.subset(request.max_eval_samples, request.seed)
     check_dataset(dataset)

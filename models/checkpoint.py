@@ -1,6 +1,6 @@
 """Where a model lies: Hub id, folder, adapter folder or `tiny` -> Checkpoint; loads nothing."""
 
-import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,10 +10,14 @@ from typing import Any
 from common.hub import hub_is_reachable, unreachable
 from common.json_files import read_json
 from models.base import Family
+from models.fingerprint import fingerprint, same_weights
+from models.quantization import stored_quantization
 from models.registry import check_native, family_for, family_named
 from models.remote_code import check_remote_code
-from models.run_record import read_run, same_weights
+from models.run_record import read_run
 from models.settings import FamilyOptions
+
+logger = logging.getLogger(__name__)
 
 TINY = Path(__file__).parent / "tiny"
 _ADAPTER_FOLDERS = ("lora_adapter", "lora_weights", "final")  # where other trainers put it
@@ -28,6 +32,7 @@ class Checkpoint:
         revision: of the Hub repository, None for a folder.
         adapter: folder of the PEFT adapter on top, None for the bare model.
         model_type: the base's `config.model_type`.
+        stored_in: precision in which the base's weights are stored where they are quantised.
         fingerprint: of the base's weights, None where they do not lie in a local folder.
         family: what feeds it.
         options: what the user said about it.
@@ -38,6 +43,7 @@ class Checkpoint:
     adapter: Path | None
     model_type: str
     fingerprint: str | None
+    stored_in: str | None
     family: type[Family]
     options: FamilyOptions
 
@@ -49,6 +55,7 @@ def resolve(
     *,
     model_type: str | None = None,
     options: FamilyOptions | None = None,
+    allow_base_mismatch: bool = False,
 ) -> Checkpoint:
     """Find out what a name stands for and that it can be used, before anything heavy.
 
@@ -60,6 +67,7 @@ def resolve(
         model_type: family to feed it by, in place of the one of its `config.model_type`; of an
             adapter, that of its training where None.
         options: passed on to the family.
+        allow_base_mismatch: warn of other weights than the adapter's training had.
 
     Raises:
         ValueError: nothing there, not a model, an unknown kind, an adapter of another base, or
@@ -96,7 +104,7 @@ def resolve(
         model_type or _said_type(run),
         options,
     )
-    _check_same_base(folder, run, trained_on, base)
+    _check_same_base(folder, run, trained_on, base, allow_base_mismatch)
     return replace(base, adapter=folder)
 
 
@@ -187,7 +195,8 @@ def _resolve_base(
         revision=commit,  # the weights are then taken from it too
         adapter=None,
         model_type=model_type,
-        fingerprint=None if folder is None else _fingerprint(folder),
+        stored_in=stored_quantization(config),
+        fingerprint=None if folder is None else fingerprint(folder, config),
         family=family_named(family_name, model_type) if family_name else family_for(config, name),
         options=options,
     )
@@ -260,25 +269,16 @@ def _unreachable(where: str) -> ValueError:
     )
 
 
-def _fingerprint(folder: Path) -> str:
-    """Hash of the head and tail of every weight file: quick, and different for other weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode())
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, path.stat().st_size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
 def _check_same_base(
-    adapter: Path, run: Mapping[str, Any], trained_on: str, base: Checkpoint
+    adapter: Path, run: Mapping[str, Any], trained_on: str, base: Checkpoint, allow_mismatch: bool
 ) -> None:
-    """Refuse a base that the adapter's run.json says it was not trained on."""
-    if same_weights(run.get("base_fingerprint"), base.fingerprint) is False:
+    """Refuse a base that the adapter's run.json says it was not trained on, or warn."""
+    if same_weights(run.get("base_fingerprint"), base.fingerprint) is not False:
+        return
+    problem = f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights"
+    if not allow_mismatch:
         raise ValueError(
-            f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights; "
-            "name the model that it was trained on by --base_model (beside --lora_path by "
-            "--model_path)."
+            f"{problem}; name the model that it was trained on by --base_model (beside --lora_path "
+            "by --model_path), or pass --allow_base_mismatch if you know better."
         )
+    logger.warning("Warning: %s.", problem)

@@ -13,7 +13,7 @@ from models.base import Family
 from models.checkpoint import Checkpoint, run_folder_of
 from models.quantization import (
     Quantization,
-    check_available,
+    check_quantization,
     prepare_quantized,
     quantization_config,
 )
@@ -96,7 +96,7 @@ def load_model(
         ValueError: device or bitsandbytes absent, or the adapter does not fit the base.
         RuntimeError: the model was not quantised as asked (see models/quantization.py).
     """
-    check_available(quantization)
+    check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
     family = family or load_family(checkpoint)

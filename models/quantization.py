@@ -9,9 +9,9 @@ Three faults were met and are guarded against here:
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,49 @@ def check_available(quantization: Quantization) -> None:
         raise ValueError(
             f"--quantization {quantization} needs bitsandbytes, which is not installed; "
             "run `pip install bitsandbytes`, or pass --quantization none."
+        )
+
+
+def stored_quantization(config: Mapping[str, Any]) -> str | None:
+    """Return how a checkpoint's weights are stored: `nf4`, `int8`, another method's name, or None.
+
+    Args:
+        config: the content of config.json.
+    """
+    text_config = config.get("text_config") or {}
+    stored = config.get("quantization_config") or text_config.get("quantization_config")
+    if not stored:
+        return None
+    method = str(stored.get("quant_method", "an unknown method"))
+    if method == "bitsandbytes" and stored.get("load_in_8bit"):
+        return "int8"
+    if method == "bitsandbytes" and stored.get("load_in_4bit"):
+        return str(stored.get("bnb_4bit_quant_type", "fp4"))
+    return method
+
+
+def check_quantization(quantization: Quantization, stored: str | None, base: str) -> None:
+    """Refuse a precision that a base cannot be held in, before it is loaded.
+
+    Args:
+        quantization: the one asked for.
+        stored: what `stored_quantization` says of the base.
+        base: its name.
+
+    Raises:
+        ValueError: bitsandbytes is absent, or the weights are stored in another precision.
+    """
+    check_available(quantization)
+    if stored is not None and stored not in get_args(Quantization):
+        raise ValueError(
+            f"The weights of {base} are stored in {stored} (by its config.json), which cannot be "
+            "trained or scored here; take the model's unquantised weights, or bitsandbytes ones "
+            "in nf4 or int8."
+        )
+    if stored is not None and quantization != stored:
+        raise ValueError(
+            f"The weights of {base} are stored in {stored} (by its config.json) and can be held "
+            f"in nothing else; pass --quantization {stored}, or the model's unquantised weights."
         )
 
 

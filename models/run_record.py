@@ -36,16 +36,6 @@ def read_run_file(path: Path) -> dict[str, Any]:
     return run
 
 
-def same_weights(fingerprint: str | None, other: str | None) -> bool | None:
-    """Return True where two base models have the same weights, None where that is not known.
-
-    Args:
-        fingerprint: of one model's weights, from `models.checkpoint.Checkpoint` or a run.json.
-        other: of the other's.
-    """
-    return None if fingerprint is None or other is None else fingerprint == other
-
-
 def prompt_settings(run: Mapping[str, Any], task_name: str) -> dict[str, Any]:
     """Return the prompt and decoding settings that a run used for a task, where it says so.
 

@@ -192,6 +192,12 @@ def _loading_options() -> list[click.Parameter]:
             help="Take this base of the adapter, where the recorded one has moved.",
         ),
         Option(
+            ["--allow_base_mismatch"],
+            group="Model",
+            is_flag=True,
+            help="Warn where the base has other weights than the adapter was trained on.",
+        ),
+        Option(
             ["--lora_path"], group="Model", help="Put this adapter on the model of --model_path."
         ),
         Option(

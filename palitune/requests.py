@@ -15,6 +15,7 @@ def make_model_request(path: str, values: Mapping[str, Any]) -> ModelRequest:
         revision=values["revision"],
         model_type=values["model_type"],
         family_options=options.make_family_options(values),
+        allow_base_mismatch=values.get("allow_base_mismatch", False),
         quantization=values.get("quantization"),
         dtype=values.get("dtype", "auto"),
         device=values.get("device", "auto"),

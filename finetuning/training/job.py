@@ -15,7 +15,7 @@ from finetuning.training.tracking import check_tracker
 from models.base import Family
 from models.checkpoint import Checkpoint, adapter_folder, resolve
 from models.loading import check_adapter_weights, check_device, load_family
-from models.quantization import check_available
+from models.quantization import check_quantization
 from models.settings import FamilyOptions
 from tasks.base import Dataset, MissingSplit, Task, TaskSource
 from tasks.images import check_dataset
@@ -65,7 +65,6 @@ def check_model(job: Job) -> tuple[Job, Checkpoint]:
         ValueError: something about them is wrong.
     """
     recipe = job.recipe
-    check_available(recipe.quantization)
     check_template(recipe.prompt_template)
     check_tracker(recipe.report_to)
     checkpoint = resolve(
@@ -74,6 +73,7 @@ def check_model(job: Job) -> tuple[Job, Checkpoint]:
         model_type=job.model_type,
         options=job.family_options,
     )
+    check_quantization(recipe.quantization, checkpoint.stored_in, checkpoint.base)
     if checkpoint.adapter is not None:
         raise ValueError(
             f"{job.model_path} is an adapter, and training starts from a full model, such as its "

@@ -11,6 +11,7 @@ from finetuning.training.job import Job
 from finetuning.training.recipe import Recipe
 from models import run_record
 from models.checkpoint import Checkpoint
+from models.fingerprint import same_weights
 from models.settings import GENERATION, FamilyOptions
 from tasks.base import Dataset
 
@@ -67,10 +68,14 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
         "task",
         "base_model",
         "base_revision",
-        "base_fingerprint",
         "train_data",
         "num_processes",
     )
+    if same_weights(before.get("base_fingerprint"), run["base_fingerprint"]) is False:
+        raise ValueError(
+            f"The run in {folder} had a base with other weights than {run['base_model']} has now: "
+            "resume with the same, or start anew in another folder."
+        )
     for key in keys:
         if before.get(key) != run[key]:
             raise ValueError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from merging.algebra.adapter_config import AdapterConfig
 from merging.algebra.low_rank import LowRank
-from models.run_record import same_weights
+from models.fingerprint import same_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

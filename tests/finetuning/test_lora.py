@@ -148,7 +148,7 @@ def test_a_start_that_is_no_adapter_is_refused(pico1: Path) -> None:
 def test_a_start_of_another_base_is_refused(pico1: Path, tmp_path: Path) -> None:
     loaded = load_model(resolve(str(pico1)), quantization="none", device="cpu")
     add_lora(loaded.model, loaded.family, RECIPE).save_pretrained(tmp_path)
-    run = {"task": "digits", "settings": {}, "base_fingerprint": "0123456789abcdef"}
+    run = {"task": "digits", "settings": {}, "base_fingerprint": "w2:0123456789abcdef"}
     (tmp_path / "run.json").write_text(json.dumps(run))
     start = replace(RECIPE, lora_init_from=str(tmp_path))
     with pytest.raises(

@@ -12,11 +12,14 @@ from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from models.quantization import (
     check_available,
+    check_quantization,
     prepare_quantized,
     quantized_layers,
     round_trip_error,
+    stored_quantization,
 )
 from models.settings import Decoding
+from tests.models.examples import image
 from tests.models.test_paligemma import encoded
 
 
@@ -126,3 +129,69 @@ def test_bitsandbytes_absent_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_parts_are_counted_by_their_place() -> None:
     names = ["model.language_model.layers.0.q", "model.language_model.layers.1.q", "lm_head"]
     assert quantization.count_by_part(names) == {"model.language_model": 2, "lm_head": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, None),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization_config": {"quant_method": "awq"}}, "awq"),
+        ({"text_config": {"quantization_config": {"quant_method": "fp8"}}}, "fp8"),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "bitsandbytes",
+                    "load_in_4bit": True,
+                    "bnb_4bit_quant_type": "nf4",
+                }
+            },
+            "nf4",
+        ),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "fp4"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "int8"),
+    ],
+)
+def test_the_config_says_how_the_weights_are_stored(
+    config: dict[str, Any], expected: str | None
+) -> None:
+    assert stored_quantization(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("quantization", "stored", "message"),
+    [
+        ("nf4", "gptq", "stored in gptq .* take the model's unquantised weights"),
+        ("none", "fp8", "stored in fp8"),
+        ("nf4", "fp4", "stored in fp4"),
+        ("none", "nf4", "pass --quantization nf4"),
+        ("int8", "nf4", "pass --quantization nf4"),
+        ("nf4", "int8", "pass --quantization int8"),
+    ],
+)
+def test_a_base_is_held_as_it_is_stored_or_refused(
+    quantization: Any, stored: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_quantization(quantization, stored, "org/model")
+    check_quantization("nf4", "nf4", "org/model")
+    check_quantization("none", None, "org/model")
+
+
+def test_a_base_stored_in_4_bits_answers_as_the_one_that_was_saved(
+    pico1: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(resolve(str(pico1)), quantization="nf4", device="cpu")
+    loaded.model.save_pretrained(tmp_path)
+    loaded.family.save(str(tmp_path))
+    checkpoint = resolve(str(tmp_path))
+    assert checkpoint.stored_in == "nf4"
+    again = load_model(checkpoint, quantization="nf4", device="cpu")
+    assert again.quantized == loaded.quantized
+    batch = loaded.family.collate([loaded.family.encode(image(), [("user", "what is it?")])])
+    batch.pop("labels")
+    with torch.no_grad():
+        first, second = (each.model(**batch).logits for each in (loaded, again))
+    assert torch.equal(first, second)
+    with pytest.raises(ValueError, match="pass --quantization nf4"):
+        load_model(checkpoint, quantization="none", device="cpu")

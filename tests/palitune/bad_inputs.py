@@ -44,7 +44,7 @@ def write_bad_models(root: Path, pico: Path) -> None:
     adapter = {"base_model_name_or_path": str(pico), "peft_type": "LORA"}
     write_json(root / "adapter/adapter_config.json", adapter)
     write_json(root / "adapter_of_another/adapter_config.json", adapter)
-    run = {"settings": {}, "base_fingerprint": "0123456789abcdef", "task": "vqav2"}
+    run = {"settings": {}, "base_fingerprint": "w2:0123456789abcdef", "task": "vqav2"}
     write_json(root / "adapter_of_another/run.json", run)
     gone = {**adapter, "base_model_name_or_path": str(root / "gone")}
     write_json(root / "adapter_without_base/adapter_config.json", gone)

@@ -70,7 +70,8 @@ def check_run_folder(folder: Path, task: str, pico: Path, max_steps: int, split:
     recorded = read_json(folder / "run.json")
     assert recorded["task"] == task
     assert recorded["base_model"] == str(pico)
-    assert len(recorded["base_fingerprint"]) == len(recorded["train_data"]["fingerprint"]) == 16
+    assert recorded["base_fingerprint"].startswith("w2:")
+    assert len(recorded["train_data"]["fingerprint"]) == 16
     assert recorded["train_data"]["num_examples"] == 4
     assert recorded["seed"] == recorded["settings"]["seed"] == 0
     assert recorded["settings"]["max_steps"] == max_steps

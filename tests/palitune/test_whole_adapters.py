@@ -49,7 +49,7 @@ def test_an_adapter_without_one_of_its_layers_is_refused(
     name: str, adapter: Path, tmp_path: Path
 ) -> None:
     result = run(command(name, adapter, tmp_path / "out"))
-    said = sentence(result.exit_code, result.output)
+    said = sentence(result.exit_code, result.stderr)
     assert "lacks the updates of 1 layers" in said and REMOVED in said
     assert not (tmp_path / "out").exists()
 
@@ -111,3 +111,18 @@ def test_merging_takes_the_former_names_of_qwen(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="lacks the updates of 1 layers"):
         read_adapter(folder, "qwen2_vl", layers)
+
+
+def test_a_base_with_other_weights_is_refused_unless_that_is_allowed(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", target_modules=LAYERS)
+    record = {"task": "digits", "settings": {"quantization": "none"}}
+    (folder / "run.json").write_text(
+        json.dumps({**record, "base_fingerprint": "w2:0123456789abcdef"})
+    )
+    arguments = [*command("eval", folder, tmp_path / "out"), "--max_eval_samples", 2]
+    result = run(arguments)
+    said = sentence(result.exit_code, result.stderr)
+    assert "has other weights" in said and "--allow_base_mismatch" in said
+    result = run([*arguments, "--allow_base_mismatch"])
+    assert result.exit_code == 0, result.output
+    assert "has other weights." in result.output
