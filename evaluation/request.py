@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.checkpoint import Checkpoint, resolve
 from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import FamilyOptions
@@ -36,6 +37,17 @@ class ModelRequest:
     quantization: Quantization | None = None
     dtype: Dtype = "auto"
     device: str = "auto"
+
+    def resolve(self) -> Checkpoint:
+        """Find the model; raises ValueError as `models.checkpoint.resolve` does."""
+        return resolve(
+            self.path,
+            self.base_model,
+            self.revision,
+            model_type=self.model_type,
+            options=self.family_options,
+            allow_base_mismatch=self.allow_base_mismatch,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from evaluation.prompting import Prompter, check_template, check_texts, make_pro
 from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.request import EvaluationRequest, MetricsRequest, PromptRequest
 from models.base import Family
-from models.checkpoint import resolve, run_folder_of
+from models.checkpoint import run_folder_of
 from models.run_record import evaluation_folder, prompt_settings, read_run, trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
@@ -111,14 +111,7 @@ def _predict(request: EvaluationRequest) -> Answers:
     task, wanted = request.task, request.model
     assert wanted is not None
     check_template(request.prompt.template)
-    checkpoint = resolve(
-        wanted.path,
-        wanted.base_model,
-        wanted.revision,
-        model_type=wanted.model_type,
-        options=wanted.family_options,
-        allow_base_mismatch=wanted.allow_base_mismatch,
-    )
+    checkpoint = wanted.resolve()
     run = read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
     trained_in = run.get("settings", {}).get("quantization", checkpoint.stored_in or "none")
     quantization = wanted.quantization or trained_in

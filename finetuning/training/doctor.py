@@ -9,7 +9,6 @@ from evaluation.request import ModelRequest
 from finetuning.training.environment import environment
 from finetuning.training.recipe import Recipe
 from models.base import Family
-from models.checkpoint import resolve
 from models.quantization import Quantization
 from tasks.base import TaskSource
 from tasks.splits import resolve_split
@@ -54,12 +53,7 @@ def examine(request: DoctorRequest) -> "Iterator[Fact | tuple[str, Finding]]":
     from models.loading import choose_device, load_family, load_model
 
     device = choose_device(request.model.device)
-    checkpoint = resolve(
-        request.model.path,
-        revision=request.model.revision,
-        model_type=request.model.model_type,
-        options=request.model.family_options,
-    )
+    checkpoint = request.model.resolve()
     for name, text in environment(device).items():
         yield Fact(name, text)
     family = load_family(checkpoint)
