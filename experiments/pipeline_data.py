@@ -11,7 +11,7 @@ from common.hub import hub_is_reachable
 from common.json_files import write_json
 from experiments.pipeline_config import Columns
 from merging.algebra.staging import atomic_folder
-from tasks.tables import text_cell
+from tasks.cells import text_cell
 
 RECORD = "dataset.json"
 _NAMES = {

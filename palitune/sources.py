@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.base import Source, Task
 from tasks.files import local_root
+from tasks.hub import is_hub_copy
 from tasks.registry import get_task, task_names
 
 _ROOT = re.compile(r"([\w-]+)=(.+)")  # a folder of such a name can be written ./a=b
@@ -112,6 +113,11 @@ def make_source(task: Task, values: Mapping[str, Any]) -> Source:
         name, equals, column = pair.partition("=")
         if not (name and equals and column):
             raise ValueError(f"--hub_columns takes NAME=COLUMN, got {pair}.")
+        if name not in task.columns:
+            known = ", ".join(task.columns) or "none, as it reads no Hub copy"
+            raise ValueError(
+                f"--hub_columns {pair}: {task.name} has no column {name}; its columns are {known}."
+            )
         columns[name] = column
     if data_root == "sample" and task.needs_data:
         from tasks.sample import sample_root
@@ -128,7 +134,21 @@ def make_source(task: Task, values: Mapping[str, Any]) -> Source:
     )
     if source.data_root is not None:
         local_root(source)  # said at once, before the Hub is asked for a model
+        _refuse_idle_hub_options(task, source, values)
     return source
+
+
+def _refuse_idle_hub_options(task: Task, source: Source, values: Mapping[str, Any]) -> None:
+    """Refuse options of a Hub copy beside a folder that is read without them."""
+    idle = ["hub_repo", "hub_revision"]
+    if not (task.reads_tables or is_hub_copy(source)):
+        idle += ["hub_config", "hub_split", "hub_columns"]
+    given = [f"--{name}" for name in idle if values[name]]
+    if given:
+        raise ValueError(
+            f"{' and '.join(given)} would change nothing: {task.name} is read from --data_root "
+            f"{source.data_root}; leave one of them out."
+        )
 
 
 def folder_source(task: Task, data_root: str | None) -> Source:

@@ -151,6 +151,7 @@ class Task(ABC):
     tags: ClassVar[tuple[str, ...]] = ()  # the tag names that a report breaks the score down by
     needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
     reads_tables: ClassVar[bool] = False  # the user names them: --train_csv, --val_csv, --csv
+    columns: ClassVar[tuple[str, ...]] = ()  # names that --hub_columns gives to others
     own_files: ClassVar[Mapping[str, str]] = {}  # further options that name a file -> their help
     selection_split: ClassVar[str | None] = None  # scored during training, where not the default
 

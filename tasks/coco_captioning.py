@@ -24,7 +24,7 @@ from tasks.base import (
 )
 from tasks.checks import check_ids, name_some
 from tasks.files import decode, find_files, image_finder, local_root
-from tasks.hub import HubCopy, HubTable, is_hub_copy, open_hub_copy
+from tasks.hub import HubCopy, HubTable, column_names, is_hub_copy, open_hub_copy
 from tasks.text_scoring import score_captions
 
 _KARPATHY = {
@@ -109,6 +109,7 @@ class CocoCaptioning(Task):
     name = "coco_captioning"
     aliases = ("captioning", "coco")
     metric = "CIDEr"
+    columns = column_names(HubCaptions)
     metric_range = 10.0
     max_new_tokens = 48
     num_beams = 2

@@ -5,6 +5,7 @@ knows every script: ROUGE-L (https://aclanthology.org/W04-1013) over Unicode wor
 figures are those of `tasks/metrics/text.py`.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import Any, ClassVar
 import msgspec
 
 from tasks.base import Dataset, Example, ImageRef, MissingSplit, Scores, Source, Task, Turn
-from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
+from tasks.cells import text_cell, text_cells
+from tasks.checks import name_some
+from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
 from tasks.images import FileImage
 from tasks.table_images import check_apart, find_files, is_url, local_names
-from tasks.tables import SUFFIXES, read_rows, text_cell
+from tasks.tables import SUFFIXES, read_rows
 from tasks.tables import Row as TableRow
 from tasks.text_scoring import score_texts
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = {
     "image": ("image", "url", "image_path"),
@@ -43,8 +48,8 @@ class Row(msgspec.Struct, frozen=True):
 class HubRow(msgspec.Struct, frozen=True):
     """The texts of a row of a Hub copy."""
 
-    instruction: str | int | float
-    response: str | int | float | list[str | int | float]
+    instruction: Any
+    response: Any
 
 
 class CsvQa(Task):
@@ -53,6 +58,7 @@ class CsvQa(Task):
     name = "csv_qa"
     aliases: ClassVar[tuple[str, ...]] = ("csv",)
     metric = "rouge_l"
+    columns: ClassVar[tuple[str, ...]] = column_names(HubRow)
     metric_range = 1.0
     max_new_tokens = 128
     max_length = 512
@@ -125,10 +131,11 @@ def is_copy(source: Source) -> bool:
 def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
     copy = HubCopy(source.hub_repo or "", _HUB_SPLITS.get(split, split))
     table = open_hub_copy(source, copy, wanted, _COLUMNS)
-    image = table.images()
+    image, texts = table.images(), _Texts()
     for index, row in enumerate(table.rows(HubRow)):
         where = f"{table.name}, row {index}"
-        yield Row(index, image(index), *_texts(row.instruction, row.response, where))
+        yield Row(index, image(index), *texts.read(row.instruction, row.response, where))
+    texts.report(table.name)
 
 
 def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
@@ -142,14 +149,17 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
             continue  # reading its own split tells what is wrong with it
         check_apart(files, path, names, other, source)
     images = {place: FileImage(str(file)) for place, file in files.items()}
-    return [
+    texts = _Texts()
+    found = [
         Row(
             number,
             images[places[number]],
-            *_texts(cells["instruction"], cells["response"], f"{path}, line {number}"),
+            *texts.read(cells["instruction"], cells["response"], f"{path}, line {number}"),
         )
         for number, cells in rows
     ]
+    texts.report(path)
+    return found
 
 
 def _read(path: Path, source: Source, names: Iterable[str]) -> list[TableRow]:
@@ -178,9 +188,26 @@ def _places(rows: Iterable[TableRow], path: Path) -> dict[int, str]:
     return places
 
 
-def _texts(instruction: Any, response: Any, where: str) -> tuple[str, tuple[str, ...]]:
-    """The instruction and every accepted response of a row."""
-    responses = response if isinstance(response, list) and response else [response]
-    return text_cell(instruction, f"{where}, column of the instruction"), tuple(
-        text_cell(text, f"{where}, column of the response") for text in responses
-    )
+class _Texts:
+    """Reads the texts of rows, and counts what it leaves out."""
+
+    def __init__(self) -> None:
+        self.left_out: list[str] = []
+
+    def read(self, instruction: Any, response: Any, where: str) -> tuple[str, tuple[str, ...]]:
+        """Return the instruction and every accepted response of a row."""
+        question = text_cell(instruction, f"{where}, column of the instruction")
+        responses, num_empty = text_cells(response, f"{where}, column of the response")
+        if num_empty:
+            self.left_out.append(where.rpartition(", ")[2])
+        return question, responses
+
+    def report(self, place: object) -> None:
+        """Say how many rows had empty texts among their responses, and in which."""
+        if self.left_out:
+            logger.warning(
+                "%s: empty texts among the responses of %d row(s) are left out: %s.",
+                place,
+                len(self.left_out),
+                name_some(self.left_out),
+            )

@@ -21,7 +21,7 @@ from tasks.base import (
 )
 from tasks.checks import check_ids
 from tasks.files import decode, find_files, image_finder, local_root
-from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
+from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
 
 _HUB = {  # the copy that is scored on has no training split
     "train": HubCopy("HuggingFaceM4/DocumentVQA", "train"),
@@ -64,6 +64,7 @@ class DocVqa(Task):
 
     name = "docvqa"
     metric = "anls"
+    columns = column_names(Question)
     metric_range = 1.0
     max_new_tokens = 64
     max_length = 256

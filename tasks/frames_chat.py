@@ -24,10 +24,11 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
+from tasks.cells import text_cell
 from tasks.checks import name_some
 from tasks.files import read_bytes
 from tasks.images import FileImage
-from tasks.tables import read_rows, text_cell
+from tasks.tables import read_rows
 from tasks.text_scoring import score_texts
 
 Role = Literal["user", "assistant", "system"]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
 from tasks.cleaning import clean_text
-from tasks.gqa_files import FILES, Row, read_rows
+from tasks.gqa_files import COLUMNS, FILES, Row, read_rows
 from tasks.hub import is_hub_copy
 from tasks.metrics import gqa as metric
 
@@ -20,6 +20,7 @@ class Gqa(Task):
 
     name = "gqa"
     metric = "accuracy"
+    columns = COLUMNS
     metric_range = 100.0
     max_new_tokens = 16
     prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}

@@ -16,7 +16,7 @@ import msgspec
 from tasks.base import ImageRef, MissingSplit, Source
 from tasks.checks import check_ids
 from tasks.files import decode, find_files, image_finder, local_root
-from tasks.hub import HubCopy, HubTable, is_hub_copy, open_hub_copy
+from tasks.hub import HubCopy, HubTable, column_names, is_hub_copy, open_hub_copy
 from tasks.metrics import gqa as metric
 
 FILES = {
@@ -88,6 +88,9 @@ class HubImage(msgspec.Struct, frozen=True):
     """The id of an image of the Hub copy."""
 
     id: str | int
+
+
+COLUMNS = column_names(HubQuestion, HubImage)
 
 
 class Choices(msgspec.Struct, frozen=True):

@@ -53,15 +53,27 @@ class HubTable:
             for f in fields
             if f.required or self._find(f.encode_name)
         }
-        text = self.table.select_columns(sorted(set(present.values()))).with_format("arrow")
-        batches = (batch.to_pylist() for batch in text.iter(batch_size=_BATCH))
-        for index, row in enumerate(row for batch in batches for row in batch):
+        for index, row in enumerate(self._cells(present)):
             try:
-                yield msgspec.convert(
-                    {name: row[column] for name, column in present.items()}, row_type, strict=False
-                )
+                yield msgspec.convert(row, row_type, strict=False)
             except msgspec.ValidationError as error:
                 raise ValueError(f"{self.name}, row {index}: {error}.") from error
+
+    def _cells(self, present: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield the cells of each row by our names; a class is its name, not its number."""
+        tops = {name: self._top(column) for name, column in present.items()}
+        names = {name: _class_names(self.table.features[top]) for name, top in tops.items()}
+        text = self.table.select_columns(sorted(set(tops.values()))).with_format("arrow")
+        for batch in text.iter(batch_size=_BATCH):
+            for row in batch.to_pylist():
+                yield {
+                    name: _named(_inside(row[top], present[name], top), names[name])
+                    for name, top in tops.items()
+                }
+
+    def _top(self, column: str) -> str:
+        """Return the column of the table that a name such as `query.en` is inside of."""
+        return column if column in self.table.column_names else column.partition(".")[0]
 
     def images(self) -> Callable[[int], DatasetImage]:
         """Return a reference to the image of a row; it is not read."""
@@ -79,12 +91,20 @@ class HubTable:
         )
 
     def _find(self, name: str) -> str | None:
-        return next((c for c in self._candidates(name) if c in self.table.column_names), None)
+        return next(
+            (c for c in self._candidates(name) if self._top(c) in self.table.column_names), None
+        )
 
     def _candidates(self, name: str) -> tuple[str, ...]:
         if name in self.overrides:
             return (self.overrides[name],)
         return self.columns.get(name, (name,))
+
+
+def column_names(*row_types: type) -> tuple[str, ...]:
+    """Return the names of the columns that rows of these types are read from, and of the image."""
+    names = (f.encode_name for kind in row_types for f in msgspec.structs.fields(kind))
+    return tuple(dict.fromkeys((*names, "image")))
 
 
 def is_hub_copy(source: Source) -> bool:
@@ -207,6 +227,27 @@ def _first_line(error: BaseException) -> str:
 
 def _unreachable(repo: str) -> ValueError:
     return unreachable(f"{repo} cannot be read", "pass --data_root with the official files")
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """Return the names of a column of classes, or of lists of them."""
+    feature = getattr(feature, "feature", feature)
+    return getattr(feature, "names", None)
+
+
+def _named(cell: Any, names: list[str] | None) -> Any:
+    if names is None or cell is None:
+        return cell
+    if isinstance(cell, list):
+        return [_named(entry, names) for entry in cell]
+    return names[cell] if cell >= 0 else None  # -1 stands for a class that is not given
+
+
+def _inside(cell: Any, column: str, top: str) -> Any:
+    """Return what a name such as `query.en` means of the cell of its column."""
+    for key in column.removeprefix(top).split(".")[1:]:
+        cell = cell.get(key) if isinstance(cell, dict) else None
+    return cell
 
 
 def _undecoded(table: Any) -> Any:

@@ -27,6 +27,7 @@ class ImageQa(CsvQa):
     name = "image_qa"
     aliases: ClassVar[tuple[str, ...]] = ()
     metric = "vqa_accuracy"
+    columns = ("image", "question", "answer", *_COLUMNS)
     metric_range = 100.0
     max_new_tokens = 64
     prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}
@@ -38,7 +39,9 @@ class ImageQa(CsvQa):
 
     def load(self, split: str, source: Source) -> Dataset:
         """Read the columns image, question and answer, or those that are named in their place."""
-        return super().load(split, replace(source, columns={**_COLUMNS, **source.columns}))
+        ours = {theirs: name for name, theirs in _COLUMNS.items()}
+        named = {ours.get(name, name): column for name, column in source.columns.items()}
+        return super().load(split, replace(source, columns={**_COLUMNS, **named}))
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score by VQA accuracy in percent, then by sacreBLEU, ROUGE-L and other text metrics."""

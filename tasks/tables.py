@@ -69,17 +69,6 @@ class _Mendable(ValueError):
         self.option, self.file = option, file
 
 
-def text_cell(cell: Any, where: str) -> str:
-    """Return the text of a cell; numbers are written out.
-
-    Raises:
-        ValueError: it is empty, or no text; begins with `where`.
-    """
-    if not isinstance(cell, str | int | float) or not str(cell).strip():
-        raise ValueError(f"{where} is {_shown(cell)}, and must be a text; fill in the cell.")
-    return str(cell).strip()
-
-
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """Yield the lines of a CSV file, its header first; lists become JSON."""
     for number, row in enumerate(rows):
@@ -211,10 +200,6 @@ def _missing(path: Path, name: str, candidates: Sequence[str], present: Sequence
         option=f"say which one is meant by --{name}_column",
         file="name it so in the header",
     )
-
-
-def _shown(cell: Any) -> str:
-    return "empty" if cell is None or str(cell).strip() == "" else f"a {type(cell).__name__}"
 
 
 def _line(cells: Sequence[Any]) -> bytes:

@@ -25,7 +25,7 @@ from tasks.base import (
 )
 from tasks.checks import check_ids, name_some
 from tasks.files import decode, find_files, image_finder, local_root
-from tasks.hub import HubCopy, is_hub_copy, open_hub_copy
+from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
 from tasks.metrics.vqa import plain_accuracy, vqa_accuracy
 
 _SUBTYPES = {"train": "train2014", "val": "val2014", "test-dev": "test-dev2015", "test": "test2015"}
@@ -89,6 +89,7 @@ class VqaV2(Task):
 
     name = "vqav2"
     metric = "vqa_accuracy"
+    columns = column_names(Question, Annotation)
     metric_range = 100.0
     max_new_tokens = 16
     prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}

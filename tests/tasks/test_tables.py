@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.tables import read_rows, text_cell, write_csv
+from tasks.tables import read_rows, write_csv
 from tests.helpers import one_sentence
 
 COLUMNS = {"image": ("image", "url"), "response": ("response", "annotation")}
@@ -137,19 +137,6 @@ def test_parquet_that_cannot_be_right_is_one_sentence(tmp_path: Path) -> None:
 def test_another_kind_of_file_lists_those_that_are_read(tmp_path: Path) -> None:
     with one_sentence("t.xlsx", ".csv or .jsonl or .parquet"):
         read(tmp_path / "t.xlsx", "")
-
-
-@pytest.mark.parametrize(("cell", "text"), [(" red ", "red"), (2, "2"), (0, "0"), (0.5, "0.5")])
-def test_a_cell_is_a_text_without_outer_white_space(cell: object, text: str) -> None:
-    assert text_cell(cell, "line 2") == text
-
-
-@pytest.mark.parametrize(
-    ("cell", "what"), [("", "empty"), (" \n", "empty"), (None, "empty"), ({"a": 1}, "a dict")]
-)
-def test_an_empty_cell_is_an_error_that_says_where(cell: object, what: str) -> None:
-    with one_sentence(f"t.csv, line 7 is {what}"):
-        text_cell(cell, "t.csv, line 7")
 
 
 @pytest.mark.parametrize("text", ['one, "two"\nthree', "one\rtwo", "one\r\ntwo\r\n", "\n"])
