@@ -180,7 +180,8 @@ def _agreement(ids: set[int], answered: Collection[Any]) -> tuple[bool, int, int
 def _official_files(source: Source, split: str) -> list[Path]:
     """The split's files of every year; `captions_val.json` where none is named by a year."""
     stem = "image_info_test" if split == "test" else f"captions_{split}"
-    names = (f"{stem}2*.json", f"{stem}*.json")
+    year = "20[0-9][0-9]"  # nothing behind it: results of the server are named so as well
+    names = (f"{stem}{year}.json", f"{stem}.json", f"{stem}-dev{year}.json")
     patterns = [f"{folder}{name}" for name in names for folder in ("annotations/", "")]
     return find_files(local_root(source), patterns, f"coco_captioning split '{split}'")
 

@@ -26,6 +26,7 @@ import msgspec
 from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
 from tasks.cells import text_cell
 from tasks.checks import name_some
+from tasks.counting import read_count
 from tasks.files import read_bytes
 from tasks.images import FileImage
 from tasks.tables import read_rows
@@ -40,15 +41,6 @@ _LABEL = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _FILE_COLUMNS = ("file", "file_name", "filename", "frame", "image")
 _COUNT = "count"
 _VAL_SHARE = 0.1
-_NUMBER = re.compile(r"(?<![\w.,-])-?\d+(?:[.,]\d+)?")
-_THOUSANDS = re.compile(r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d)")
-_NO_ONE = re.compile(r"\bno[ -]one\b", re.I)
-_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
-    *("nineteen", "twenty"),
-)
-_NOBODY = {"no", "none", "nobody"}
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -273,18 +265,3 @@ def _fill(
         turns=tuple(Turn(role, text.format(**texts)) for role, text in conversation),
         count=count if says_count else None,
     )
-
-
-def read_count(text: str) -> float | None:
-    """Read the first number of a text, in digits or, up to twenty, in English words.
-
-    "No" and the like are a zero where there is no other number ("No, 3 people" says 3).
-    """
-    text = _NO_ONE.sub("nobody", text)
-    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    words = [(m.start(), m[0].lower()) for m in re.finditer(r"[^\W\d_]+", text)]
-    found = [(m.start(), float(m[0].replace(",", "."))) for m in _NUMBER.finditer(text)]
-    found += [(place, float(_WORDS.index(word))) for place, word in words if word in _WORDS]
-    if found:
-        return min(found)[1]
-    return 0.0 if any(word in _NOBODY for _, word in words) else None

@@ -134,7 +134,7 @@ def read_rows(split: str, source: Source, hidden: bool) -> list[Row]:
 def _official_rows(source: Source, split: str, wanted: str, hidden: bool) -> list[Row]:
     root = local_root(source)
     stem = f"{FILES[split]}_questions"
-    names = [f"{stem}.json", f"{stem}/{stem}_*.json"]  # train_all comes in chunks
+    names = [f"{stem}.json", f"{stem}/{stem}_[0-9]*.json"]  # train_all comes in chunks
     if hidden:
         names.append(f"{split}_all_questions.json")
     paths = find_files(root, [f"{folder}{name}" for folder in _FOLDERS for name in names], wanted)

@@ -13,15 +13,22 @@ from tasks.files import read_bytes
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """The answer to one question; the last two are known of our files only."""
+    """The answer to one question; the last three are known of our files only."""
 
     id: int | str
     text: str
     raw_text: str | None = None
     prompt: str | None = None
+    references: list[str] | None = None
 
 
-_OUR_KEYS = {"id": "id", "text": "prediction", "raw_text": "raw_prediction", "prompt": "prompt"}
+_OUR_KEYS = {
+    "id": "id",
+    "text": "prediction",
+    "raw_text": "raw_prediction",
+    "prompt": "prompt",
+    "references": "references",
+}
 
 
 def read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
@@ -81,6 +88,7 @@ def match(
         check_ids((example.example_id for example in examples), where)
     missing = [example_id for example_id in ids if example_id not in predictions]
     unknown = [key for key in predictions if key not in ids]
+    _check_references(examples, predictions, path, where)
     if not missing and not unknown:
         return list(examples), None
     faults = []
@@ -95,6 +103,29 @@ def match(
     if not common:
         raise ValueError(f"{sentence}. No id is in both, so there is nothing to score.")
     return common, f"Partial: {sentence}. Only {len(common)} are scored."
+
+
+def _check_references(
+    examples: Sequence[Example],
+    predictions: Mapping[int | str, Prediction],
+    path: Path,
+    where: str,
+) -> None:
+    """Refuse predictions that were made for other rows: their file holds other references."""
+    moved = [
+        example.example_id
+        for example in examples
+        if (made_for := predictions.get(example.example_id)) is not None
+        and made_for.references
+        and example.references
+        and tuple(made_for.references) != tuple(example.references)
+    ]
+    if moved:
+        raise ValueError(
+            f"{path} was written for other data than {where} is now: the references of "
+            f"{len(moved)} of {len(examples)} examples differ, {_some(moved)}; predict anew, or "
+            "give the data that it was written for."
+        )
 
 
 def write_results(path: Path, task: Task, dataset: Dataset, predictions: Mapping[Any, str]) -> None:
@@ -140,6 +171,11 @@ def _record(task: Task, keys: Mapping[str, str]) -> Any:
             ("text", str, msgspec.field(name=keys["text"])),
             ("raw_text", str | None, msgspec.field(name=keys["raw_text"], default=None)),
             ("prompt", str | None, msgspec.field(name=keys["prompt"], default=None)),
+            (
+                "references",
+                list[str] | None,
+                msgspec.field(name=keys["references"], default=None),
+            ),
         ],
         bases=(Prediction,),
         frozen=True,

@@ -191,6 +191,12 @@ def _official_rows(source: Source, split: str) -> list[Row]:
                 f"{path} has {len(without)} question(s) that the annotations file lacks: "
                 f"{name_some(without)}; take both files from the same release."
             )
+        asked = {question.question_id for question in questions}
+        if surplus := [key for key in annotations if key not in asked]:
+            raise ValueError(
+                f"The annotations file beside {path} has {len(surplus)} question(s) that it lacks: "
+                f"{name_some(surplus)}; take both files from the same release."
+            )
     folder = subtype.replace("test-dev", "test")  # test-dev asks about images of the test split
     folders = (f"Images/mscoco/{folder}", f"Images/{folder}", folder, f"images/{folder}", "images")
     names = {q.image_id: f"COCO_{folder}_{q.image_id:012d}.jpg" for q in questions}

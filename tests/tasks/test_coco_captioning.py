@@ -126,3 +126,15 @@ def test_the_headline_alone_is_the_same_cider_without_the_slow_programs(
     assert seen == {"with_meteor": False, "with_spice": False}
     assert scores.metrics["METEOR"] is None and "METEOR" in scores.reasons
     assert scores.metrics["CIDEr"] == pytest.approx(sum(scores.values) / len(dataset))
+
+
+def test_a_results_file_beside_the_annotations_is_not_taken_for_one(
+    tmp_path: Path, load: Load
+) -> None:
+    write_coco(tmp_path)
+    before = [example.example_id for example in load("coco_captioning", "val", tmp_path)]
+    (annotations,) = tmp_path.rglob("captions_val2014.json")
+    for name in ("captions_val2014_NAME_results.json", "captions_val_mine.json"):
+        (annotations.parent / name).write_text('[{"image_id": 1, "caption": "a"}]')
+    found = [example.example_id for example in load("coco_captioning", "val", tmp_path)]
+    assert found == before

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tasks.base import Dataset, MissingSplit, Source
-from tasks.frames_chat import FramesChat, read_conversations, read_count
+from tasks.frames_chat import FramesChat, read_conversations
 from tests.helpers import one_sentence
 
 MESSAGES = """\
@@ -71,29 +71,6 @@ def test_files_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingSplit, match=r"messages\.txt is neither in .* --messages"):
         load(folder)
     assert len(load(folder, messages=folder / "talk.txt")) == 36
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("There are 12 people.", 12),
-        ("three people and 2 dogs", 3),
-        ("2 dogs and three people", 2),
-        ("Nobody is there.", 0),
-        ("No, there are four.", 4),
-        ("There are no people.", 0),
-        ("TWENTY", 20),
-        ("about 2,5", 2.5),
-        ("1,200 people", 1200),
-        ("There is no one.", 0),
-        ("No-one, or one of them", 1),
-        ("many", None),
-        ("someone", None),  # "one" inside a word
-        ("frame_7b", None),
-    ],
-)
-def test_the_first_number_counts(text: str, number: float | None) -> None:
-    assert read_count(text) == number
 
 
 @pytest.mark.usefixtures("no_java")

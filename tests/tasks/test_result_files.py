@@ -173,3 +173,19 @@ def test_a_leaderboard_is_not_given_part_of_a_split(tmp_path: Path) -> None:
     with one_sentence("one prediction for each of the 3 examples of split 'val', and there are 2"):
         write_results(tmp_path / "r.json", dataset.task, dataset, {500000: "x", 501000: "x"})
     assert not (tmp_path / "r.json").exists()
+
+
+def test_predictions_for_rows_that_have_moved_are_refused(tmp_path: Path) -> None:
+    dataset = vqav2_examples(tmp_path, 3)
+    examples = list(dataset)
+    found = {
+        example.example_id: Prediction(
+            id=example.example_id, text="red", references=list(other.references)
+        )
+        for example, other in zip(examples, examples, strict=True)
+    }
+    assert match(examples, found, tmp_path / "p.jsonl", "vqav2 split 'val'") == (examples, None)
+    first = examples[0].example_id
+    found[first] = Prediction(id=first, text="red", references=["another row's"])
+    with one_sentence("was written for other data", "of 1 of 3 examples differ", str(first)):
+        match(examples, found, tmp_path / "p.jsonl", "vqav2 split 'val'")

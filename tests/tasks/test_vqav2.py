@@ -92,3 +92,13 @@ def test_the_majority_target_is_the_official_answer_even_on_a_tie(tmp_path: Path
 
 def test_the_prompt_is_that_of_the_published_transfer() -> None:
     assert get_task("vqav2").prompt("paligemma") == "answer en {question}"
+
+
+def test_an_annotation_without_its_question_is_named(tmp_path: Path, load: Load) -> None:
+    write_vqav2(tmp_path)
+    (path,) = tmp_path.rglob("v2_OpenEnded_mscoco_val2014_questions.json")
+    content = json.loads(path.read_text())
+    removed = content["questions"].pop()["question_id"]
+    path.write_text(json.dumps(content))
+    with one_sentence("has 1 question(s) that it lacks", str(removed)):
+        load("vqav2", "val", tmp_path)
