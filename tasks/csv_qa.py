@@ -184,7 +184,10 @@ def _places(rows: Iterable[TableRow], path: Path) -> dict[int, str]:
                 f"{path.parent}, which takes such a folder too."
             )
         where = f"{path}, line {number}, column of the image"
-        places[number] = text_cell(cells["image"], where)
+        image = cells["image"]
+        if isinstance(image, list) and len(image) > 1:
+            raise ValueError(f"{where} names {len(image)} images; write a row for each.")
+        places[number] = text_cell(image[0] if isinstance(image, list) and image else image, where)
     return places
 
 

@@ -1,7 +1,9 @@
 """The images that a table names, by paths or by URLs whose images lie here."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 from tasks.base import Source
@@ -56,8 +58,8 @@ def find_files(
         looked = ", ".join(map(str, folders[:-1]))
         raise ValueError(
             f"{wanted}: {len(missing)} of the {len(names)} images that {path} names are "
-            f"missing: {name_some(missing)}; put them into one of {looked}, a URL's under the last "
-            "part of the URL."
+            f"missing: {name_some(missing)}{_difference(folders, missing[0])}; put them into one "
+            f"of {looked}, a URL's under the last part of the URL."
         )
     return {place: file or folders[0] / names[place] for place, file in found.items()}
 
@@ -102,12 +104,14 @@ def _folders(path: Path, source: Source) -> list[Path]:
 
 def is_url(place: str) -> bool:
     """Return True where a cell is a URL and not a path."""
-    return place.startswith(("http://", "https://"))
+    return place.lower().startswith(("http://", "https://", "file://"))
 
 
 def _last_part(url: str, where: str) -> str:
+    """Return the name of a URL's image: its last part, of a file's URL the whole path."""
     try:
-        return unquote(urlsplit(url).path).rpartition("/")[2] or url
+        path = unquote(urlsplit(url).path)
+        return path if url.lower().startswith("file:") else path.rpartition("/")[2] or url
     except ValueError as error:
         raise ValueError(
             f"{where}: '{url}' is no URL ({error}); correct it, or write the path of the image."
@@ -115,4 +119,24 @@ def _last_part(url: str, where: str) -> str:
 
 
 def _first_file(folders: list[Path], name: str) -> Path | None:
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    """Return the file of a name as it is written, or else as another system would write it."""
+    slashed = name.replace("\\", "/")
+    forms = [
+        form for n in (name, slashed) for form in (n, normalize("NFC", n), normalize("NFD", n))
+    ]
+    files = (folder / form for form in dict.fromkeys(forms) for folder in folders)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _difference(folders: list[Path], name: str) -> str:
+    """Say what is there in place of a missing image, if something is; begins with a blank."""
+    parts = [part.strip() for part in re.split(r"[;,|\n]", name) if part.strip()]
+    if len(parts) > 1 and all(_first_file(folders, part) for part in parts):
+        return f" ({name} names {len(parts)} images, and one is expected)"
+    for place in (folder / name.replace("\\", "/") for folder in folders):
+        for file in sorted(place.parent.iterdir()) if place.parent.is_dir() else ():
+            if file.name.casefold() == place.name.casefold():
+                return f" (there is {file}, with other capitals)"
+            if file.stem == place.stem and file.is_file():
+                return f" (there is {file}, with another ending)"
+    return ""

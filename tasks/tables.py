@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +14,8 @@ import msgspec
 from tasks.checks import name_some
 from tasks.files import read_bytes
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")  # what Excel reads and writes before the header
 Row = tuple[int, dict[str, Any]]  # line number, from 1, and cells under our names
 
 
@@ -27,7 +30,7 @@ def read_rows(
 
     Args:
         path: `.csv` (https://www.rfc-editor.org/rfc/rfc4180, in UTF-8, the first line names the
-            columns), `.jsonl` (an object per line) or `.parquet`.
+            columns; `.tsv` with tabs), `.jsonl` (an object per line) or `.parquet`.
         columns: our name of a column -> its names in known tables, the first that is there counts.
         lenient: of a CSV file, take what stands behind the last column's comma for its text.
         has_options: whether there are options for that and for columns, which errors then name.
@@ -41,7 +44,7 @@ def read_rows(
             column's nearest ones, or the line.
     """
     suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if suffix in (".csv", ".tsv"):
         rows = _csv_rows(path, columns, lenient)
     elif suffix == ".jsonl":
         rows = _json_rows(path, columns)
@@ -78,8 +81,9 @@ def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
 
 
 def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -> Iterator[Row]:
-    lines = _csv_lines(path)
-    _, header = next(lines, (0, []))
+    separator, lines = _csv_lines(path)
+    _, header, _ = next(lines, (0, [], ""))
+    header = _without_empty_end([name.strip() for name in header], 0)
     if not header:
         raise ValueError(f"{path} is empty; its first line must name the columns.")
     if len(header) == 1 and (other := next((sign for sign in ";\t" if sign in header[0]), None)):
@@ -88,10 +92,14 @@ def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -
         )
     places = {name: header.index(column) for name, column in _find(path, columns, header).items()}
     wrong: list[int] = []
-    for number, cells in lines:
+    for number, cells, record in lines:
+        cells = _without_empty_end(cells, len(header))
+        if not any(cell.strip() for cell in cells):
+            continue
         if len(cells) > len(header) and lenient:
             last = len(header) - 1
-            cells = [*cells[:last], ",".join(cells[last:])]
+            written = _without_empty_end(next(csv.reader([record], delimiter=separator)), 0)
+            cells = [*cells[:last], separator.join(written[last:])]
         if len(cells) < len(header):
             raise ValueError(
                 f"{path}, line {number} has {len(cells)} of the {len(header)} columns "
@@ -111,21 +119,49 @@ def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -
         )
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The records of a file with the line in which each begins."""
-    # strict: a quote that is never closed would otherwise swallow the rest of the file
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-    start = 1
+def _without_empty_end(cells: list[str], least: int) -> list[str]:
+    """Return cells without the empty ones that a spreadsheet writes behind the last column."""
+    while len(cells) > least and not cells[-1].strip():
+        cells = cells[:-1]
+    return cells
+
+
+def _csv_lines(path: Path) -> tuple[str, Iterator[tuple[int, list[str], str]]]:
+    """Return the sign between cells, and the records: first line, cells, and as it is written."""
+    text = _text(path)
+    separator, start = "\t" if path.suffix.lower() == ".tsv" else ",", 1
+    if match := _SEPARATOR_LINE.match(text):
+        separator, start, text = match[1], 2, text[match.end() :]
+    return separator, _records(path, text, separator, start)
+
+
+def _records(
+    path: Path, text: str, separator: str, start: int
+) -> Iterator[tuple[int, list[str], str]]:
+    written: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            written.append(line)
+            yield line
+
+    limit = csv.field_size_limit(sys.maxsize)  # a cell may be longer than the module allows
     try:
-        for cells in reader:
+        # strict: a quote that is never closed would otherwise swallow the rest of the file
+        for cells in csv.reader(
+            lines(), delimiter=separator, strict=True, skipinitialspace=separator != "\t"
+        ):
             if cells:
-                yield start, cells
-            start = reader.line_num + 1
+                yield start, cells, "".join(written)
+            start += len(written)
+            written.clear()
     except csv.Error as error:
         raise ValueError(
             f"{path}, line {start}: {error}; a quote inside a quoted text is written twice, and "
             "one that is opened must be closed."
         ) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _text(path: Path) -> str:

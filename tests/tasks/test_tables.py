@@ -135,7 +135,7 @@ def test_parquet_that_cannot_be_right_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_file_lists_those_that_are_read(tmp_path: Path) -> None:
-    with one_sentence("t.xlsx", ".csv or .jsonl or .parquet"):
+    with one_sentence("t.xlsx", ".csv or .tsv or .jsonl or .parquet"):
         read(tmp_path / "t.xlsx", "")
 
 
