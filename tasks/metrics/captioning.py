@@ -8,7 +8,6 @@ and downloads SPICE's models whether or not SPICE is asked for.
 """
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.metrics.java import (
+    UnavailableError,
+    explain_end,
+    java_environment,
+    plain_path,
+    run_java,
+)
+
 Captions = dict[int, list[str]]  # what every scorer takes: image number -> tokenised captions
 
-_INSTALL_JAVA = (
-    "install a Java runtime, for example with `apt-get install default-jre-headless`, so that "
-    "`java -version` works"
-)
 # The tokenizer ends a line at any of these; only "\n" is replaced by the official wrapper, whose
 # captions would slip by one line at the others.
 _LINE_BREAKS = re.compile("[\n\r\v\f\u2028\u2029]")
@@ -44,10 +47,6 @@ class CaptionScores:
     reasons: dict[str, str]
     cider_per_image: list[float]
     is_approximate: bool
-
-
-class _UnavailableError(RuntimeError):
-    """A program that a figure needs is not there or failed; says why and what to do."""
 
 
 def caption_scores(
@@ -86,7 +85,7 @@ def caption_scores(
             continue
         try:
             metrics[name] = scorer(truths, candidates)
-        except _UnavailableError as error:
+        except UnavailableError as error:
             reasons[name] = str(error)
     return CaptionScores(metrics, reasons, cider_per_image, is_approximate=bool(java_problem))
 
@@ -119,7 +118,7 @@ def _tokenize(
     problem = ""
     try:
         truths, candidates = _ptb_tokenize(truths, candidates)
-    except _UnavailableError as error:
+    except UnavailableError as error:
         problem = str(error)
         truths = [_approximate_tokens(text) for text in truths]
         candidates = [_approximate_tokens(text) for text in candidates]
@@ -140,11 +139,12 @@ def _ptb_tokenize(truths: list[str], candidates: list[str]) -> tuple[list[str], 
     """
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    jar = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
+    # named from its own folder: Java may not be able to spell the path
+    folder, jar = Path(ptbtokenizer.__file__).parent, ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
     main_class = "edu.stanford.nlp.process.PTBTokenizer"
-    command = ["java", "-cp", str(jar), main_class, "-preserveLines", "-lowerCase"]
+    command = ["java", "-cp", jar, main_class, "-preserveLines", "-lowerCase"]
     lines = [*truths, "", *candidates]
-    tokenized = _run_java(command, "\n".join(lines)).split("\n")
+    tokenized = run_java(command, "\n".join(lines), folder).split("\n")
     assert len(tokenized) == len(lines), f"{len(lines)} lines in, {len(tokenized)} out"
     dropped = frozenset(ptbtokenizer.PUNCTUATIONS)
     kept = [
@@ -152,24 +152,6 @@ def _ptb_tokenize(truths: list[str], candidates: list[str]) -> tuple[list[str], 
         for line in tokenized
     ]
     return kept[: len(truths)], kept[len(truths) + 1 :]
-
-
-def _run_java(command: list[str], text: str) -> str:
-    """Give `text` to a Java program and return what it prints."""
-    if shutil.which("java") is None:
-        raise _UnavailableError(f"Java was not found on the PATH: {_INSTALL_JAVA}")
-    try:
-        done = subprocess.run(command, input=text.encode("utf-8", "replace"), capture_output=True)
-    except OSError as error:
-        raise _UnavailableError(f"Java could not be started ({error}): {_INSTALL_JAVA}") from error
-    if done.returncode != 0:
-        raise _UnavailableError(f"Java failed ({_last_line(done.stderr)}): {_INSTALL_JAVA}")
-    return done.stdout.decode("utf-8")
-
-
-def _last_line(message: bytes) -> str:
-    lines = message.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it gave no message"
 
 
 def _approximate_tokens(text: str) -> str:
@@ -202,32 +184,40 @@ def _meteor_score(truths: Captions, candidates: Captions) -> float:
         with _meteor() as scorer:
             score, _ = scorer.compute_score(truths, candidates)
     except (OSError, ValueError) as error:
-        raise _UnavailableError(
-            f"METEOR's Java process failed, it needs 2 GB of memory ({error})"
-        ) from error
+        raise UnavailableError(f"METEOR's Java process failed ({error})") from error
     return float(score)
 
 
 @contextmanager
 def _meteor() -> Iterator[Any]:
     """Start METEOR's Java process; end it and close its pipes however the block ends."""
-    from pycocoevalcap.meteor.meteor import Meteor
+    from pycocoevalcap.meteor import meteor
 
-    scorer = Meteor()
-    process = scorer.meteor_p
-    try:
-        yield scorer
-    except (OSError, ValueError) as error:  # it ended early: its own words say more than the pipe's
-        process.kill()
-        raise OSError(_last_line(process.stderr.read())) from error
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            with suppress(OSError):  # closing flushes what a dead process can no longer take
-                pipe.close()
-        if scorer.lock.locked():  # left so by a failure; its destructor would wait for it forever
-            scorer.lock.release()
+    # it looks for its data beside its jar, by a path in which it reads no escaped letters
+    with plain_path(Path(meteor.__file__).parent) as folder:
+        jar, meteor.METEOR_JAR = meteor.METEOR_JAR, str(folder / meteor.METEOR_JAR)
+        try:
+            with java_environment():
+                scorer = meteor.Meteor()
+        finally:
+            meteor.METEOR_JAR = jar
+        process = scorer.meteor_p
+        try:
+            yield scorer
+        except (OSError, ValueError) as error:  # it ended early: its words say more than the pipe's
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            code = process.poll()
+            process.kill()
+            raise OSError(explain_end(code, process.stderr.read())) from error
+        finally:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with suppress(OSError):  # closing flushes what a dead process can no longer take
+                    pipe.close()
+            if scorer.lock.locked():  # left so by a failure; its destructor would wait for it
+                scorer.lock.release()
 
 
 def _spice_score(truths: Captions, candidates: Captions) -> float:
@@ -237,14 +227,15 @@ def _spice_score(truths: Captions, candidates: Captions) -> float:
     jars = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
     folder = Path(spice.__file__).parent / "lib"
     if missing := [jar for jar in jars if not (folder / jar).is_file()]:
-        raise _UnavailableError(
+        raise UnavailableError(
             f"{' and '.join(missing)} not found in {folder}: SPICE needs them, get them with "
             "`python -m pycocoevalcap.spice.get_stanford_models`"
         )
     try:
-        score, _ = spice.Spice().compute_score(truths, candidates)
+        with java_environment():
+            score, _ = spice.Spice().compute_score(truths, candidates)
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-        raise _UnavailableError(
+        raise UnavailableError(
             f"SPICE failed ({error}): it needs Java 8 or 11, 8 GB of memory, and to write into "
             f"{folder.parent}"
         ) from error

@@ -6,7 +6,7 @@ import pytest
 
 from tasks import images
 from tasks.base import Dataset, Source
-from tasks.metrics import captioning
+from tasks.metrics import java
 from tasks.registry import get_task
 from tests.helpers import Load
 
@@ -38,4 +38,4 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caption scores without Java: approximate, and 12 s faster."""
-    monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
+    monkeypatch.setattr(java.shutil, "which", lambda _: None)
