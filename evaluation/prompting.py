@@ -173,6 +173,21 @@ def check_template(template: str | None) -> None:
         ) from error
 
 
+def check_images(dataset: Dataset, family: Family) -> None:
+    """Find images that the family cannot be shown, by their headers, before a model is loaded.
+
+    Raises:
+        ValueError: there is one; names the example. Or a header cannot be read.
+    """
+    if type(family).check_dimensions is Family.check_dimensions:
+        return
+    for example in dataset:
+        try:
+            family.check_dimensions(*example.image.dimensions())
+        except ValueError as error:
+            raise ValueError(f"Example {example.example_id}: {error}") from error
+
+
 def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> None:
     """Find examples over the text budget, before a model is loaded for them.
 

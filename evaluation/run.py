@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.files import check_writable
+from common.json_files import read_json
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
-from evaluation.prompting import Prompter, check_template, check_texts, make_prompter
+from evaluation.prompting import Prompter, check_images, check_template, check_texts, make_prompter
 from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.request import EvaluationRequest, MetricsRequest, PromptRequest
 from models.base import Family
@@ -120,8 +121,8 @@ def _predict(request: EvaluationRequest) -> Answers:
     dataset = whole.subset(request.max_eval_samples, request.seed)
     check_dataset(dataset)
     name = f"csv_{request.table.stem}" if request.table else dataset.split
-    output_dir = request.output_dir or _model_folder(
-        wanted.path, checkpoint.adapter, run, task.name, name
+    output_dir = request.output_dir or _beside_larger(
+        _model_folder(wanted.path, checkpoint.adapter, run, task.name, name), len(dataset)
     )
     check_writable(output_dir)
     check_device(wanted.device)
@@ -131,6 +132,7 @@ def _predict(request: EvaluationRequest) -> Answers:
     family = load_family(checkpoint)
     same_task = prompt_settings(run, task.name)
     prompter = _make_prompter(task, family, request.prompt, same_task)
+    check_images(dataset, family)
     check_texts(dataset, prompter, with_answers=False)
     loaded = load_model(
         checkpoint,
@@ -254,6 +256,22 @@ def _model_folder(
         return evaluation_folder(adapter, run, task_name, name)
     model = Path(model_path).name or "model"
     return Path("runs") / "evaluation" / model / task_name / name
+
+
+def _beside_larger(folder: Path, num_examples: int) -> Path:
+    """Return a folder for scores, another one where this holds those of more examples."""
+    if not (folder / "metrics.json").is_file():
+        return folder
+    num_known = read_json(folder / "metrics.json").get("num_examples", 0)
+    if num_known <= num_examples:
+        logger.warning("The scores of %d examples in %s are replaced.", num_known, folder)
+        return folder
+    beside = folder.with_name(f"{folder.name}_{num_examples}_examples")
+    logger.warning(
+        "%s holds the scores of %d examples and is left; those of %d go to %s.",
+        *(folder, num_known, num_examples, beside),
+    )
+    return beside
 
 
 def _submit(report: Report, answers: Answers) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
 from models.padding import pad_on_the_left
-from models.processor_files import save_settings
+from models.processor_files import lacks_sentencepiece, save_settings
 from models.settings import Decoding, FamilyOptions
 
 if TYPE_CHECKING:
@@ -157,7 +157,13 @@ class Family(ABC):
                 **place,
                 **arguments,
             )
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
+            if lacks_sentencepiece(self.saved or self.location, self.revision):
+                raise ValueError(
+                    f"The tokenizer of {self.location} is tokenizer.model alone, which needs the "
+                    "package sentencepiece: run `pip install sentencepiece`, or put a "
+                    "tokenizer.json beside it."
+                ) from error
             first_line = str(error).strip().partition("\n")[0].rstrip(".")
             reason = shorten(first_line, 300, placeholder=" …")  # some list every known kind
             raise ValueError(
@@ -172,6 +178,9 @@ class Family(ABC):
         self.image_processor.save_pretrained(folder)
         place, revision = (self.saved, None) if self.saved else (self.location, self.revision)
         save_settings(Path(folder), place, revision, self.config, self.image_processor)
+
+    def check_dimensions(self, width: int, height: int) -> None:  # noqa: B027
+        """Raise ValueError where an image of this shape cannot be shown; any can by default."""
 
     def is_unused(self, layer: str) -> bool:
         """Return True where nothing of a layer, by its full name, reaches the output.

@@ -9,19 +9,16 @@ ends them are learned.
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from models.base import Family
+from models.chat_marks import MARK, Piece, mark_of, pieces_of
 from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.processor_files import processor_template
 from models.settings import Decoding
 
-_MARK = re.compile("\ue000(\\d+)\ue001")  # private-use characters, which no template touches
+_BLANK = "\N{EM SPACE}"  # white space that no template writes by itself
 _ANYTHING = "\ue000"  # a text that no token joins with what follows
-
-
-class _Piece(NamedTuple):
-    text: str
-    is_layout: bool  # the template's, in which special tokens are special
 
 
 class ChatFamily(Family):
@@ -45,19 +42,8 @@ class ChatFamily(Family):
 
     def _own_template(self) -> str | None:
         """The checkpoint's: its processor's, in whichever file it lies, or its tokenizer's."""
-        from transformers.processing_utils import ProcessorMixin
-
-        location = self.saved or self.location
-        place = {"revision": self.revision} if self.saved is None else {}
-        try:
-            settings, _ = ProcessorMixin.get_processor_dict(location, **place)
-        except (OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"The chat template of {location} cannot be read ({reason}); correct "
-                "chat_template.jinja (or chat_template.json) there, or give one by --chat_template."
-            ) from error
-        template = settings.get("chat_template") or self.tokenizer.chat_template
+        place, revision = (self.saved, None) if self.saved else (self.location, self.revision)
+        template = processor_template(place, revision) or self.tokenizer.chat_template
         return template.get("default") if isinstance(template, dict) else template
 
     def save(self, folder: str) -> None:
@@ -73,7 +59,13 @@ class ChatFamily(Family):
     @cached_property
     def image_token(self) -> str:
         """Return the same as text."""
-        return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id))
+        token = self.tokenizer.convert_ids_to_tokens(self.image_token_id)
+        if token is None:
+            raise ValueError(
+                f"The config.json of {self.location} has token {self.image_token_id} for the image "
+                f"and its tokenizer has {len(self.tokenizer)} tokens; take both from one model."
+            )
+        return str(token)
 
     @cached_property
     def num_layout_tokens(self) -> int:
@@ -105,6 +97,7 @@ class ChatFamily(Family):
     def lay_out(self, messages: Sequence[Message], image_text: str) -> tuple[list[int], list[bool]]:
         """Tokenise like `tokenize`, with the tokens of a text in the image's place."""
         parts = self._parts(tuple(role for role, _ in messages))
+        messages = [(role, self._as_written(role, text)) for role, text in messages]
         num_places = sum(text.count(self.image_token) for text, _ in parts)
         if num_places != 1:
             raise ValueError(
@@ -112,11 +105,11 @@ class ChatFamily(Family):
                 "times in a conversation with one image; give one that writes it once by "
                 "--chat_template."
             )
-        done: list[_Piece] = []
+        done: list[Piece] = []
         ids: list[int] = []
         is_target: list[bool] = []
         for text, is_learned in parts:
-            pieces = _pieces(text.replace(self.image_token, image_text), messages)
+            pieces = pieces_of(text.replace(self.image_token, image_text), messages)
             done += pieces
             whole = self._ids(done)
             # Where the tokens before would come out otherwise with the rest in view, the rest is
@@ -127,6 +120,28 @@ class ChatFamily(Family):
             is_target += [is_learned] * len(new)
         start = self._start_ids(done[0].text)
         return start + ids, [False] * len(start) + is_target
+
+    def _as_written(self, role: str, text: str) -> str:
+        """Return a text as the template writes it: some cut the white space at its ends."""
+        cuts_start, cuts_end = self._cuts.get(role, (False, False))
+        text = text.lstrip() if cuts_start else text
+        return text.rstrip() if cuts_end else text
+
+    @cached_property
+    def _cuts(self) -> dict[str, tuple[bool, bool]]:
+        """Return of each role whether the white space before and behind a text is cut."""
+        from jinja2 import TemplateError
+
+        found = {}
+        for roles in (("user", "assistant"), ("system", "user")):
+            try:
+                written = self._write(roles, self._takes_parts, blank=_BLANK)
+            except (TemplateError, TypeError):
+                continue  # not every template takes a system's turn
+            for index, role in enumerate(roles):
+                before, _, behind = written.partition(mark_of(index))
+                found[role] = (not before.endswith(_BLANK), not behind.startswith(_BLANK))
+        return found
 
     def _start_ids(self, text: str) -> list[int]:
         """The token that the tokenizer starts texts with, where the template does not write it."""
@@ -145,10 +160,10 @@ class ChatFamily(Family):
         added = self.tokenizer.added_tokens_decoder.values()
         return {str(token) for token in added if token.special} | {self.image_token}
 
-    def _ids(self, pieces: Sequence[_Piece], continues: bool = False) -> list[int]:
+    def _ids(self, pieces: Sequence[Piece], continues: bool = False) -> list[int]:
         written = "".join(piece.text for piece in pieces if not piece.is_layout)
         if not any(token in written for token in self._special_tokens):
-            whole = _Piece("".join(piece.text for piece in pieces), is_layout=True)
+            whole = Piece("".join(piece.text for piece in pieces), is_layout=True)
             return self._tokens(whole, continues)
         ids: list[int] = []
         for piece in pieces:
@@ -156,14 +171,14 @@ class ChatFamily(Family):
                 ids += self._tokens(part, continues or bool(ids))
         return ids
 
-    def _parted(self, piece: _Piece) -> list[_Piece]:
+    def _parted(self, piece: Piece) -> list[Piece]:
         """A text in parts without the image's token: not called special, it would be obeyed."""
         if piece.is_layout:
             return [piece]
         first, rest = re.escape(self.image_token[0]), re.escape(self.image_token[1:])
-        return [_Piece(text, False) for text in re.split(f"(?<={first})(?={rest})", piece.text)]
+        return [Piece(text, False) for text in re.split(f"(?<={first})(?={rest})", piece.text)]
 
-    def _tokens(self, piece: _Piece, continues: bool) -> list[int]:
+    def _tokens(self, piece: Piece, continues: bool) -> list[int]:
         """Tokens of a piece; where it continues a text, without the space that begins texts."""
 
         def ids(text: str) -> list[int]:
@@ -179,7 +194,7 @@ class ChatFamily(Family):
     def _parts(self, roles: tuple[str, ...]) -> list[tuple[str, bool]]:
         """The rendered conversation in parts, and whether each is learned."""
         rendered = self._render(roles)
-        marks = list(_MARK.finditer(rendered))
+        marks = list(MARK.finditer(rendered))
         if [int(mark[1]) for mark in marks] != list(range(len(roles))):
             raise ValueError(
                 f"The chat template of {self.location} does not write the turns "
@@ -215,7 +230,7 @@ class ChatFamily(Family):
         A model must learn to stop.
         """
         answered = self._render(("user", "assistant"))
-        behind = answered.rpartition(_mark(1))[2].lstrip()
+        behind = answered.rpartition(mark_of(1))[2].lstrip()
         tokens = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
         tokens -= {self.image_token, self.tokenizer.bos_token}
         ends = (token for token in tokens if behind.startswith(token))
@@ -252,10 +267,10 @@ class ChatFamily(Family):
             return False
         return self.image_token in written
 
-    def _write(self, roles: tuple[str, ...], as_parts: bool) -> str:
+    def _write(self, roles: tuple[str, ...], as_parts: bool, blank: str = "") -> str:
         turns: list[dict[str, Any]] = []
         for index, role in enumerate(roles):
-            text, has_image = _mark(index), index == roles.index("user")
+            text, has_image = blank + mark_of(index) + blank, index == roles.index("user")
             if as_parts:
                 part = [{"type": "image"}] if has_image else []
                 turns.append({"role": role, "content": [*part, {"type": "text", "text": text}]})
@@ -270,16 +285,3 @@ class ChatFamily(Family):
                 add_generation_prompt=roles[-1] != "assistant",
             )
         )
-
-
-def _mark(index: int) -> str:
-    return f"\ue000{index}\ue001"
-
-
-def _pieces(text: str, messages: Sequence[Message]) -> list[_Piece]:
-    """Rendered text with each mark replaced by what it stands for."""
-    pieces = [
-        _Piece(messages[int(part)][1], False) if index % 2 else _Piece(part, True)
-        for index, part in enumerate(_MARK.split(text))
-    ]
-    return [piece for piece in pieces if piece.text]

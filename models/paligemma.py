@@ -43,7 +43,15 @@ class PaliGemma(Family):
     @property
     def num_image_tokens(self) -> int:
         """Return the tokens that stand for an image; fixed by the checkpoint's image size."""
-        return int(self.image_processor.image_seq_length)
+        number = getattr(self.image_processor, "image_seq_length", None)
+        if number is None:
+            vision = self.config.vision_config
+            expected = (vision.image_size // vision.patch_size) ** 2
+            raise ValueError(
+                f"The image processor of {self.location} does not say its number of image tokens; "
+                f"add image_seq_length to its settings, {expected} by its config.json."
+            )
+        return int(number)
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         r"""Tokenise as `image <bos> prompt \n answer <eos>`."""

@@ -4,6 +4,7 @@ transformers keeps the settings of a processor that are of neither its tokenizer
 processor (LLaVA's patch size and choice of features) in processor_config.json.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,35 @@ def processor_class(place: str, revision: str | None) -> str | None:
         if content.get("processor_class"):
             return str(content["processor_class"])
     return None
+
+
+def lacks_sentencepiece(place: str, revision: str | None) -> bool:
+    """Return True where a tokenizer can be read by a package alone that is not installed."""
+    if find_spec("sentencepiece") is not None:
+        return False
+    kinds = ("tokenizer.json", "tokenizer.model")
+    whole, pieces = (find_file(place, revision, kind) for kind in kinds)
+    return whole is None and pieces is not None
+
+
+def processor_template(place: str, revision: str | None) -> Any:
+    """Return the chat template of a checkpoint's processor, in whichever file it lies, or None.
+
+    Raises:
+        ValueError: its file cannot be read.
+    """
+    from transformers.processing_utils import ProcessorMixin
+
+    where = {} if revision is None else {"revision": revision}
+    try:
+        settings, _ = ProcessorMixin.get_processor_dict(place, **where)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"The chat template of {place} cannot be read ({reason}); correct "
+            "chat_template.jinja (or chat_template.json) there, or give one by --chat_template."
+        ) from error
+    return settings.get("chat_template")
 
 
 def save_settings(

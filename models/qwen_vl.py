@@ -119,6 +119,16 @@ class QwenVL(ChatFamily):
                 f"positions; give at most {isqrt(limit) * block}."
             )
 
+    def check_dimensions(self, width: int, height: int) -> None:
+        """Refuse an image that is too long and thin for the model's grid of patches."""
+        if self._side(self.image_processor) is not None:
+            return
+        if max(width, height) > _MAX_ELONGATION * min(width, height):
+            raise ValueError(
+                f"An image of {width} x {height} pixels is too long and thin: one "
+                f"side may be {_MAX_ELONGATION} times the other; crop it, or pass --image_size."
+            )
+
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return the patches and their grid, and an id for each block of them.
 
@@ -129,11 +139,7 @@ class QwenVL(ChatFamily):
         side = self._side(self.image_processor)
         if side is not None:
             image = image.resize((side, side), self.image_processor.resample)
-        elif max(image.size) > _MAX_ELONGATION * min(image.size):
-            raise ValueError(
-                f"An image of {image.width} x {image.height} pixels is too long and thin: one "
-                f"side may be {_MAX_ELONGATION} times the other; crop it, or pass --image_size."
-            )
+        self.check_dimensions(image.width, image.height)
         pixels = dict(self.image_processor(image, do_resize=side is None, return_tensors="pt"))
         block = self.config.vision_config.spatial_merge_size**2
         return pixels, [self.image_token_id] * (int(pixels["image_grid_thw"].prod()) // block)

@@ -28,6 +28,10 @@ class ImageRef(Protocol):
         """Decode the image: RGB, its own size."""
         ...
 
+    def dimensions(self) -> tuple[int, int]:
+        """Return width and height as its header has them; a photo may be turned when decoded."""
+        ...
+
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
     """One message of a conversation; plain text without template or special token."""

@@ -12,6 +12,7 @@ import msgspec
 
 from common.hub import hub_is_reachable, unreachable
 from tasks.base import MissingSplit, Source
+from tasks.checks import name_some
 from tasks.images import DatasetImage
 
 T = TypeVar("T")
@@ -76,9 +77,37 @@ class HubTable:
         return column if column in self.table.column_names else column.partition(".")[0]
 
     def images(self) -> Callable[[int], DatasetImage]:
-        """Return a reference to the image of a row; it is not read."""
+        """Return a reference to the image of a row; it is not read.
+
+        Raises:
+            ValueError: some rows have none; names them.
+        """
         column = self.column("image")
+        if without := self._rows_without(column):
+            raise ValueError(
+                f"{self.name} has {len(without)} row(s) without an image in column '{column}': "
+                f"{name_some(without)}; give them one, or leave the rows out."
+            )
         return partial(DatasetImage, self.table.select_columns([column]), column, self.name)
+
+    def _rows_without(self, column: str) -> list[int]:
+        """Return the rows whose image cell is empty; no image is copied or decoded."""
+        import pyarrow.compute as pc
+
+        found: list[int] = []
+        start = 0
+        cells = self.table.select_columns([column]).with_format("arrow")
+        for batch in cells.iter(batch_size=_BATCH):
+            images = batch.column(0).combine_chunks()
+            empty = pc.is_null(images)
+            if hasattr(images.type, "names"):  # bytes and path, of which one is enough
+                parts = [pc.is_null(pc.struct_field(images, name)) for name in images.type.names]
+                for part in parts[1:]:
+                    parts[0] = pc.and_(parts[0], part)
+                empty = pc.or_(empty, parts[0])
+            found += [start + place for place, is_empty in enumerate(empty.to_pylist()) if is_empty]
+            start += len(images)
+        return found
 
     def column(self, name: str) -> str:
         """Return the copy's name of a column."""

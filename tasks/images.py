@@ -6,7 +6,7 @@ import stat
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -31,17 +31,27 @@ class FileImage:
 
     def open(self) -> Image.Image:
         """Decode the file: RGB, its own size."""
+        return decode_image(self._content(), self.path)
+
+    def dimensions(self) -> tuple[int, int]:
+        """Return width and height, from the file's header alone."""
+        try:
+            with open(self.path, "rb") as file:
+                return read_dimensions(file, self.path)
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read: {error.strerror}.") from error
+
+    def _content(self) -> bytes:
         try:
             # a FIFO or a device would block or never end
             if not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise ValueError(f"{self.path} is not a regular file, so not an image.")
             with open(self.path, "rb") as file:
-                content = file.read()
+                return file.read()
         except FileNotFoundError as error:
             raise ValueError(f"{self.path} is listed as an image, but does not exist.") from error
         except OSError as error:
             raise ValueError(f"{self.path} cannot be read: {error.strerror}.") from error
-        return decode_image(content, self.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,14 +70,24 @@ class DatasetImage:
 
     def open(self) -> Image.Image:
         """Decode the cell: RGB, its own size."""
+        cell = self._cell()
+        return FileImage(cell).open() if isinstance(cell, str) else decode_image(cell, self.name)
+
+    def dimensions(self) -> tuple[int, int]:
+        """Return width and height, from the cell's header alone."""
+        cell = self._cell()
+        if isinstance(cell, str):
+            return FileImage(cell).dimensions()
+        return read_dimensions(io.BytesIO(cell), self.name)
+
+    def _cell(self) -> str | bytes:
+        """Return the path or the content of the image."""
         cell = self.table[self.index][self.column]
         if isinstance(cell, dict):  # the storage of datasets.Image
             cell = cell.get("bytes") or cell.get("path")
-        if isinstance(cell, str):
-            return FileImage(cell).open()
-        if not isinstance(cell, bytes):
+        if not isinstance(cell, str | bytes):
             raise ValueError(f"{self.name} has no image in column '{self.column}'.")
-        return decode_image(cell, self.name)
+        return cell
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +103,27 @@ class ArrayImage:
         image = Image.fromarray(self.pixels).convert("RGB")
         return image.resize(self.size, Image.Resampling.BICUBIC) if self.size else image
 
+    def dimensions(self) -> tuple[int, int]:
+        """Return width and height."""
+        height, width = self.pixels.shape[:2]
+        return self.size or (int(width), int(height))
+
+
+def read_dimensions(file: BinaryIO, name: str) -> tuple[int, int]:
+    """Return width and height of an image file, from its header.
+
+    Raises:
+        ValueError: it has none that is known; begins with `name`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(file).size
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
+    except UnidentifiedImageError as error:
+        raise _unknown(name) from error
+
 
 def decode_image(content: bytes, name: str) -> Image.Image:
     """Decode an image file as a person would see it on white paper: upright, RGB, 8 bits.
@@ -97,17 +138,25 @@ def decode_image(content: bytes, name: str) -> Image.Image:
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{name} has more than {MAX_PIXELS:,} pixels, the most accepted; scale it down."
-        ) from error
+        raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        raise ValueError(
-            f"{name} is not an image in a known format; convert it, or remove what asks about it."
-        ) from error
+        raise _unknown(name) from error
     except Exception as error:  # on damaged files Pillow lets many types through
         raise ValueError(
             f"{name} is truncated or damaged ({error}); replace it, or remove what asks about it."
         ) from error
+
+
+def _too_large(name: str) -> ValueError:
+    return ValueError(
+        f"{name} has more than {MAX_PIXELS:,} pixels, the most accepted; scale it down."
+    )
+
+
+def _unknown(name: str) -> ValueError:
+    return ValueError(
+        f"{name} is not an image in a known format; convert it, or remove what asks about it."
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

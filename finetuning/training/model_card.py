@@ -1,6 +1,7 @@
 """The model card of an adapter."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from models.run_record import by_task, trained_on
@@ -8,7 +9,7 @@ from models.run_record import by_task, trained_on
 
 def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
     """Return the README.md of an adapter: base, data, settings and what was measured."""
-    settings = run["settings"]
+    settings, base = run["settings"], Path(run["base_model"])
     names = trained_on(run)
     trained = [
         f"{data['num_examples']} examples of {f'{name} ' if len(names) > 1 else ''}split "
@@ -23,12 +24,13 @@ def model_card(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> 
     shown = ("quantization", "lora_rank", "lora_alpha", "learning_rate", "num_epochs", "seed")
     lines = [
         "---",
-        f"base_model: {run['base_model']}",
+        # the Hub takes an id alone; the path of a folder would mean nothing elsewhere
+        *([] if base.is_absolute() else [f"base_model: {base}"]),
         "library_name: peft",
         "tags: [lora, vision-language, palitune]",
         "---",
         "",
-        f"# {run['base_model']} fine-tuned on {' and '.join(names)}",
+        f"# {base.name if base.is_absolute() else base} fine-tuned on {' and '.join(names)}",
         "",
         f"LoRA adapter trained on {' and '.join(trained)}. All settings and versions are in "
         "`run.json`; `--config run.json` repeats the run.",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from tempfile import TemporaryDirectory
+from unicodedata import normalize
 
 import torch
 import torch.nn.functional as F
@@ -92,11 +93,9 @@ def probe_labels(loaded: LoadedModel, conversations: Sequence[Conversation]) -> 
         runs = groupby(zip(ids, labels, strict=True), key=lambda pair: pair[1] != IGNORE_INDEX)
         learned = [list(run) for is_learned, run in runs if is_learned]
         answers = [text for role, text in conversation.messages if role == "assistant"]
-        texts = [
-            family.tokenizer.decode([label for _, label in run[:-1]]).strip() for run in learned
-        ]
+        texts = [family.tokenizer.decode([label for _, label in run[:-1]]) for run in learned]
         if (
-            texts != [answer.strip() for answer in answers]
+            list(map(_normal, texts)) != list(map(_normal, answers))
             or any(id_ != label for run in learned for id_, label in run)
             or any(run[-1][1] not in stops for run in learned)
         ):
@@ -107,6 +106,11 @@ def probe_labels(loaded: LoadedModel, conversations: Sequence[Conversation]) -> 
     )
     shown = f"; one learns {wrong[0]!r}" if wrong else ""
     return Finding(figure=len(wrong), limit=0, reason=f"{reason}{shown}.")
+
+
+def _normal(text: str) -> str:
+    """Return a text in the form that some tokenizers bring each text to."""
+    return normalize("NFC", text).strip()
 
 
 def probe_prompt(loaded: LoadedModel, conversations: Sequence[Conversation]) -> Finding:

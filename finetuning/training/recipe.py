@@ -208,7 +208,11 @@ class Recipe:
         0, "Progress", "Draw this many of the scored answers as images.", minimum=0
     )
     report_to: ReportTo = setting("none", "Progress", "Report the curves to this tracker.")
-    wandb_project: str = setting("palitune", "Progress", "Report to this Weights & Biases project.")
+    wandb_project: str | None = setting(
+        None,
+        "Progress",
+        "Report to this Weights & Biases project [default: $WANDB_PROJECT, else palitune].",
+    )
     # --- metrics
     clip_model: str | None = setting(
         None,

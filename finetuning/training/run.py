@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common.files import write_text
 from common.json_files import read_json
 from evaluation.extra_metrics import open_clip
-from evaluation.prompting import Prompter, check_texts
+from evaluation.prompting import Prompter, check_images, check_texts
 from evaluation.provenance import of_model, with_provenance
 from evaluation.request import MetricsRequest
 from evaluation.run import score_and_write
@@ -129,8 +129,10 @@ def finetune(job: Job) -> list[Report]:
     parts = []
     for (train_data, eval_data), selection_data in zip(data, selections, strict=True):
         prompter = recipe_prompter(train_data.task, family, recipe)
+        check_images(train_data, family)
         check_texts(train_data, prompter, with_answers=True)
         for dataset in filter(None, (selection_data, eval_data)):
+            check_images(dataset, family)
             check_texts(dataset, prompter, with_answers=False)
         parts.append(Part(train_data, selection_data, eval_data, prompter))
 

@@ -19,10 +19,10 @@ def check_tracker(report_to: ReportTo) -> None:
         )
 
 
-def prepare_tracker(report_to: ReportTo, wandb_project: str, output_dir: Path) -> None:
+def prepare_tracker(report_to: ReportTo, wandb_project: str | None, output_dir: Path) -> None:
     """Point the tracker into the output folder; the library takes that from the environment."""
     if report_to == "wandb":
-        os.environ["WANDB_PROJECT"] = wandb_project
+        os.environ["WANDB_PROJECT"] = wandb_project or os.environ.get("WANDB_PROJECT", "palitune")
         os.environ.setdefault("WANDB_DIR", str(output_dir))
     elif report_to == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(output_dir / "tensorboard")

@@ -228,3 +228,30 @@ def test_generation_tags_change_nothing(tmp_path: Path) -> None:
     )
     assert "generation %}{{" in tagged
     assert make_family(tmp_path, tagged).tokenize(TALK) == make_family(tmp_path).tokenize(TALK)
+
+
+TRIMMING = PARTS.replace("part.text }}", "part.text | trim }}")
+
+
+@pytest.mark.parametrize("text", [" what? ", "what?\n", "\n\n what?", "what?"])
+def test_a_text_is_written_as_a_template_that_cuts_white_space_writes_it(
+    text: str, tmp_path: Path
+) -> None:
+    assert TRIMMING != PARTS
+    for template in (TRIMMING, PARTS):
+        family = make_family(tmp_path, template)
+        plain = family.tokenizer.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        found, _ = family.tokenize([("user", text)])
+        ids = [family.image_token_id if id_ == IMAGE_PLACEHOLDER else id_ for id_ in found]
+        assert ids == family.tokenizer(plain, add_special_tokens=False)["input_ids"]
+
+
+def test_an_answer_is_learned_as_such_a_template_writes_it(tmp_path: Path) -> None:
+    family = make_family(tmp_path, TRIMMING)
+    padded = family.tokenize([("user", " what? "), ("assistant", " red \n")])
+    assert padded == family.tokenize([("user", "what?"), ("assistant", "red")])

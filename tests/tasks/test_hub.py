@@ -285,3 +285,18 @@ def test_a_repository_that_is_not_there_names_the_login(monkeypatch: pytest.Monk
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with one_sentence("a/b is not on the Hub or needs a login", "hf auth login"):
         get_task("vqav2").load("val", Source(hub_repo="a/b"))
+
+
+def test_rows_without_an_image_are_found_when_the_table_is_read(tmp_path: Path) -> None:
+    import datasets
+    from PIL import Image
+
+    image = Image.new("RGB", (8, 8))
+    features = {"image": datasets.Image()} | dict.fromkeys(
+        ("question", "answer"), datasets.Value("string")
+    )
+    rows = {"image": [image, None, image, None], "question": ["q"] * 4, "answer": ["a"] * 4}
+    table = datasets.Dataset.from_dict(rows, datasets.Features(features))
+    datasets.DatasetDict(train=table).save_to_disk(str(tmp_path))
+    with one_sentence("has 2 row(s) without an image in column 'image': 1, 3"):
+        get_task("image_qa").load("train", Source(data_root=tmp_path))

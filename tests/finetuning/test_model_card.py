@@ -1,0 +1,44 @@
+"""The model card, and where curves go."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetuning.training.model_card import model_card
+from finetuning.training.tracking import prepare_tracker
+
+
+def run(base: str) -> dict[str, Any]:
+    settings = dict.fromkeys(
+        ("quantization", "lora_rank", "lora_alpha", "learning_rate", "num_epochs", "seed"), 1
+    )
+    data = {"num_examples": 3, "split": "train"}
+    return {"task": "digits", "base_model": base, "train_data": data, "settings": settings}
+
+
+def test_the_card_names_a_base_on_the_hub_and_no_path() -> None:
+    assert "base_model: org/model\n" in model_card(run("org/model"), [])
+    card = model_card(run("/home/me/models/mine"), [])
+    assert "base_model" not in card and "/home/me" not in card
+    assert "# mine fine-tuned on digits" in card
+
+
+@pytest.mark.parametrize(
+    ("option", "environment", "expected"),
+    [(None, None, "palitune"), (None, "theirs", "theirs"), ("mine", "theirs", "mine")],
+)
+def test_the_project_is_the_options_or_the_environments(
+    option: str | None,
+    environment: str | None,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_PROJECT", environment or "")
+    if environment is None:
+        monkeypatch.delenv("WANDB_PROJECT")
+    prepare_tracker("wandb", option, tmp_path)
+    assert os.environ["WANDB_PROJECT"] == expected
