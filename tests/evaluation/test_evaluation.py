@@ -40,7 +40,7 @@ def test_a_file_is_scored_without_images_by_the_official_rule(task: str, tmp_pat
 
 
 def test_captions_are_scored_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.metrics.captioning.shutil.which", lambda _: None)
+    monkeypatch.setattr("tasks.metrics.java.shutil.which", lambda _: None)
     without_images(write_coco(tmp_path))
     captions = [{"image_id": i, "caption": "a plain red square"} for i in (500, 501, 502)]
     assert score_file("coco_captioning", tmp_path, captions).exit_code == 0
@@ -53,7 +53,7 @@ def test_captions_are_scored_from_a_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_of_two_years_in_a_folder_the_one_that_was_captioned_is_scored(
     year: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.metrics.captioning.shutil.which", lambda _: None)
+    monkeypatch.setattr("tasks.metrics.java.shutil.which", lambda _: None)
     # val2017 is a part of val2014, as the official ones are
     write_coco(tmp_path, "annotations_2014", num_val=3)
     write_coco(tmp_path, "annotations_2017", num_val=2)

@@ -192,7 +192,7 @@ def test_images_of_withheld_and_document_splits_are_not_warned_of() -> None:
 def test_text_metrics_stand_beside_the_official_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.metrics.captioning.shutil.which", lambda _: None)
+    monkeypatch.setattr("tasks.metrics.java.shutil.which", lambda _: None)
     root = write_docvqa(tmp_path)
     # the first is one reference but for its case, the second is one; the third is nothing like it
     texts = ["red", "green paper", "x"]

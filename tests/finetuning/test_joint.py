@@ -14,7 +14,7 @@ from finetuning.training.examples import JointExamples
 from models.encoding import Encoded
 from models.run_record import trained_on
 from palitune.main import palitune
-from tasks.metrics import captioning
+from tasks.metrics import java
 from tests.finetuning.joint_inputs import BRIEF, COCO, VQAV2, invoke
 from tests.helpers import hashes, read_json, read_lines
 from tests.official_files import write_coco, write_docvqa, write_json, write_vqav2
@@ -27,7 +27,7 @@ ADAPTER = "adapter_model.safetensors"
 def brief() -> Iterator[None]:
     """Short captions, scored without Java: approximate, and much faster."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captioning.shutil, "which", lambda _: None)
+        patch.setattr(java.shutil, "which", lambda _: None)
         patch.setattr(type(COCO), "max_new_tokens", 4)
         yield
 

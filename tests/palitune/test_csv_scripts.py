@@ -15,7 +15,7 @@ from finetuning.training.recipe import Recipe
 from models.clip import load_clip
 from tasks.base import MissingSplit, Source, TaskSource
 from tasks.images import FileImage
-from tasks.metrics import captioning
+from tasks.metrics import java
 from tasks.registry import get_task
 from tests.helpers import hashes, read_json, read_lines
 from tests.models.test_clip import make_clip
@@ -27,7 +27,7 @@ QUERIES = ("dining room", "kitchen")
 @pytest.fixture(autouse=True)
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caption scores without Java: approximate, and 12 s faster."""
-    monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
+    monkeypatch.setattr(java.shutil, "which", lambda _: None)
 
 
 def write_tables(folder: Path) -> Path:

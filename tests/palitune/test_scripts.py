@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.metrics import captioning
+from tasks.metrics import java
 from tasks.registry import get_task
 from tests.helpers import REPOSITORY, hashes, read_json, read_lines
 from tests.official_files import (
@@ -52,7 +52,7 @@ SOURCES = [
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caption scores without Java: approximate, and 12 s faster."""
-    monkeypatch.setattr(captioning.shutil, "which", lambda _: None)
+    monkeypatch.setattr(java.shutil, "which", lambda _: None)
 
 
 def check_run_folder(folder: Path, task: str, pico: Path, max_steps: int, split: str) -> None:

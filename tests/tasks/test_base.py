@@ -114,7 +114,7 @@ def test_without_the_default_split_the_next_one_is_taken_and_said(tmp_path: Path
 
 def test_with_no_split_there_the_error_is_that_of_the_default(tmp_path: Path) -> None:
     task = get_task("coco")
-    with one_sentence("coco_captioning split 'val'", "captions_val*.json", kind=MissingSplit):
+    with one_sentence("coco_captioning split 'val'", "captions_val.json", kind=MissingSplit):
         resolve_split(task, None, Source(data_root=tmp_path), task.eval_splits)
 
 
