@@ -65,7 +65,7 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
     rows, notes = [], []
     for name in demo_tasks():
         say(f"\n== {name}")
-        recipe = replace(RECIPE, max_steps=max_steps or NUM_STEPS.get(name, RECIPE.max_steps))
+        recipe = make_recipe(name, max_steps)
         row, task_notes = run_task(get_task(name), recipe, output_dir / name)
         rows.append(row)
         notes += [f"{name}: {note}" for note in task_notes]
@@ -78,6 +78,11 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
     merge_table = score_table(metrics, scores, merged["retention"])
     say("\n" + "\n".join([table(rows), *notes, "", "merged adapters", merge_table]))
     say(f"\nAdapters, predictions and model cards are in {output_dir}")
+
+
+def make_recipe(name: str, max_steps: int | None = None) -> Recipe:
+    """Return a task's recipe; for a quick try with fewer steps."""
+    return replace(RECIPE, max_steps=max_steps or NUM_STEPS.get(name, RECIPE.max_steps))
 
 
 def demo_tasks() -> list[str]:
