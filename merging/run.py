@@ -24,6 +24,7 @@ from merging.inputs import Inputs, model_type_of, read_inputs
 from merging.request import MergeRequest
 from merging.scores import evaluate, load_datasets, make_trial, sweep_grid, trained_onto
 from merging.settings import Settings, check_export_effects, list_candidates, parse_rank
+from merging.stored_in_4_bits import plain_weights
 from merging.sweep_chart import draw_sweep
 from merging.tables import evaluation_table, sweep_table
 from models import run_record
@@ -148,7 +149,10 @@ def _check_exports(candidates: Sequence[Settings], inputs: Inputs, request: Merg
     if request.output is not None and exports != {"full"}:
         for adapter in inputs.adapters:
             check_low_rank_only(adapter)
-    if request.output is not None and exports != {"adapter"}:
+    has_dora = any(adapter.dora for adapter in inputs.adapters)
+    if request.output is not None and exports != {"adapter"} and not inputs.base.is_bitsandbytes:
+        inputs.base.check_unquantized()
+    if has_dora:  # its update is of the plain weights
         inputs.base.check_unquantized()
 
 
@@ -165,6 +169,8 @@ def _onto(asked: str, inputs: Inputs) -> Onto:
     """A single adapter goes onto the weights it was trained on, several onto the original."""
     if asked != "auto":
         return "nf4" if asked == "nf4" else "original"
+    if inputs.base.is_bitsandbytes:
+        return "original"  # what is stored is what was trained on
     return trained_onto(inputs.runs[0]) if len(inputs.runs) == 1 else "original"
 
 
@@ -195,9 +201,9 @@ def _write(
         summary["bytes_written"] = _size(folder)
         finish(folder, measures)
 
-    with _progress(merged, "writing the model") as step:
+    with plain_weights(base, output) as plain, _progress(merged, "writing the model") as step:
         export_model(
-            merged, inputs.adapters, base, output, dtype, summary["onto"], step, finish_model
+            merged, inputs.adapters, plain, output, dtype, summary["onto"], step, finish_model
         )
 
 

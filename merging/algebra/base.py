@@ -120,6 +120,11 @@ class Base:
         config = self.config.get("quantization_config")
         return str(config.get("quant_method", "an unknown method")) if config else None
 
+    @property
+    def is_bitsandbytes(self) -> bool:
+        """Return True where bitsandbytes stores the weights, which it can give back."""
+        return self.quantization == "bitsandbytes"
+
     def check_unquantized(self) -> None:
         """Raise ValueError where updates cannot be added to the weights as they are stored."""
         if self.quantization:
