@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmarks.demo_spread import spread_table
 from benchmarks.metrics import check_equal
 from benchmarks.metrics_plain import anls, distribution, vqa_accuracy
 
@@ -64,3 +65,25 @@ def test_the_plain_rules_give_worked_values() -> None:
 def test_times_of_unequal_figures_are_not_compared(ours: dict[str, float]) -> None:
     with pytest.raises(click.ClickException, match=r"metrics: anls: the plain rule gives 0\.5"):
         check_equal("docvqa", ours, {"metrics: anls": 0.5})
+
+
+def test_the_spread_is_the_mean_and_the_ends_of_each_score() -> None:
+    row = {"metric": "accuracy", "base": 1.0, "shuffled": 2.0, "train_seconds": 30.0}
+    rows = [{**row, "finetuned": value} for value in (80.0, 90.0, 85.0)]
+    header, line = spread_table({"digits": rows}).splitlines()
+    assert header.split()[:3] == ["task", "metric", "finetuned"]
+    assert "digits  accuracy  85.00 [80.00, 90.00]  1.00 [1.00, 1.00]" in line
+
+
+@pytest.mark.slow
+def test_a_run_of_the_spread_is_not_done_again(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("demo_spread.py")
+    options = ["--tasks", "digits", "--seeds", "0", "--max_steps", "2", "--output_dir", "out"]
+    outputs = []
+    for _ in range(2):
+        command = [sys.executable, str(script), *options]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        outputs.append(result.stdout.splitlines()[-3:])
+        stamp = (tmp_path / "out/digits-0/run.json").stat().st_mtime_ns
+        outputs[-1].append(str(stamp))
+    assert outputs[0] == outputs[1]
