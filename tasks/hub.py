@@ -92,21 +92,13 @@ class HubTable:
 
     def _rows_without(self, column: str) -> list[int]:
         """Return the rows whose image cell is empty; no image is copied or decoded."""
-        import pyarrow.compute as pc
-
         found: list[int] = []
         start = 0
         cells = self.table.select_columns([column]).with_format("arrow")
-        for batch in cells.iter(batch_size=_BATCH):
-            images = batch.column(0).combine_chunks()
-            empty = pc.is_null(images)
-            if hasattr(images.type, "names"):  # bytes and path, of which one is enough
-                parts = [pc.is_null(pc.struct_field(images, name)) for name in images.type.names]
-                for part in parts[1:]:
-                    parts[0] = pc.and_(parts[0], part)
-                empty = pc.or_(empty, parts[0])
-            found += [start + place for place, is_empty in enumerate(empty.to_pylist()) if is_empty]
-            start += len(images)
+        chunks = (chunk for batch in cells.iter(_BATCH) for chunk in batch.column(0).chunks)
+        for chunk in chunks:
+            found += [start + place for place in _empty_places(chunk)]
+            start += len(chunk)
         return found
 
     def column(self, name: str) -> str:
@@ -256,6 +248,19 @@ def _first_line(error: BaseException) -> str:
 
 def _unreachable(repo: str) -> ValueError:
     return unreachable(f"{repo} cannot be read", "pass --data_root with the official files")
+
+
+def _empty_places(images: Any) -> list[int]:
+    """Return the places of an Arrow array of images that hold nothing."""
+    import pyarrow.compute as pc
+
+    empty = pc.is_null(images)
+    if hasattr(images.type, "names"):  # bytes and path, of which one is enough
+        parts = [pc.is_null(pc.struct_field(images, name)) for name in images.type.names]
+        for part in parts[1:]:
+            parts[0] = pc.and_(parts[0], part)
+        empty = pc.or_(empty, parts[0])
+    return [place for place, is_empty in enumerate(empty.to_pylist()) if is_empty]
 
 
 def _class_names(feature: Any) -> list[str] | None:
