@@ -162,3 +162,25 @@ def test_the_drawn_examples_differ_in_shape_and_length() -> None:
     wide, tall = drawn_conversations()
     assert wide.image.width > wide.image.height and tall.image.width < tall.image.height
     assert [len(text) for _, text in wide.messages] != [len(text) for _, text in tall.messages]
+
+
+def test_a_tokenizer_that_composes_letters_has_the_right_labels(tmp_path: Path) -> None:
+    from PIL import Image
+    from tokenizers import normalizers
+
+    from finetuning.training.probes import run_probe
+    from models.checkpoint import resolve
+    from models.loading import load_model
+    from tests.models.tiny_families import maker
+
+    maker("llava")(tmp_path)
+    loaded = load_model(resolve(str(tmp_path)), quantization="none", device="cpu")
+    words = loaded.family.tokenizer.backend_tokenizer
+    before = [words.normalizer] if words.normalizer else []
+    words.normalizer = normalizers.Sequence([normalizers.NFC(), *before])
+    for answer in ("cafe\u0301", "\u1112\u1161\u11ab"):  # letters apart, as some systems write
+        talk = Conversation(
+            image=Image.new("RGB", (30, 20)), messages=[("user", "what?"), ("assistant", answer)]
+        )
+        finding = run_probe("labels", loaded, [talk])
+        assert finding.passed, finding.reason
