@@ -68,10 +68,11 @@ def _try_family(checkpoint: Checkpoint) -> Family:
         family = _make_family(checkpoint)
         _ = family.config, _num_tokens(family), family.num_layout_tokens, family.end_ids
         family.empty_model.get_submodule(family.language_model)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise ValueError(
             f"{checkpoint.base}, a model of type '{checkpoint.model_type}', cannot be fed as "
-            f"{checkpoint.family.name} ({error}); name another family by --model_type, or none."
+            f"{checkpoint.family.name} ({reason}); name another family by --model_type, or none."
         ) from error
     return family
 

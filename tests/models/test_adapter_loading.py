@@ -124,11 +124,11 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_spelling_of_the_names_changes_nothing(
-    loaded: LoadedModel, spelling: str, tmp_path: Path
+    llava: LoadedModel, spelling: str, tmp_path: Path
 ) -> None:
-    expected = make_adapter(loaded, tmp_path)
+    expected = make_adapter(llava, tmp_path)
     edit(tmp_path, lambda tensors, _: rename(tensors, SPELLINGS[spelling]))
-    check_applied(loaded, tmp_path, expected)
+    check_applied(llava, tmp_path, expected)
 
 
 def test_former_names_give_the_same_answers(loaded: LoadedModel, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from finetuning.training.recipe import Recipe
 from models.clip import load_clip
 from tasks.base import MissingSplit, Source, TaskSource
 from tasks.images import FileImage
-from tasks.metrics import java
 from tasks.registry import get_task
 from tests.helpers import hashes, read_json, read_lines
 from tests.models.test_clip import make_clip
@@ -24,10 +23,7 @@ from tests.palitune.commands import run
 QUERIES = ("dining room", "kitchen")
 
 
-@pytest.fixture(autouse=True)
-def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caption scores without Java: approximate, and 12 s faster."""
-    monkeypatch.setattr(java.shutil, "which", lambda _: None)
+pytestmark = pytest.mark.usefixtures("no_java")
 
 
 def write_tables(folder: Path) -> Path:

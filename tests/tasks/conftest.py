@@ -6,7 +6,6 @@ import pytest
 
 from tasks import images
 from tasks.base import Dataset, Source
-from tasks.metrics import java
 from tasks.registry import get_task
 from tests.helpers import Load
 
@@ -33,9 +32,3 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(images, "decode_image", count)
     return names
-
-
-@pytest.fixture
-def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caption scores without Java: approximate, and 12 s faster."""
-    monkeypatch.setattr(java.shutil, "which", lambda _: None)
