@@ -17,6 +17,7 @@ from palitune.runs import resolve_model_options
 from tests.experiments.test_ablate import write_tables
 from tests.models.tiny_families import maker
 
+pytestmark = pytest.mark.usefixtures("no_java")
 NAME = "qwen_vl_chat__lora_r16"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.metrics import java
 from tasks.registry import get_task
 from tests.helpers import REPOSITORY, hashes, read_json, read_lines
 from tests.official_files import (
@@ -47,12 +46,6 @@ SOURCES = [
     for task in LAYOUTS
     for layout in (*LAYOUTS[task], HUB_COPY)
 ]
-
-
-@pytest.fixture
-def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caption scores without Java: approximate, and 12 s faster."""
-    monkeypatch.setattr(java.shutil, "which", lambda _: None)
 
 
 def check_run_folder(folder: Path, task: str, pico: Path, max_steps: int, split: str) -> None:
