@@ -130,7 +130,7 @@ class StepTimes(TrainerCallback):
 class StockTrainer(AnswerTrainer):
     """The same loop and order with transformers' own loss."""
 
-    loss_is_scaled_for_ga = None
+    loss_is_scaled_for_ga = None  # type: ignore[assignment]  # as the library has it
     get_batch_samples = Trainer.get_batch_samples
     compute_loss = Trainer.compute_loss
 

@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from experiments.demo import NUM_STEPS, RECIPE, sample_trial
-from finetuning.training.run import Job, finetune_jointly
+from finetuning.training.job import Job
+from finetuning.training.run import finetune
 from merging.algebra.adapters import Adapter
 from merging.algebra.full_model import Onto
 from merging.algebra.merge import start_merge
@@ -24,6 +25,7 @@ from merging.algebra.modes import default_options
 from merging.algebra.reader import read_adapter
 from merging.tables import share
 from merging.trial import Candidate, Retention, Scores, retention
+from tasks.base import TaskSource
 from tasks.registry import get_task
 from tasks.sample import sample_source
 
@@ -41,20 +43,17 @@ def train_jointly(names: Sequence[str], folder: Path) -> Path:
     """Train one adapter for several tasks, for all their steps together, unless it is there."""
     if (folder / "adapter_model.safetensors").is_file():
         return folder
-    tasks = [get_task(name) for name in names]
+    tasks = map(get_task, names)
     steps = sum(NUM_STEPS.get(name, RECIPE.max_steps or 0) for name in names)
-    sources = [sample_source(task) for task in tasks]
     job = Job(
-        task=tasks[0],
+        tasks=tuple(TaskSource(task, sample_source(task)) for task in tasks),
         model_path="tiny",
-        source=sources[0],
-        joined=tuple(zip(tasks[1:], sources[1:], strict=True)),
         recipe=replace(RECIPE, max_steps=steps),
         output_dir=folder,
         overwrite=True,
         settings={"model_path": "tiny", "data_root": "sample"},
     )
-    finetune_jointly(job)
+    finetune(job)
     return folder
 
 
