@@ -26,7 +26,7 @@ PICKLE_FILE = "adapter_model.bin"
 BESIDE_FILES = ("non_lora_trainables.bin", "non_lora_state_dict.bin")
 
 T = TypeVar("T")
-_PREFIX = re.compile(r"(?:(?:module|base_model\.model)\.)+")
+_PREFIX = re.compile(r"^(?:(?:module|base_model\.model)\.)+")
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # the file may name the adapter in between, as in `.lora_A.default.weight`
 _LORA_KEY = re.compile(
@@ -84,7 +84,7 @@ def read_adapter_files(folder: Path, model_type: str | None = None) -> AdapterFi
     trained_as: dict[str, str] = {}
     for key, tensor in _read_tensors(path).items():
         _check_finite(folder, key, tensor)
-        own = _WRAPPERS.sub("", _PREFIX.sub("", key, count=1) if _PREFIX.match(key) else key)
+        own = _own_key(key)
         if _FROZEN_KEY.fullmatch(own):
             continue
         name, module = _canonical_key(own, model_type)
@@ -225,6 +225,11 @@ def _fits(wanted: str | Iterable[str], name: str) -> bool:
     return any(name == entry or name.endswith(f".{entry}") for entry in wanted)
 
 
+def _own_key(key: str) -> str:
+    """Return a key of a file without what wrapped the model."""
+    return _PREFIX.sub("", _WRAPPERS.sub("", key))
+
+
 def _canonical_key(key: str, model_type: str | None) -> tuple[str, str | None]:
     """Return the canonical key, and of a LoRA tensor the module's name in the file."""
     if match := _LORA_KEY.fullmatch(key):
@@ -273,8 +278,7 @@ def _read_beside(folder: Path, model_type: str | None) -> dict[str, "Tensor"]:
     for path in (folder / name for name in BESIDE_FILES if (folder / name).is_file()):
         for key, tensor in _unpickle(path).items():
             _check_finite(folder, key, tensor)
-            own = _WRAPPERS.sub("", _PREFIX.sub("", key, count=1) if _PREFIX.match(key) else key)
-            name, module = _canonical_key(own, model_type)
+            name, module = _canonical_key(_own_key(key), model_type)
             if module is not None or name in found:
                 raise ValueError(
                     f"{path} holds {key}, where whole tensors of the base are expected, each once; "

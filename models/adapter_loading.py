@@ -1,7 +1,7 @@
 """An adapter put on a model, whole: each tensor of its files has its place, or it is refused."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ def check_adapter(model: Any, folder: Path) -> AdapterFiles:
     files = read_adapter_files(folder, str(model.config.model_type))
     if files.config.get("peft_type") == "LORA":
         check_modules(files, _layers(model), str(model.config.model_type))
-    _check_vocabulary(files, model)
-    parameters = dict(model.named_parameters())
+    parameters = _parameters(model)
+    _check_vocabulary(files, parameters)
     for name, tensor in files.beside.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
             raise ValueError(
@@ -69,7 +69,7 @@ def put_adapter(model: Any, folder: Path, *, is_trainable: bool = False) -> Any:
     config.inference_mode = not is_trainable
     if files.config.get("peft_type") == "LORA":
         _take_names_of_now(config, files, model)
-    parameters = dict(model.named_parameters())
+    parameters = _parameters(model)
     with torch.no_grad():
         for name, tensor in files.beside.items():
             parameters[name].copy_(tensor)
@@ -114,6 +114,11 @@ def _place(name: str, places: Collection[str]) -> str:
     return inside if inside in places and key not in places else key
 
 
+def _parameters(model: Any) -> dict[str, nn.Parameter]:
+    """Return the parameters by name, one that two layers share under both."""
+    return dict(model.named_parameters(remove_duplicate=False))
+
+
 def _layers(model: Any) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, _ADAPTABLE)]
 
@@ -138,11 +143,12 @@ def _take_names_of_now(config: Any, files: AdapterFiles, model: Any) -> None:
         setattr(config, option, exact)
 
 
-def _check_vocabulary(files: AdapterFiles, model: Any) -> None:
+def _check_vocabulary(files: AdapterFiles, parameters: Mapping[str, nn.Parameter]) -> None:
     """Refuse embeddings of another number of tokens: the base would have to be enlarged first."""
     for name, tensor in files.tensors.items():
-        if name.endswith(("embed_tokens.weight", "lm_head.weight")):
-            rows = len(model.get_parameter(name))
+        is_vocabulary = name.endswith(("embed_tokens.weight", "lm_head.weight"))
+        if is_vocabulary and name in parameters:  # what the base lacks is found when it is put on
+            rows = len(parameters[name])
             if len(tensor) != rows:
                 raise ValueError(
                     f"Adapter {files.folder} was trained with {len(tensor)} token embeddings "

@@ -115,6 +115,7 @@ def check_applied(loaded: LoadedModel, folder: Path, expected: Tensor) -> None:
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "as PEFT saves it": lambda key: key,
     "compiled": lambda key: key.replace(PREFIX, f"{PREFIX}_orig_mod."),
+    "compiled with the adapter": lambda key: f"_orig_mod.{key}",
     "compiled layer by layer": lambda key: re.sub(r"(layers\.\d+\.)", r"\1_orig_mod.", key),
     "with the adapter's name": lambda key: key.replace(".weight", ".my_task.weight"),
     "under DDP": lambda key: f"module.{key}",
@@ -230,6 +231,17 @@ def test_embeddings_of_more_tokens_are_named_as_the_reason(
 
     edit(tmp_path, enlarge)
     with pytest.raises(ValueError, match=f"with {rows + 3} token embeddings .* has {rows}; save"):
+        put_adapter(llava.model, tmp_path)
+
+
+def test_an_embedding_that_the_base_has_not_is_refused(llava: LoadedModel, tmp_path: Path) -> None:
+    make_adapter(llava, tmp_path)
+
+    def add(tensors: Tensors, _: dict[str, Any]) -> None:
+        tensors[f"{PREFIX}model.other.embed_tokens.weight"] = torch.ones(4, 4)
+
+    edit(tmp_path, add)
+    with pytest.raises(ValueError, match=r"no place for 1 tensors, .*other\.embed_tokens"):
         put_adapter(llava.model, tmp_path)
 
 
