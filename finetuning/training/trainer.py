@@ -125,6 +125,17 @@ class AnswerTrainer(Trainer):
         return metrics
 
 
+def recompute_activations(model: Any) -> None:
+    """Let the backward pass compute the activations of each layer again, where it has one.
+
+    The library also has every input require a gradient, which only the reentrant kind of
+    recomputation needs. It would give a frozen vision tower a backward pass, and a second forward
+    pass, for nothing.
+    """
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    model.disable_input_require_grads()
+
+
 def check_gradients(
     model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
 ) -> None:
@@ -186,6 +197,9 @@ def make_trainer(
         metric: name of the headline among the scorer's figures.
     """
     model = add_lora(loaded.model, loaded.family, recipe)
+    on_gpu = loaded.model.device.type == "cuda"
+    if on_gpu if recipe.gradient_checkpointing is None else recipe.gradient_checkpointing:
+        recompute_activations(model)
     probe = loaded.family.collate([examples[0, 0]])
     check_gradients(model, probe, recipe.loss_reduction)
     callbacks: list[TrainerCallback] = [Progress(metric)]
@@ -211,9 +225,7 @@ def _arguments(
     loaded: LoadedModel, recipe: Recipe, output_dir: Path, metric: str | None
 ) -> TrainingArguments:
     """The library's arguments; `metric` where it is measured on the way, to keep the best by."""
-    on_gpu = loaded.model.device.type == "cuda"
     dtype = choose_dtype(recipe.dtype, loaded.model.device.type)
-    checkpointing = recipe.gradient_checkpointing
     every = "steps" if recipe.save_steps or recipe.eval_steps else "epoch"
     arguments = TrainingArguments(
         output_dir=str(output_dir / CHECKPOINTS),
@@ -230,8 +242,6 @@ def _arguments(
         optim=recipe.optim,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
-        activation_checkpointing=on_gpu if checkpointing is None else checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_num_workers=recipe.num_workers,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # each LoRA matrix takes part in each step

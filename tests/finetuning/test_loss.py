@@ -89,4 +89,4 @@ def test_micro_batches_add_up_to_the_whole_batch(loaded: LoadedModel, reduction:
         num_items = count_items(parts, reduction)
         whole = answer_loss(loaded.model, batch, num_items, reduction)
         added = sum(answer_loss(loaded.model, part, num_items, reduction) for part in parts)
-    assert float(added) == pytest.approx(float(whole), abs=1e-6)
+    assert float(added) == pytest.approx(float(whole), rel=1e-6)

@@ -4,7 +4,7 @@ A module in `tiny_families` is all that a new family needs to be held to this.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,6 @@ from tests.models.examples import image
 from tests.models.tiny_families import NAMES, maker
 
 CONVERSATIONS = drawn_conversations()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On tensors this small threads wait for each other longer than they compute."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="session")
