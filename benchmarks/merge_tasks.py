@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from experiments.demo import NUM_STEPS, RECIPE, sample_trial
+from experiments.demo import RECIPE, make_recipe, sample_trial
 from finetuning.training.job import Job
 from finetuning.training.run import finetune
 from merging.algebra.adapters import Adapter
@@ -44,7 +44,7 @@ def train_jointly(names: Sequence[str], folder: Path) -> Path:
     if (folder / "adapter_model.safetensors").is_file():
         return folder
     tasks = map(get_task, names)
-    steps = sum(NUM_STEPS.get(name, RECIPE.max_steps or 0) for name in names)
+    steps = sum(make_recipe(name).max_steps or 0 for name in names)
     job = Job(
         tasks=tuple(TaskSource(task, sample_source(task)) for task in tasks),
         model_path="tiny",

@@ -28,6 +28,15 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Have the system put a file, or the names in a folder, on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def check_writable(folder: Path) -> None:
     """Raise ValueError where files could not be made in a folder; it need not exist yet."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())

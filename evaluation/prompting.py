@@ -1,5 +1,6 @@
 """An example and a template -> the conversation that a model is sent, within its text budget."""
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 
@@ -75,10 +76,11 @@ class Prompter:
         """
         messages = self.messages(example, answer)
         try:
-            return self.family.encode(example.image.open(), messages)
+            encoded = self.family.encode(example.image.open(), messages)
         except ValueError as error:
             reason = str(error).rstrip(".")
             raise ValueError(f"{reason} (example {example.example_id}).") from error
+        return dataclasses.replace(encoded, example_id=example.example_id)
 
     def surely_fits(self, example: Example) -> bool:
         """Return True where each accepted answer fits; tokenise the prompt once at most."""

@@ -12,7 +12,7 @@ from common.json_files import read_json
 from experiments.ablation import Run, read_ablation, runs
 from experiments.ablation_summary import SUMMARY, errors_before, summary_table, write_summary
 from experiments.cell import METRICS, run_one
-from finetuning.training.output_folder import has_checkpoint
+from finetuning.training.checkpoints import newest
 from models.run_record import read_run
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
                 f"now; {remedy}"
             )
         return "finished"
-    return "interrupted" if has_checkpoint(run.folder) else "new"
+    return "interrupted" if newest(run.folder) else "new"
 
 
 def _settings(options: Sequence[str]) -> list[str]:

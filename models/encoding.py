@@ -23,12 +23,14 @@ class Encoded:
         image_span: the first of those that stand for the image, and the one behind the last.
         pixels: what the model takes beside them, by its own names (`pixel_values` and, where
             images keep their proportions, their sizes).
+        example_id: of the example, for messages; None where it is none of a data set.
     """
 
     input_ids: list[int]
     is_target: list[bool]
     image_span: tuple[int, int]
     pixels: Mapping[str, "torch.Tensor"]
+    example_id: str | int | None = None
 
     @property
     def num_image_tokens(self) -> int:

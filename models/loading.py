@@ -11,6 +11,7 @@ from typing import Any, Literal
 from models.adapter_files import PICKLE_FILE, WEIGHTS_FILE, weights_file
 from models.base import Family
 from models.checkpoint import Checkpoint, run_folder_of
+from models.finite import check_base
 from models.quantization import (
     Quantization,
     check_quantization,
@@ -116,6 +117,7 @@ def load_model(
             quantization_config=config,
             device_map={"": torch_device},
         )
+    check_base(model, checkpoint.base)
     model.generation_config = _plain_generation(model, family)
     quantized = prepare_quantized(model, family.unquantized_modules) if config else {}
     for part, count in quantized.items():

@@ -3,12 +3,20 @@
 import logging
 import os
 import re
+import signal
+import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
+
+from common.interruption import Interrupted
 
 _PACKAGES = (
     *("common", "evaluation", "experiments", "finetuning", "merging"),
@@ -65,16 +73,40 @@ class Command(click.Command):
         """Run; a mistake of the user becomes one sentence and exit code 2, a fault exit code 1."""
         _show_log()
         try:
-            return super().invoke(ctx)
-        except (ValueError, OSError, RuntimeError) as error:
+            with _ending_in_order():
+                return super().invoke(ctx)
+        except Interrupted as stop:
+            if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+                click.echo(str(stop), err=True)
+            ctx.exit(128 + stop.number)
+        except KeyboardInterrupt:
+            click.echo("Stopped at once by Ctrl-C.", err=True)
+            ctx.exit(128 + signal.SIGINT)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if os.environ.get("PALITUNE_TRACEBACK"):
                 raise
             sentence = _sentence(error)
             if sentence is None:
                 raise  # not foreseen: the traceback is what a bug report needs
-            raise (SystemFault if isinstance(error, RuntimeError) else UserError)(
-                sentence
-            ) from error
+            is_fault = isinstance(error, RuntimeError | MemoryError)
+            raise (SystemFault if is_fault else UserError)(sentence) from error
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM end a command as an exit does: workers and temporary files go with it."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sentence(error: Exception) -> str | None:
@@ -84,6 +116,13 @@ def _sentence(error: Exception) -> str | None:
         return f"{place}{error.strerror}."
     if caught := _WORKER_ERROR.search(str(error)):
         return caught[2]
+    from models.memory import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return (
+            "Memory ran out: take a smaller batch or smaller images, fewer workers, or "
+            "--quantization nf4."
+        )
     frames = traceback.extract_tb(error.__traceback__)
     return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
 

@@ -1,5 +1,7 @@
 """The command that fine-tunes on a task or on several at once."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from common.interruption import Interrupted
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
 from models.settings import GENERATION
@@ -65,16 +68,9 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
     ]
 
     def finetune(**values: Any) -> None:
-        from finetuning.training.run import finetune
-
         if values.pop("skip_training", False):
             return _score_run(get_task(task_name), values)
-        job = make_job(names, values)
-        reports = finetune(job)
-        for report in reports:
-            click.echo(report.table())
-        if reports:
-            click.echo(f"Adapter, scores and model card are in {job.output_dir}")
+        _train(make_job(names, values))
 
     return Command(
         task_name,
@@ -83,6 +79,29 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
         help=f"Fine-tune a vision-language model on {' and '.join(names)} by 4-bit LoRA, then "
         f"score it.{_joint_help(names) if len(names) > 1 else ''}",
     )
+
+
+def _train(job: "Job") -> None:
+    """Train and print the scores; where it is stopped, say what to type to go on."""
+    from finetuning.training.run import finetune
+
+    try:
+        reports = finetune(job)
+    except Interrupted as stop:
+        how = f"Go on by\n  {resume_command(sys.argv)}"
+        raise Interrupted(stop.number, f"{stop.message} {how}") from stop
+    for report in reports:
+        click.echo(report.table())
+    if reports:
+        click.echo(f"Adapter, scores and model card are in {job.output_dir}")
+
+
+def resume_command(arguments: Sequence[str]) -> str:
+    """Return what to type to go on with the training that these arguments started."""
+    program, *words = arguments
+    words = [word for word in words if word not in ("--resume", "--overwrite")]
+    start = ["python", program] if program.endswith(".py") else [Path(program).name]
+    return shlex.join([*start, *words, "--resume"])
 
 
 def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":

@@ -4,12 +4,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from evaluation.prompting import Prompter
+from models.base import Family
 from models.encoding import Encoded
 from tasks.base import AnswerSampling, Dataset
 
@@ -51,6 +53,11 @@ class JointExamples(TorchDataset[Encoded]):
         number = bisect_right(self.ends, index)
         start = self.ends[number] - len(self.parts[number])
         return self.parts[number][epoch, index - start]
+
+
+def collate(family: Family, batch: Sequence[Encoded]) -> dict[str, Any]:
+    """Make a batch of examples as the family does, with `example_ids` beside the tensors."""
+    return {**family.collate(batch), "example_ids": [encoded.example_id for encoded in batch]}
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

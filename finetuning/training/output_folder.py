@@ -4,30 +4,30 @@ import fcntl
 import logging
 import os
 import shutil
-import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.files import check_writable
-from common.json_files import read_json, write_json
+from common.files import check_writable, sync
+from common.json_files import write_json
 from evaluation.provenance import versions
+from finetuning.training.checkpoints import CHECKPOINTS, newest
 from models.run_record import RUN_FILE
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
-_PATIENCE_S = 10.0  # a worker looks for its parent every 5 s
-# without one of these the library resumes all the same, from a fresh optimiser or other noise
-_CHECKPOINT_FILES = (
-    "adapter_model.safetensors",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state*.pth",  # one per process
-    "trainer_state.json",
-)
+_HELD: set[int] = set()  # descriptors of folders that this process has locked
+
+
+def _leave_to_parent() -> None:
+    # a lock goes with the last process that holds it, and a worker outlives a kill by seconds
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -40,12 +40,11 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ValueError("--resume goes on and --overwrite starts anew; pass one of them.")
     check_writable(folder)
     in_use = folder.is_dir() and any(folder.iterdir())
-    if in_use:
-        with working_in(folder):  # is another one at it?
-            pass
-    if resume:
-        last_checkpoint(folder)
-    elif in_use and not overwrite:
+    if resume and not (folder / RUN_FILE).is_file():
+        raise ValueError(
+            f"Nothing to resume: {folder} holds no run ({RUN_FILE}); start one without --resume."
+        )
+    if in_use and not (resume or overwrite):
         raise ValueError(
             f"--output_dir {folder} is not empty; go on with the run in it by --resume, replace "
             "it by --overwrite, or give another folder."
@@ -56,8 +55,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def working_in(folder: Path) -> Iterator[None]:
     """Keep a second training out of a folder.
 
-    Of several processes of one training the first alone holds the lock, which goes with it, or
-    with the workers that read images for it: those outlive a kill by some seconds.
+    Of several processes of one training the first alone holds the lock, which goes with it.
 
     Raises:
         ValueError: another one works in it.
@@ -65,10 +63,11 @@ def working_in(folder: Path) -> Iterator[None]:
     if os.environ.get("RANK", "0") != "0":
         yield
         return
+    missing = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _lock(descriptor, time.monotonic() + _PATIENCE_S)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise ValueError(
@@ -77,48 +76,16 @@ def working_in(folder: Path) -> Iterator[None]:
         ) from error
     except OSError as error:  # a file system without locks
         logger.warning("%s cannot be locked: %s", folder, error.strerror)
+    _HELD.add(descriptor)
     try:
         yield
     finally:
+        _HELD.discard(descriptor)
         os.close(descriptor)
-
-
-def _lock(descriptor: int, deadline: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """Find the newest checkpoint that is complete; a torn one is passed over.
-
-    Raises:
-        ValueError: there is none.
-    """
-    found = [
-        path
-        for path in (folder / CHECKPOINTS).glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit() and _is_complete(path)
-    ]
-    if not found:
-        raise ValueError(
-            f"Nothing to resume: {folder / CHECKPOINTS} holds no complete checkpoint; "
-            "start anew by --overwrite."
-        )
-    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Return True where a complete checkpoint is there to resume from."""
-    try:
-        last_checkpoint(folder)
-    except ValueError:
-        return False
-    return True
+        for place in missing:  # what was made for a run that was then refused
+            if any(place.iterdir()):
+                break
+            place.rmdir()
 
 
 def resume_arguments(folder: Path) -> list[str]:
@@ -126,7 +93,7 @@ def resume_arguments(folder: Path) -> list[str]:
 
     A folder that no run of ours began is left to the command, which refuses it.
     """
-    if has_checkpoint(folder):
+    if newest(folder) is not None:
         return ["--resume"]
     return ["--overwrite"] if (folder / RUN_FILE).is_file() else []
 
@@ -144,21 +111,15 @@ def write_run(folder: Path, run: Mapping[str, Any]) -> None:
     write_json(folder / RUN_FILE, {**run, "versions": versions()})
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    found = [list(checkpoint.glob(pattern)) for pattern in _CHECKPOINT_FILES]
-    return all(paths and all(map(_is_whole, paths)) for paths in found)
-
-
-def _is_whole(path: Path) -> bool:
-    """Return True where a file was written to its end, as far as a short look tells."""
-    from safetensors import SafetensorError, safe_open
-
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write a trained adapter into a run's folder; one that is there stays until it is whole."""
+    beside = folder / ".writing"
+    shutil.rmtree(beside, ignore_errors=True)
     try:
-        if path.suffix == ".json":
-            return read_json(path) is not None
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy") as tensors:
-                return bool(tensors.keys())
-    except (ValueError, SafetensorError):
-        return False
-    return zipfile.is_zipfile(path)  # torch writes zip files, whose index stands last
+        model.save_pretrained(beside)
+        for path in sorted(beside.iterdir()):
+            sync(path)
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    sync(folder)

@@ -13,6 +13,7 @@ from unicodedata import normalize
 import torch
 import torch.nn.functional as F
 
+from finetuning.training.gradients import modules_without_gradient
 from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.probe_tools import (
     Conversation,
@@ -28,7 +29,6 @@ from finetuning.training.probe_tools import (
     pad_on_the_right,
     relative_gap,
 )
-from finetuning.training.trainer import modules_without_gradient
 from models.encoding import IGNORE_INDEX
 from models.loading import LoadedModel
 from models.quantization import quantized_layers

@@ -1,6 +1,7 @@
 """Recipe: every setting of a training, its default, its help and its check."""
 
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from models.loading import Dtype
@@ -249,6 +250,8 @@ ALL = tuple(entry.name for entry in fields(Recipe))
 def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:
     if value is None:
         return
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}.")
     choices = get_args(kind)
     if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}.")

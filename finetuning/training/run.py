@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.files import write_text
-from common.json_files import read_json
+from common.interruption import Interrupted
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter, check_images, check_texts
 from evaluation.provenance import of_model, with_provenance
 from evaluation.request import MetricsRequest
 from evaluation.run import score_and_write
-from finetuning.training import joint, output_folder
+from finetuning.training import checkpoints, joint, output_folder
 from finetuning.training.job import (
     Job,
     check_model,
@@ -113,6 +113,11 @@ def finetune(job: Job) -> list[Report]:
             is found before it is loaded.
     """
     output_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
+    with output_folder.working_in(job.output_dir):  # a second training is refused before it loads
+        return _prepare_and_train(job)
+
+
+def _prepare_and_train(job: Job) -> list[Report]:
     job, checkpoint = check_model(job)
     recipe = job.recipe
     data = [load_data(pair, recipe) for pair in job.tasks]
@@ -143,8 +148,7 @@ def finetune(job: Job) -> list[Report]:
         device=job.device,
         family=family,
     )
-    with output_folder.working_in(job.output_dir):
-        return _train(job, run, loaded, Scoring(recipe, parts), clip)
+    return _train(job, run, loaded, Scoring(recipe, parts), clip)
 
 
 def _train(
@@ -154,26 +158,44 @@ def _train(
     scoring: Scoring,
     clip: "ClipScorer | None",
 ) -> list[Report]:
+    from finetuning.training.faults import explained
+    from finetuning.training.number_watch import trained
     from finetuning.training.progress import Progress
+    from finetuning.training.stopping import StopOnSignal
 
     recipe = job.recipe
     prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
     trainer = _make_trainer(job, loaded, scoring)
     is_first = trainer.is_world_process_zero()
-    last = output_folder.last_checkpoint(job.output_dir) if job.resume else None
+    last = _checkpoint_to_resume(job, is_first) if job.resume else None
     is_finished = last is not None and _is_finished(last, trainer.planned_steps())
     if is_first and not is_finished:
-        if job.overwrite:
-            output_folder.clear(job.output_dir)
-        output_folder.write_run(job.output_dir, run)
-        loaded.family.save(str(job.output_dir))  # its checkpoints are evaluated with it too
+        num_kept = recipe.save_total_limit + recipe.evaluates_during_training
+        num_trained = sum(tensor.numel() for tensor in trained(trainer.model).values())
+        checkpoints.check_space(job.output_dir, checkpoints.bytes_needed(num_trained, num_kept))
+        with explained(job.output_dir):
+            if job.overwrite:
+                output_folder.clear(job.output_dir)
+            output_folder.write_run(job.output_dir, run)
+            loaded.family.save(str(job.output_dir))  # its checkpoints are evaluated with it too
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
     try:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with explained(job.output_dir), stop.listening():
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except RuntimeError as error:
+        if stop.number:  # the workers got it too
+            raise Interrupted(stop.number, f"{error}") from error
+        raise
     finally:
         trainer.pop_callback(Progress).close()
+    if stop.number:
+        raise Interrupted(stop.number, f"{checkpoints.describe_last(job.output_dir)}.")
     if not is_first:
         return []
-    trainer.model.save_pretrained(job.output_dir)
+    with explained(job.output_dir):
+        trainer.watch.check_weights(trainer.model, trainer.state, recipe.learning_rate)
+        output_folder.save_adapter(trainer.model, job.output_dir)
     if clip is not None:
         clip.model.to(trainer.model.device)
     reports = [
@@ -191,9 +213,20 @@ def _train(
     return reports
 
 
+def _checkpoint_to_resume(job: Job, is_first: bool) -> Path | None:
+    """Find what to go on from; each damaged checkpoint is named, and so is a start at step 0."""
+    if is_first:
+        checkpoints.sweep(job.output_dir)
+        checkpoints.set_aside_damaged(job.output_dir)
+    last = checkpoints.newest(job.output_dir)
+    if last is None:
+        logger.warning("%s holds no whole checkpoint: training begins at step 0.", job.output_dir)
+    return last
+
+
 def _is_finished(last: Path, num_planned: int) -> bool:
     """Return True, and say so, where a run has all the steps that are asked for."""
-    num_done = read_json(last / "trainer_state.json")["global_step"]
+    num_done = checkpoints.read_state(last)["global_step"]
     if num_done < num_planned:
         return False
     logger.warning(

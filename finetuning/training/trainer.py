@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,15 @@ from transformers import (
     set_seed,
 )
 
-from finetuning.training.examples import EncodedExamples, EpochSampler, JointExamples
+from finetuning.training import checkpoints
+from finetuning.training.examples import EncodedExamples, EpochSampler, JointExamples, collate
+from finetuning.training.gradients import check_gradients, recompute_activations
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_loss, count_items
-from finetuning.training.output_folder import CHECKPOINTS
+from finetuning.training.number_watch import NumberWatch
 from finetuning.training.progress import Progress
 from finetuning.training.recipe import LossReduction, Recipe
 from models.loading import LoadedModel, choose_dtype
-from models.quantization import quantized_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,6 +55,8 @@ class AnswerTrainer(Trainer):
         self.scorer = scorer
         self.control: Any
         self.loss_reduction = loss_reduction
+        self.watch = NumberWatch()
+        self.staging: Path | None = None  # where a checkpoint is being written
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return EpochSampler(len(self.train_dataset), self.args.seed)
@@ -106,13 +110,46 @@ class AnswerTrainer(Trainer):
     ) -> Any:
         """Compute the loss of one micro-batch; those of an optimiser step add up to its loss."""
         assert not return_outputs, "scoring is by generation, see evaluate()"
+        ids = inputs.pop("example_ids", ())
         loss = answer_loss(model, inputs, num_items_in_batch, self.loss_reduction)
-        if not torch.isfinite(loss):
-            raise RuntimeError(
-                f"The loss became {loss.item()} at step {self.state.global_step + 1}; the last "
-                "checkpoint is intact. Lower --learning_rate, or use --dtype bf16 or fp32."
-            )
+        self.watch.add(loss.detach(), ids)
         return loss
+
+    def _get_grad_norm(
+        self, model: "PreTrainedModel", grad_norm: torch.Tensor | float | None = None
+    ) -> Any:
+        """Measure the gradient, and stop before a step that would leave no numbers."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        # fp16 has its own way: it leaves a step out and scales less
+        self.watch.check(None if self.args.fp16 else norm, self.model, self.state, self._rate())
+        return norm
+
+    def _rate(self) -> float:
+        return float(self._get_learning_rate())
+
+    def _get_output_dir(self, trial: object) -> str:
+        return str(self.staging or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: "PreTrainedModel", trial: object) -> None:
+        """Save beside the other checkpoints and name it when it is whole; then remove old ones."""
+        root, step = Path(self.args.output_dir), self.state.global_step
+        self.watch.check_weights(self.model, self.state, self._rate())
+        with checkpoints.staged(root, step, self.args.should_save) as folder:
+            self.staging = folder.parent
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self.staging = None
+            if self.state.best_global_step:  # the library has named the place that it was in
+                best = root / f"checkpoint-{self.state.best_global_step}"
+                self.state.best_model_checkpoint = str(best)
+            if self.args.should_save:
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+            self.accelerator.wait_for_everyone()  # each process has written its random state
+        if self.args.should_save:
+            limit = self.args.save_total_limit or 1
+            checkpoints.remove_old(root, limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score by generation; logs and returns `eval_<figure>`."""
@@ -123,59 +160,6 @@ class AnswerTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-
-def recompute_activations(model: Any) -> None:
-    """Let the backward pass compute the activations of each layer again, where it has one.
-
-    The library also has every input require a gradient, which only the reentrant kind of
-    recomputation needs. It would give a frozen vision tower a backward pass, and a second forward
-    pass, for nothing.
-    """
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    model.disable_input_require_grads()
-
-
-def check_gradients(
-    model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
-) -> None:
-    """Verify that each adapted layer still gets a gradient after an evaluation.
-
-    Raises:
-        RuntimeError: a quantised one gets none, so training would move the last layers only.
-        ValueError: nothing of those that get none reaches the output.
-    """
-    dead, num_modules = modules_without_gradient(model, batch, reduction)
-    if not dead:
-        return
-    found = f"{len(dead)} of {num_modules} LoRA modules get no gradient, {dead[0]} first"
-    # the kernels' fault: it cuts off what lies below a layer in 4 bits, itself among them
-    quantized = tuple(name.removesuffix("base_layer") for name in quantized_layers(model))
-    if any(name.startswith(quantized) for name in dead):
-        raise RuntimeError(
-            f"{found}; this bitsandbytes does not train on this device: pass --quantization none."
-        )
-    raise ValueError(
-        f"{found}: nothing of them reaches the answer; leave --lora_vision out, or name the "
-        "layers to adapt by --lora_target_modules."
-    )
-
-
-def modules_without_gradient(
-    model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
-) -> tuple[list[str], int]:
-    """Find LoRA modules of a new adapter without a gradient after an evaluation, of how many."""
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    num_items = count_items([batch], reduction)
-    with torch.random.fork_rng():
-        with torch.no_grad():
-            answer_loss(model.eval(), batch, num_items, reduction)
-        answer_loss(model.train(), batch, num_items, reduction).backward()
-    # B starts at zero and so A has no gradient yet; each module's B has one
-    updates = [(name, p) for name, p in model.named_parameters() if "lora_B" in name]
-    dead = [name for name, p in updates if p.grad is None or not p.grad.abs().max() > 0]
-    model.zero_grad()
-    return dead, len(updates)
 
 
 def make_trainer(
@@ -214,7 +198,7 @@ def make_trainer(
         args=_arguments(loaded, recipe, output_dir, metric if is_scored else None),
         train_dataset=examples,
         eval_dataset=examples if is_scored else None,  # only so that evaluate() is called
-        data_collator=loaded.family.collate,
+        data_collator=partial(collate, loaded.family),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # Progress shows what it would print
@@ -228,7 +212,7 @@ def _arguments(
     dtype = choose_dtype(recipe.dtype, loaded.model.device.type)
     every = "steps" if recipe.save_steps or recipe.eval_steps else "epoch"
     arguments = TrainingArguments(
-        output_dir=str(output_dir / CHECKPOINTS),
+        output_dir=str(output_dir / checkpoints.CHECKPOINTS),
         num_train_epochs=recipe.num_epochs,
         max_steps=recipe.max_steps or -1,
         per_device_train_batch_size=recipe.batch_size,

@@ -18,11 +18,12 @@ import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from common.json_files import write_json
 from evaluation.provenance import describe_data
 from experiments.ablation import Run
 from experiments.ablation_summary import SUMMARY
 from experiments.cell import METRICS
-from finetuning.training import output_folder as run_folder
+from finetuning.training.checkpoints import staged
 from finetuning.training.output_folder import resume_arguments
 from palitune.main import palitune
 from tasks.base import Source
@@ -230,12 +231,10 @@ def test_what_changes_no_figure_may_change_after_a_run(grid: Path, stubbed: list
     assert "pali__r2: finished before" in invoke("--config", grid).output
 
 
-def test_an_interrupted_run_waits_for_resume(
-    grid: Path, stubbed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_waits_for_resume(grid: Path, stubbed: list[str]) -> None:
     checkpoint = grid.parent / "results/try/pali__r2/checkpoints/checkpoint-1"
-    checkpoint.mkdir(parents=True)
-    monkeypatch.setattr(run_folder, "_is_complete", lambda path: True)
+    with staged(checkpoint.parent, 1) as beside:
+        write_json(beside / "trainer_state.json", {})
     result = invoke("--config", grid)
     assert result.exit_code == 2
     assert "pali__r2 in" in result.output and "--resume goes on" in result.output

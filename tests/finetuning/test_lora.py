@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from finetuning.training.gradients import modules_without_gradient
 from finetuning.training.job import with_initial_adapter
 from finetuning.training.lora import add_lora, linear_layers, target_modules
 from finetuning.training.recipe import Recipe
-from finetuning.training.trainer import modules_without_gradient
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_family, load_model
 from tests.models.tiny_families import maker

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from finetuning.training import probes
 from finetuning.training.doctor import drawn_conversations
+from finetuning.training.gradients import modules_without_gradient
 from finetuning.training.lora import add_lora
 from finetuning.training.probe_tools import Conversation
 from finetuning.training.probes import PROBES, Finding, run_probe
 from finetuning.training.recipe import Recipe
-from finetuning.training.trainer import modules_without_gradient
 from models.checkpoint import resolve
 from models.encoding import IGNORE_INDEX, Encoded, Message
 from models.loading import LoadedModel, load_model

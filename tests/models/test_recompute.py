@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from finetuning.training.gradients import recompute_activations
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_loss
 from finetuning.training.recipe import Recipe
-from finetuning.training.trainer import recompute_activations
 from models.checkpoint import resolve
 from models.loading import load_model
 from tests.models.examples import image

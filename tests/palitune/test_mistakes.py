@@ -102,7 +102,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "negative batch to score": (EVAL, "--batch_size -1", ("--batch_size", "-1", ">=1")),
     "negative rank": (TRAIN, "--lora_rank -1", ("lora_rank must be at least 1, got -1",)),
     "negative rate": (TRAIN, "--learning_rate -1", ("learning_rate must be above 0, got -1",)),
-    "rate not a number": (TRAIN, "--learning_rate nan", ("learning_rate must be above 0",)),
+    "rate not a number": (TRAIN, "--learning_rate nan", ("learning_rate must be a finite number",)),
+    "rate without end": (TRAIN, "--learning_rate inf", ("learning_rate must be a finite", "inf")),
     "dropout of one": (TRAIN, "--lora_dropout 1", ("lora_dropout must be below 1, got 1",)),
     "text for a number": (TRAIN, "--lora_rank many", ("--lora_rank", "'many'", "integer")),
     "no such schedule": (TRAIN, "--lr_scheduler_type saw", ("--lr_scheduler_type", "cosine")),
@@ -154,7 +155,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     ),
     "output a file": (TRAIN, "--output_dir {pico}/config.json", ("is a file",)),
     "output to score a file": (EVAL, "--output_dir {pico}/config.json/x", ("is a file",)),
-    "nothing to resume": (TRAIN, "--resume", ("Nothing to resume", "{place}/new/checkpoints")),
+    "nothing to resume": (TRAIN, "--resume", ("Nothing to resume", "{place}/new", "run.json")),
     "resume and overwrite": (TRAIN, "--resume --overwrite", ("--resume", "pass one of them")),
     "resume with another rank": (
         TRAIN,

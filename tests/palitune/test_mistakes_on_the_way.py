@@ -1,24 +1,21 @@
-"""Bad input that only the machine, the tokenizer or the model shows; damaged checkpoints."""
+"""Bad input that only the machine, the tokenizer or the model shows."""
 
 import errno
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.numpy
 from click.testing import CliRunner, Result
 
-from finetuning.training import output_folder as run_folder
 from finetuning.training import run as finetune
 from models import loading, quantization
 from palitune.main import palitune
 from tests.helpers import make_pico, sentence
-from tests.official_files import write_docvqa, write_json, write_vqav2
+from tests.official_files import write_docvqa, write_vqav2
 from tests.palitune.bad_inputs import EVAL, QUESTIONS, TRAIN, edit
 
 
@@ -239,50 +236,3 @@ def test_a_damaged_weight_file_is_named(
     ):
         path.write_bytes(path.read_bytes()[:-100])
         assert str(path.parent) in mistake(fill, EVAL, "--model_path", path.parent)
-
-
-# Checkpoints
-
-
-def write_checkpoint(folder: Path) -> Path:
-    """The files of a checkpoint in their formats, with next to nothing in them."""
-    import numpy as np
-
-    folder.mkdir(parents=True)
-    tensors = {"lora_A": np.ones((2, 2), dtype=np.float32)}
-    safetensors.numpy.save_file(tensors, folder / "adapter_model.safetensors")
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        with zipfile.ZipFile(folder / name, "w") as file:
-            file.writestr("data.pkl", b"0" * 200)
-    write_json(folder / "trainer_state.json", {"global_step": 1})
-    return folder
-
-
-CHECKPOINT_FILES = (
-    "adapter_model.safetensors",
-    "optimizer.pt",
-    "rng_state.pth",
-    "scheduler.pt",
-    "trainer_state.json",
-)
-
-
-@pytest.mark.parametrize("size", [None, 0, -5])
-@pytest.mark.parametrize("name", CHECKPOINT_FILES)
-def test_a_checkpoint_with_a_file_absent_empty_or_cut_is_passed_over(
-    name: str, size: int | None, tmp_path: Path
-) -> None:
-    older = write_checkpoint(tmp_path / "checkpoints/checkpoint-9")
-    newest = write_checkpoint(tmp_path / "checkpoints/checkpoint-10")
-    assert run_folder.last_checkpoint(tmp_path) == newest
-    content = (newest / name).read_bytes()
-    (newest / name).unlink()
-    if size is not None:
-        (newest / name).write_bytes(content[:size])
-    assert run_folder.last_checkpoint(tmp_path) == older
-
-
-def test_a_real_checkpoint_counts_as_whole(place: Path) -> None:
-    last = run_folder.last_checkpoint(place / "used")
-    assert last.name == "checkpoint-2"
-    assert set(CHECKPOINT_FILES) <= {path.name for path in last.iterdir()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from finetuning.training import checkpoints
 from tasks.registry import get_task
 from tests.helpers import REPOSITORY, hashes, read_json, read_lines
 from tests.official_files import (
@@ -94,6 +95,8 @@ def test_a_script_trains_resumes_and_its_adapter_is_evaluated(
     state = read_json(state_path)
     state["log_history"][0]["seen"] = 1.0  # what only one who goes on from there can know
     write_json(state_path, state)
+    (state_path.parent / "manifest.json").unlink()
+    checkpoints._write_manifest(state_path.parent)
     result = train(task, pico1, data, folder, "--max_steps", 4, "--resume")
     assert f"{task}, split '{split}', 3 examples" in result.output
     assert (folder / "adapter_model.safetensors").read_bytes() != first

@@ -85,7 +85,7 @@ def test_what_an_interrupted_training_left_is_gone_on_with_or_replaced(
     commands.fails = "train"
     steps("train", exit_code=1)
     assert commands.calls[-1][-1] == "--overwrite"
-    monkeypatch.setattr(run_folder, "last_checkpoint", lambda folder: folder)
+    monkeypatch.setattr(run_folder, "newest", lambda folder: folder)
     assert "going on with the interrupted training" in steps("train", exit_code=1).output
     assert commands.calls[-1][-1] == "--resume"
 
