@@ -1,5 +1,6 @@
 """The command that fine-tunes on a task or on several at once."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -101,6 +102,9 @@ def resume_command(arguments: Sequence[str]) -> str:
     program, *words = arguments
     words = [word for word in words if word not in ("--resume", "--overwrite")]
     start = ["python", program] if program.endswith(".py") else [Path(program).name]
+    num_processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if num_processes != "1":
+        start = ["torchrun", "--nproc_per_node", num_processes, program]
     return shlex.join([*start, *words, "--resume"])
 
 

@@ -219,7 +219,7 @@ def _checkpoint_to_resume(job: Job, is_first: bool) -> Path | None:
         checkpoints.sweep(job.output_dir)
         checkpoints.set_aside_damaged(job.output_dir)
     last = checkpoints.newest(job.output_dir)
-    if last is None:
+    if last is None and is_first:
         logger.warning("%s holds no whole checkpoint: training begins at step 0.", job.output_dir)
     return last
 
