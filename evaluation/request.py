@@ -106,6 +106,7 @@ class EvaluationRequest:
         metrics: what is measured beside the official metrics.
         device: where CLIP runs.
         output_dir: folder of the results; None takes the default.
+        resume: go on with the answers that an interrupted evaluation left.
     """
 
     task: Task
@@ -125,6 +126,7 @@ class EvaluationRequest:
     metrics: MetricsRequest = field(default_factory=MetricsRequest)
     device: str = "auto"
     output_dir: Path | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.predictions is None):

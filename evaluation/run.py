@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import processes
 from common.files import check_writable
 from common.json_files import read_json
+from evaluation.answer_log import answer_and_log
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
 from evaluation.prompting import Prompter, check_images, check_template, check_texts, make_prompter
@@ -20,7 +22,7 @@ from models.checkpoint import run_folder_of
 from models.run_record import evaluation_folder, prompt_settings, read_run, trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
-from tasks.report import Report, score, write_predictions, write_report
+from tasks.report import Report, score, write_report
 from tasks.result_files import match, read_predictions, write_results
 from tasks.splits import resolve_split
 
@@ -62,14 +64,23 @@ class EvaluationResult:
     submission: str | None = None
 
 
-def evaluate(request: EvaluationRequest) -> EvaluationResult:
+def evaluate(request: EvaluationRequest) -> EvaluationResult | None:
     """Get the predictions, score them and write the report.
+
+    Returns:
+        The scores; None on the processes beside the first, which only help to answer.
 
     Raises:
         ValueError: something about the input is wrong.
     """
     clip = open_clip(request.metrics.clip_model, request.device)
-    answers = (_predict if request.predictions is None else _read)(request)
+    if request.predictions is None:
+        with processes.connected():
+            answers = _predict(request)
+    else:
+        answers = _read(request)
+    if processes.rank() > 0:
+        return None
     report = score_and_write(
         with_provenance(answers.report, request.seed, answers.origin),
         answers.output_dir,
@@ -127,7 +138,7 @@ def _predict(request: EvaluationRequest) -> Answers:
     check_writable(output_dir)
     check_device(wanted.device)
 
-    from evaluation.prediction import answer_with, make_predictor
+    from evaluation.prediction import make_predictor
 
     family = load_family(checkpoint)
     same_task = prompt_settings(run, task.name)
@@ -149,8 +160,6 @@ def _predict(request: EvaluationRequest) -> Answers:
         generation={"seed": request.seed} | same_task | dict(request.decoding),
         num_workers=request.num_workers,
     )
-    report = answer_with(predictor, task, dataset)
-    write_predictions(report, output_dir)
     origin = of_model(
         predictor,
         base_model=checkpoint.base,
@@ -159,6 +168,8 @@ def _predict(request: EvaluationRequest) -> Answers:
         quantization=quantization,
         trained_on=trained_on(run),
     )
+    identity = {**origin, "base_fingerprint": checkpoint.fingerprint}
+    report = answer_and_log(predictor, dataset, output_dir, identity, resume=request.resume)
     return Answers(report=report, dataset=whole, origin=origin, output_dir=output_dir)
 
 

@@ -3,12 +3,13 @@
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ from typing import Any
 
 import click
 
+from common import processes
 from common.interruption import Interrupted
 
 _PACKAGES = (
@@ -76,7 +78,7 @@ class Command(click.Command):
             with _ending_in_order():
                 return super().invoke(ctx)
         except Interrupted as stop:
-            if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            if processes.rank() == 0:
                 click.echo(str(stop), err=True)
             ctx.exit(128 + stop.number)
         except KeyboardInterrupt:
@@ -107,6 +109,30 @@ def _ending_in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def saying_how_to_resume() -> Iterator[None]:
+    """Say what to type to go on with the work inside the block, where it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        how = f"it goes on by\n  {resume_command(sys.argv)}"
+        raise Interrupted(signal.SIGINT, how) from error
+    except Interrupted as stop:
+        how = f"It goes on by\n  {resume_command(sys.argv)}"
+        raise Interrupted(stop.number, f"{stop.message} {how}") from stop
+
+
+def resume_command(arguments: Sequence[str]) -> str:
+    """Return what to type to go on with what these arguments started."""
+    program, *words = arguments
+    words = [word for word in words if word not in ("--resume", "--overwrite")]
+    start = ["python", program] if program.endswith(".py") else [Path(program).name]
+    num_processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if num_processes != "1":
+        start = ["torchrun", "--nproc_per_node", num_processes, program]
+    return shlex.join([*start, *words, "--resume"])
 
 
 def _sentence(error: Exception) -> str | None:
@@ -142,7 +168,7 @@ def _show_log() -> None:
         logger = logging.getLogger(name)
         if not logger.handlers:
             logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.ERROR if processes.rank() else logging.INFO)  # one speaks for all
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # what the libraries warn each other of is nothing that a user could change
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -13,11 +13,14 @@ from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import GENERATION
 from palitune import options
-from palitune.command import Command, Option, count_option
+from palitune.command import Command, Option, count_option, saying_how_to_resume
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.runs import resolve_model_options
 from palitune.sources import make_source
 from tasks.registry import task_names
+
+if TYPE_CHECKING:
+    from evaluation.run import EvaluationResult
 
 
 def evaluate_command() -> click.Command:
@@ -34,11 +37,9 @@ def evaluate_command() -> click.Command:
     def evaluate(**values: Any) -> None:
         from evaluation.run import evaluate as run
 
-        result = run(make_request(values, _given_options()))
-        click.echo(result.report.table())
-        click.echo(f"Predictions and metrics are in {result.output_dir}")
-        if result.submission:
-            click.echo(result.submission)
+        with saying_how_to_resume():
+            result = run(make_request(values, _given_options()))
+        show_result(result)
 
     return Command(
         "eval",
@@ -49,6 +50,7 @@ def evaluate_command() -> click.Command:
                 "[default: the run's; csv_qa with --csv].",
             ),
             output_dir,
+            Option(["--resume"], is_flag=True, help="Resume the interrupted evaluation there."),
             *_file_options(),
             *_loading_options(),
             *options.source_options(),
@@ -61,6 +63,14 @@ def evaluate_command() -> click.Command:
         callback=evaluate,
         help="Score a model, an adapter or a file of predictions by the task's official metric.",
     )
+
+
+def show_result(result: "EvaluationResult | None") -> None:
+    """Print the scores and where they are; nothing on a process that only helped to answer."""
+    if result is None:
+        return
+    lines = [result.report.table(), f"Predictions and metrics are in {result.output_dir}"]
+    click.echo("\n".join(filter(None, [*lines, result.submission])))
 
 
 def make_request(values: Mapping[str, Any], given: Collection[str] = ()) -> EvaluationRequest:
@@ -105,6 +115,7 @@ def make_request(values: Mapping[str, Any], given: Collection[str] = ()) -> Eval
         ),
         device=values["device"],
         output_dir=values["output_dir"],
+        resume=values["resume"],
     )
 
 

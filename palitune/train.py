@@ -1,8 +1,5 @@
 """The command that fine-tunes on a task or on several at once."""
 
-import os
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -11,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from common.interruption import Interrupted
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
 from models.settings import GENERATION
 from palitune import options
-from palitune.command import Command, Option
+from palitune.command import Command, Option, saying_how_to_resume
 from palitune.sources import make_source, make_sources
 from tasks.base import Task, TaskSource
 from tasks.registry import get_task
@@ -83,29 +79,15 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
 
 
 def _train(job: "Job") -> None:
-    """Train and print the scores; where it is stopped, say what to type to go on."""
+    """Train and print the scores."""
     from finetuning.training.run import finetune
 
-    try:
+    with saying_how_to_resume():
         reports = finetune(job)
-    except Interrupted as stop:
-        how = f"Go on by\n  {resume_command(sys.argv)}"
-        raise Interrupted(stop.number, f"{stop.message} {how}") from stop
     for report in reports:
         click.echo(report.table())
     if reports:
         click.echo(f"Adapter, scores and model card are in {job.output_dir}")
-
-
-def resume_command(arguments: Sequence[str]) -> str:
-    """Return what to type to go on with the training that these arguments started."""
-    program, *words = arguments
-    words = [word for word in words if word not in ("--resume", "--overwrite")]
-    start = ["python", program] if program.endswith(".py") else [Path(program).name]
-    num_processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    if num_processes != "1":
-        start = ["torchrun", "--nproc_per_node", num_processes, program]
-    return shlex.join([*start, *words, "--resume"])
 
 
 def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
@@ -156,6 +138,7 @@ def _own_options(task: Task) -> list[click.Parameter]:
 def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     """Evaluate the adapter of the output folder, on the data that training would score it on."""
     from evaluation.run import evaluate
+    from palitune.evaluate import show_result
     from palitune.requests import make_model_request, make_prompt_request
 
     if values["skip_evaluation"]:
@@ -189,10 +172,10 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
                 clip_model=values["clip_model"], num_viz_samples=values["num_viz_samples"]
             ),
             device=values["device"],
+            resume=values["resume"],
         )
     )
-    click.echo(result.report.table())
-    click.echo(f"Predictions and metrics are in {result.output_dir}")
+    show_result(result)
 
 
 def _joint_help(names: Sequence[str]) -> str:

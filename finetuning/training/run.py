@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import processes
 from common.files import write_text
 from common.interruption import Interrupted
+from evaluation.answer_log import answer_and_log
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter, check_images, check_texts
 from evaluation.provenance import of_model, with_provenance
@@ -30,7 +32,7 @@ from models import run_record
 from models.loading import LoadedModel, load_model
 from models.run_record import trained_on
 from tasks.base import Dataset, Task
-from tasks.report import Report, score, write_predictions
+from tasks.report import Report, score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,7 +100,10 @@ class Scoring:
             for part in self.parts
             if part.selection_data is not None
         ]
-        return joint.joint_metrics([score(report, headline_only=True) for report in reports])
+        metrics: dict[str, float] = processes.of_first(
+            lambda: joint.joint_metrics([score(r, headline_only=True) for r in reports])
+        )
+        return metrics
 
 
 def finetune(job: Job) -> list[Report]:
@@ -191,18 +196,21 @@ def _train(
         trainer.pop_callback(Progress).close()
     if stop.number:
         raise Interrupted(stop.number, f"{checkpoints.describe_last(job.output_dir)}.")
-    if not is_first:
-        return []
-    with explained(job.output_dir):
-        trainer.watch.check_weights(trainer.model, trainer.state, recipe.learning_rate)
-        output_folder.save_adapter(trainer.model, job.output_dir)
+    if is_first:
+        with explained(job.output_dir):
+            trainer.watch.check_weights(trainer.model, trainer.state, recipe.learning_rate)
+            output_folder.save_adapter(trainer.model, job.output_dir)
+    processes.gather(None)  # the adapter is there
     if clip is not None:
         clip.model.to(trainer.model.device)
-    reports = [
+    scored = [
         _score_part(scoring.predictor(trainer.model, part), part.eval_data, run, job, clip)
         for part in scoring.parts
         if part.eval_data is not None and not recipe.skip_evaluation
     ]
+    if not is_first:
+        return []
+    reports = list(filter(None, scored))
     if reports:
         metrics = joint.joint_metrics(reports)
         trainer.log({f"final_{name}": value for name, value in metrics.items()})
@@ -268,14 +276,14 @@ def _score_part(
     run: Mapping[str, Any],
     job: Job,
     clip: "ClipScorer | None",
-) -> Report:
-    """Score what was trained on one task; the report goes into the run's folder."""
-    from evaluation.prediction import answer_with
+) -> Report | None:
+    """Score what was trained on one task; the report goes into the run's folder.
 
+    Returns:
+        The report; None on the processes beside the first, which only help to answer.
+    """
     task = dataset.task
     folder = run_record.evaluation_folder(job.output_dir, run, task.name, dataset.split)
-    report = answer_with(predictor, task, dataset)
-    write_predictions(report, folder)
     origin = of_model(
         predictor,
         base_model=run["base_model"],
@@ -284,5 +292,8 @@ def _score_part(
         quantization=run["settings"]["quantization"],
         trained_on=trained_on(run),
     )
+    report = answer_and_log(predictor, dataset, folder, origin, resume=job.resume, allow_other=True)
+    if processes.rank() > 0:
+        return None
     metrics = MetricsRequest(num_viz_samples=job.recipe.num_viz_samples)
     return score_and_write(with_provenance(report, run["seed"], origin), folder, metrics, clip)

@@ -1,0 +1,55 @@
+"""The processes of one command that torchrun or accelerate started together."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+# one process may answer for long after another has nothing left to do
+_PATIENCE = timedelta(hours=12)
+
+
+def rank() -> int:
+    """Return this process's number; 0 where it is the only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def num_processes() -> int:
+    """Return how many processes work together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Let the processes exchange objects inside the block; a trainer connects its own."""
+    import torch.distributed as dist
+
+    if num_processes() == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def gather(content: Any) -> list[Any]:
+    """Return the content that each process gives, in the order of their numbers."""
+    import torch.distributed as dist
+
+    if num_processes() == 1:
+        return [content]
+    contents: list[Any] = [None] * num_processes()
+    dist.all_gather_object(contents, content)
+    return contents
+
+
+def of_first(make: Any) -> Any:
+    """Return what the first process makes; the others wait for it.
+
+    Args:
+        make: called by the first process alone.
+    """
+    return gather(make() if rank() == 0 else None)[0]

@@ -1,0 +1,145 @@
+"""Answers on the disk as they come, for an evaluation that is killed and resumed."""
+
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from common import processes
+from evaluation.provenance import describe_data
+from tasks.base import Dataset
+from tasks.report import Report, write_predictions
+
+if TYPE_CHECKING:
+    from evaluation.prediction import Predictor
+
+logger = logging.getLogger(__name__)
+
+
+class AnswerLog:
+    """The answers of an evaluation so far, one file a process; its first line says of what.
+
+    Args:
+        folder: of the evaluation.
+        identity: all that decides the answers, as JSON has it.
+        resume: go on with what an earlier process left; otherwise it is replaced, and that is said.
+        allow_other: replace answers of another identity instead of refusing them.
+
+    Raises:
+        ValueError: what is to be gone on with was answered otherwise; names what differs.
+    """
+
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], *, resume: bool, allow_other: bool = False
+    ) -> None:
+        self.folder = folder
+        self.identity = json.loads(json.dumps(identity))
+        self.file: IO[str] | None = None
+        found = [_read(path) for path in self._paths()]
+        others = [_difference(self.identity, identity) for identity, _ in found]
+        if resume and any(others) and not allow_other:
+            raise ValueError(
+                f"{folder} holds answers of an evaluation with {next(filter(None, others))}: "
+                "resume with the same settings, or leave --resume out to start anew."
+            )
+        is_kept = resume and not any(others)
+        known = [answers for _, answers in found]
+        num_known = len({key for answers in known for key in answers})
+        if num_known and processes.rank() == 0:
+            logger.warning(
+                "%d answers that an interrupted evaluation left in %s are %s.",
+                *(num_known, folder),
+                "used" if is_kept else "replaced; --resume goes on with them",
+            )
+        self.answers = {k: v for part in known for k, v in part.items()} if is_kept else {}
+        processes.gather(None)  # all have read before one writes
+        if processes.rank() == 0:
+            self._write_anew()
+        processes.gather(None)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob(".answers-*.jsonl"))
+
+    def _write_anew(self) -> None:
+        """Leave one file with all that is known, whoever wrote it."""
+        self.remove()
+        known, self.answers = self.answers, {}
+        for key, text in known.items():
+            self.add([key], [text])
+
+    def has(self, ids: Collection[Any]) -> bool:
+        """Return True where all of these examples are answered."""
+        return all(example_id in self.answers for example_id in ids)
+
+    def add(self, ids: Sequence[Any], texts: Sequence[str]) -> None:
+        """Add answers; they are on their way to the disk when this returns."""
+        if self.file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f".answers-{processes.rank()}.jsonl"
+            self.file = path.open("w", encoding="utf-8")
+            self.file.write(json.dumps({"identity": self.identity}) + "\n")
+        for example_id, text in zip(ids, texts, strict=True):
+            self.file.write(json.dumps({"id": example_id, "text": text}) + "\n")
+            self.answers[example_id] = text
+        self.file.flush()
+
+    def remove(self) -> None:
+        """Remove the files, once the answers stand elsewhere."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+        for path in self._paths() if processes.rank() == 0 else ():
+            path.unlink()
+
+
+def answer_and_log(
+    predictor: "Predictor",
+    dataset: Dataset,
+    folder: Path,
+    identity: Mapping[str, Any],
+    *,
+    resume: bool,
+    allow_other: bool = False,
+) -> Report:
+    """Answer a split and write the predictions; what is answered outlives a kill on the way.
+
+    Args:
+        predictor: answers.
+        dataset: the split.
+        folder: of the evaluation.
+        identity: all of model and prompt that decides the answers.
+        resume: go on with the answers that an earlier evaluation left.
+        allow_other: replace them where they were given otherwise, instead of refusing them.
+    """
+    from evaluation.prediction import answer_with
+
+    data = describe_data(dataset.split, dataset)
+    whole = {"task": dataset.task.name, **data, **identity, "batch_size": predictor.batch_size}
+    log = AnswerLog(folder, whole, resume=resume, allow_other=allow_other)
+    report = answer_with(predictor, dataset.task, dataset, log)
+    if processes.rank() == 0:
+        write_predictions(report, folder)
+    log.remove()
+    return report
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Any, str]]:
+    """The identity and the answers of a file; its last line may be torn."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    if not rows or "identity" not in rows[0]:
+        return {}, {}
+    return rows[0]["identity"], {row["id"]: row["text"] for row in rows[1:]}
+
+
+def _difference(now: Mapping[str, Any], then: Mapping[str, Any]) -> str | None:
+    """The first setting that differs, as a part of a sentence."""
+    for key in {**now, **then} if then else ():
+        if now.get(key) != then.get(key):
+            return f"{key} {then.get(key)}, not {now.get(key)}"
+    return None
