@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from common.hub import hub_is_reachable, unreachable
 from common.json_files import read_json
 from models.base import Family
 from models.fingerprint import fingerprint, same_weights
+from models.processor_files import find_file
 from models.quantization import stored_quantization
 from models.registry import check_native, family_for, family_named
-from models.remote_code import check_remote_code
+from models.remote_code import CODE_FILES, check_remote_code
 from models.run_record import read_run
 from models.settings import FamilyOptions
 
@@ -83,7 +85,7 @@ def resolve(
             )
         place = _folder(model_path)
         model_type = model_type or _said_type({} if place is None else read_run(place))
-        return _resolve_base(model_path, revision, model_type, options)
+        return _resolve_base(model_path, revision, model_type, options, revision)
     if _folder(model_path) is None and base_model is None:
         revision = None  # it was the adapter's
     adapter_config = read_json(folder / "adapter_config.json")
@@ -103,7 +105,11 @@ def resolve(
         revision or own_revision or adapter_config.get("revision"),
         model_type or _said_type(run),
         options,
+        revision,
     )
+    if options.trust_remote_code:  # the processor beside the adapter is preferred
+        own = [{}, *_code_files(str(folder), run_folder_of(folder), None)]
+        check_remote_code(own, str(folder), is_local=True, revision=None, is_trusted=True)
     _check_same_base(folder, run, trained_on, base, allow_base_mismatch)
     return replace(base, adapter=folder)
 
@@ -178,16 +184,21 @@ def read_config(
 
 
 def _resolve_base(
-    name: str, revision: str | None, family_name: str | None, options: FamilyOptions
+    name: str,
+    revision: str | None,
+    family_name: str | None,
+    options: FamilyOptions,
+    given_revision: str | None,
 ) -> Checkpoint:
+    """Resolve a full model; code of its own is pinned by the user's revision, not by a file's."""
     config, folder, commit = read_config(name, revision)
     model_type = str(config.get("model_type"))
     check_native(model_type, name)
     check_remote_code(
-        config,
+        [config, *(_code_files(name, folder, commit) if options.trust_remote_code else ())],
         name,
         is_local=folder is not None,
-        revision=revision,
+        revision=given_revision,
         is_trusted=options.trust_remote_code,
     )
     return Checkpoint(
@@ -200,6 +211,17 @@ def _resolve_base(
         family=family_named(family_name, model_type) if family_name else family_for(config, name),
         options=options,
     )
+
+
+def _code_files(name: str, folder: Path | None, commit: str | None) -> Iterator[dict[str, Any]]:
+    """The small files beside config.json that may name code, as far as they are there."""
+    for file in CODE_FILES:
+        path = None if folder is None else folder / file
+        if folder is None:
+            with suppress(OSError):  # not in the cache, and then nobody reads it
+                path = find_file(name, commit, file)
+        if path is not None and path.is_file():
+            yield read_json(path)
 
 
 def _hub_config(name: str, revision: str | None) -> Path:
