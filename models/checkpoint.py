@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from common.hub import hub_is_reachable, unreachable
 from common.json_files import read_json
 from models.base import Family
 from models.fingerprint import fingerprint, same_weights
-from models.processor_files import find_file
 from models.quantization import stored_quantization
 from models.registry import check_native, family_for, family_named
-from models.remote_code import CODE_FILES, check_remote_code
+from models.remote_code import check_remote_code, code_files
 from models.run_record import read_run
 from models.settings import FamilyOptions
 
@@ -107,11 +105,15 @@ def resolve(
         options,
         revision,
     )
-    if options.trust_remote_code:  # the processor beside the adapter is preferred
-        own = [{}, *_code_files(str(folder), run_folder_of(folder), None)]
-        check_remote_code(own, str(folder), is_local=True, revision=None, is_trusted=True)
+    _check_processor(folder, options.trust_remote_code)
     _check_same_base(folder, run, trained_on, base, allow_base_mismatch)
     return replace(base, adapter=folder)
+
+
+def _check_processor(adapter: Path, is_trusted: bool) -> None:
+    """Refuse code of other repositories in the processor beside an adapter, which is preferred."""
+    own = [{}, *code_files(str(adapter), run_folder_of(adapter), None)]
+    check_remote_code(own, str(adapter), is_local=True, revision=None, is_trusted=is_trusted)
 
 
 def _said_type(run: Mapping[str, Any]) -> str | None:
@@ -195,7 +197,7 @@ def _resolve_base(
     model_type = str(config.get("model_type"))
     check_native(model_type, name)
     check_remote_code(
-        [config, *(_code_files(name, folder, commit) if options.trust_remote_code else ())],
+        [config, *(code_files(name, folder, commit) if options.trust_remote_code else ())],
         name,
         is_local=folder is not None,
         revision=given_revision,
@@ -211,17 +213,6 @@ def _resolve_base(
         family=family_named(family_name, model_type) if family_name else family_for(config, name),
         options=options,
     )
-
-
-def _code_files(name: str, folder: Path | None, commit: str | None) -> Iterator[dict[str, Any]]:
-    """The small files beside config.json that may name code, as far as they are there."""
-    for file in CODE_FILES:
-        path = None if folder is None else folder / file
-        if folder is None:
-            with suppress(OSError):  # not in the cache, and then nobody reads it
-                path = find_file(name, commit, file)
-        if path is not None and path.is_file():
-            yield read_json(path)
 
 
 def _hub_config(name: str, revision: str | None) -> Path:

@@ -1,11 +1,16 @@
 """Code that comes with a checkpoint: refused unless it is asked for and cannot change."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from common.json_files import read_json
+from models.processor_files import find_file
+
 # where transformers looks for `auto_map`, beside config.json
-CODE_FILES = (
+_CODE_FILES = (
     *("tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
     "video_preprocessor_config.json",
 )
@@ -25,7 +30,7 @@ def check_remote_code(
     (https://huggingface.co/docs/transformers/custom_models).
 
     Args:
-        configs: content of config.json, then of those of CODE_FILES that are there.
+        configs: content of config.json, then what `code_files` yields.
         name: folder or Hub id of the checkpoint.
         is_local: whether it is a folder.
         revision: what the user pins it by.
@@ -65,6 +70,17 @@ def _references(auto_map: Any) -> list[str]:
     entries = auto_map.values() if isinstance(auto_map, Mapping) else [auto_map]
     references = [r for entry in entries for r in (entry if isinstance(entry, list) else [entry])]
     return [f"{str(r).rpartition('.')[0]}.py" for r in references if r is not None]
+
+
+def code_files(name: str, folder: Path | None, commit: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the small files beside config.json that may name code, as far as they are there."""
+    for file in _CODE_FILES:
+        path = None if folder is None else folder / file
+        if folder is None:
+            with suppress(OSError):  # not in the cache, and then nobody reads it
+                path = find_file(name, commit, file)
+        if path is not None and path.is_file():
+            yield read_json(path)
 
 
 def is_native(model_type: str) -> bool:

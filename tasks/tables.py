@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from common import markup
 from tasks.checks import name_some
 from tasks.faults import Fault
 from tasks.files import read_bytes
@@ -76,11 +77,11 @@ class _Mendable(ValueError):
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Yield the lines of a CSV file, its header first; lists become JSON."""
+    """Yield the lines of a CSV file, its header first; lists become JSON, formulas texts."""
     for number, row in enumerate(rows):
         if number == 0:
-            yield _line(list(row))
-        yield _line([_plain(cell) for cell in row.values()])
+            yield csv_line(row)
+        yield csv_line(row.values())
 
 
 def _csv_rows(
@@ -269,10 +270,13 @@ def _missing(path: Path, name: str, candidates: Sequence[str], present: Sequence
     )
 
 
-def _line(cells: Sequence[Any]) -> bytes:
+def csv_line(cells: Iterable[Any]) -> bytes:
+    """Return a line of a CSV file; lists become JSON, and what a spreadsheet would run a text."""
     buffer = io.StringIO(newline="")
     # some versions of Python quote only the line breaks that the line end has: take both
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    csv.writer(buffer, lineterminator="\r\n").writerow(
+        [markup.cell(_plain(cell)) for cell in cells]
+    )
     return buffer.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
