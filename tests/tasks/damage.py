@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -77,7 +78,7 @@ def _damage_json(text: str, random: Random) -> str:
         elif deed == "rename" and isinstance(parent, dict):
             parent[f"{last}_"] = parent.pop(last)
         else:
-            parent[last] = random.choice(VALUES)
+            parent[last] = deepcopy(random.choice(VALUES))
     return json.dumps(content)
 
 
