@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 test test-slow: export OMP_NUM_THREADS := 1
 test test-slow: export MKL_NUM_THREADS := 1
 
-.PHONY: setup demo test test-slow lint public-surface
+.PHONY: setup demo test test-slow lint public-surface audit
 .DEFAULT_GOAL := setup
 
 setup: .venv/up-to-date
@@ -36,3 +36,16 @@ lint: setup
 # The snapshots of what users type and read; the diff shows what a change does to it.
 public-surface: setup
 	PALITUNE_UPDATE_SURFACE=1 $(BIN)/python -m pytest tests/test_public_surface.py
+
+# What bandit may pass over: asserts are of our own invariants (B101), draws are no secrets (B311),
+# pickles are named to be refused (B403), and processes get lists of words, no shell (B404, B603,
+# B607).
+SOURCE := common evaluation experiments finetuning merging models palitune synthetic tasks
+audit: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[audit]'
+	$(BIN)/bandit --quiet --recursive --skip B101,B311,B403,B404,B603,B607 $(SOURCE) eval.py merge_vlm.py
+	$(BIN)/python .ci/licences.py
+	@if $(BIN)/python -c 'import requests; requests.get("https://pypi.org/pypi/pip/json", timeout=9).raise_for_status()' 2>/dev/null; \
+	then $(BIN)/pip-audit --skip-editable; \
+	else echo 'Known vulnerabilities are not looked up, since pypi.org cannot be reached.'; fi

@@ -12,7 +12,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; raise ValueError where it holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError as error:
+        raise ValueError(
+            f"{path} is nested too deeply to be read; copy or download it again."
+        ) from error
+    except ValueError as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise ValueError(
             f"{path} is not valid JSON ({error}); copy or download it again."
         ) from error

@@ -119,7 +119,7 @@ def _read_measured(a: Path, b: Path) -> dict[str, str]:
 def _decode(content: bytes, kind: Any, where: str) -> Any:
     try:
         return msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(
             f"{where} is not as eval.py wrote it ({error}); evaluate again."
         ) from error

@@ -13,6 +13,7 @@ import msgspec
 from common.files import file_hash
 from models.settings import Decoding
 from tasks.base import Example
+from tasks.faults import summary
 from tasks.overlap import overlap_notes
 from tasks.report import Report
 
@@ -31,7 +32,9 @@ def describe_data(split: str, examples: Sequence[Example]) -> dict[str, Any]:
     for example in examples:
         texts = [turn.text for turn in example.turns]
         digest.update(msgspec.json.encode([example.example_id, texts, example.references]))
-    return {"split": split, "num_examples": len(examples), "fingerprint": digest.hexdigest()[:16]}
+    entry = {"split": split, "num_examples": len(examples), "fingerprint": digest.hexdigest()[:16]}
+    skipped = getattr(examples, "skipped", ())
+    return entry | ({"skipped": summary(skipped)} if skipped else {})
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import FamilyOptions
 from tasks.base import Source, Task
+from tasks.usable import OnBadImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,7 @@ class EvaluationRequest:
         max_eval_samples: size of a seeded subset; None takes all.
         seed: seed of the subset and of drawn answers.
         num_workers: processes that read images.
+        on_bad_image: whether an image that cannot be read is an error or skipped.
         batch_size: examples answered at once.
         decoding: settings of `models.base.Decoding` by name; the run's or the task's where absent.
         prompt: settings of the prompt.
@@ -120,6 +122,7 @@ class EvaluationRequest:
     max_eval_samples: int | None = None
     seed: int = 0
     num_workers: int = 0
+    on_bad_image: OnBadImage = "error"
     batch_size: int = 8
     decoding: Mapping[str, Any] = field(default_factory=dict)
     prompt: PromptRequest = field(default_factory=PromptRequest)
@@ -133,6 +136,11 @@ class EvaluationRequest:
             raise ValueError(
                 "Pass either --model_path, a model to be scored, or --predictions, a file of "
                 "answers."
+            )
+        if self.predictions is not None and self.on_bad_image == "skip":
+            raise ValueError(
+                "--on_bad_image skip would change nothing: --predictions scores a file, and its "
+                "answers are kept; leave it out."
             )
         if self.submission and self.max_eval_samples:
             raise ValueError("--submission takes the whole split; leave out --max_eval_samples.")

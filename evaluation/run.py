@@ -25,6 +25,7 @@ from tasks.images import check_dataset
 from tasks.report import Report, score, write_report
 from tasks.result_files import match, read_predictions, write_results
 from tasks.splits import resolve_split
+from tasks.usable import without_bad_images
 
 if TYPE_CHECKING:
     from models.clip import ClipScorer
@@ -130,6 +131,7 @@ def _predict(request: EvaluationRequest) -> Answers:
     check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
     whole = _load_split(task, request.split, request.source)
     dataset = whole.subset(request.max_eval_samples, request.seed)
+    dataset = without_bad_images(dataset, request.on_bad_image, request.num_workers)
     check_dataset(dataset)
     name = f"csv_{request.table.stem}" if request.table else dataset.split
     output_dir = request.output_dir or _beside_larger(

@@ -1,6 +1,5 @@
 """The summary of a grid: JSON, CSV, terminal table and comparison image."""
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from common.terminal_table import align
 from evaluation.provenance import versions
 from experiments.ablation import Ablation, Run
 from experiments.cell import METRICS
+from tasks.tables import csv_line
 
 SUMMARY = "ablation_summary.json"
 
@@ -75,16 +75,13 @@ def _row(run: Run, error: str | None) -> dict[str, Any]:
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row["metrics"] or {}))
     fixed = ("run", "model", "variant", "task", "status", "metric", "value")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*fixed, "low_95", "high_95", *names, "seconds", "error"])
+    lines = [[*fixed, "low_95", "high_95", *names, "seconds", "error"]]
     for row in rows:
         low, high = row["interval_95"] or (None, None)
         metrics = [(row["metrics"] or {}).get(name) for name in names]
-        writer.writerow(
-            [*(row[name] for name in fixed), low, high, *metrics, row["seconds"], row["error"]]
-        )
-    return text.getvalue()
+        cells = [row[name] for name in fixed]
+        lines.append([*cells, low, high, *metrics, row["seconds"], row["error"]])
+    return b"".join(map(csv_line, lines)).decode()
 
 
 def summary_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -89,7 +89,7 @@ def _load(name: str, config: str | None) -> dict[str, Any]:
         if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
             loaded = datasets.load_from_disk(str(folder))
         else:
-            loaded = datasets.load_dataset(str(folder) if folder.is_dir() else name, config)
+            loaded = datasets.load_dataset(str(folder) if folder.is_dir() else name, config)  # nosec B615
     except (datasets.exceptions.DatasetsError, IndexError, OSError, ValueError) as error:
         first_line = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.markup import markdown
+
 
 def comparison(base: Mapping[str, Any], tuned: Mapping[str, Any], names: Sequence[str]) -> str:
     """Return Markdown with the named figures of two evaluations side by side.
@@ -13,7 +15,7 @@ def comparison(base: Mapping[str, Any], tuned: Mapping[str, Any], names: Sequenc
         names: of figures; those that neither has a value for are shown as such.
     """
     lines = [
-        f"# {base['provenance']['base_model']} before and after fine-tuning",
+        f"# {markdown(base['provenance']['base_model'])} before and after fine-tuning",
         "",
         f"{tuned['num_examples']} examples of the {tuned['split']} part.",
         "",

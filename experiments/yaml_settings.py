@@ -22,8 +22,10 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _loader())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.load(path.read_text(encoding="utf-8"), _loader())  # nosec B506
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply to be read; write it anew.") from error
+    except (yaml.YAMLError, ValueError) as error:  # a date or a number may be none
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 

@@ -260,7 +260,7 @@ def _unpickle(path: Path) -> dict[str, "Tensor"]:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         raise ValueError(
             f"{path} is damaged or holds more than tensors, and running its code is not an "
             "option; save the adapter as safetensors."

@@ -16,6 +16,7 @@ from models.chat_marks import MARK, Piece, mark_of, pieces_of
 from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
 from models.processor_files import processor_template
 from models.settings import Decoding
+from models.template_limits import TemplateFault, render
 
 _BLANK = "\N{EM SPACE}"  # white space that no template writes by itself
 _ANYTHING = "\ue000"  # a text that no token joins with what follows
@@ -130,13 +131,11 @@ class ChatFamily(Family):
     @cached_property
     def _cuts(self) -> dict[str, tuple[bool, bool]]:
         """Return of each role whether the white space before and behind a text is cut."""
-        from jinja2 import TemplateError
-
         found = {}
         for roles in (("user", "assistant"), ("system", "user")):
             try:
                 written = self._write(roles, self._takes_parts, blank=_BLANK)
-            except (TemplateError, TypeError):
+            except TemplateFault:
                 continue  # not every template takes a system's turn
             for index, role in enumerate(roles):
                 before, _, behind = written.partition(mark_of(index))
@@ -238,8 +237,6 @@ class ChatFamily(Family):
 
     def _render(self, roles: tuple[str, ...]) -> str:
         """The conversation with marks for texts; asks for an answer where the last is not one."""
-        from jinja2 import TemplateError
-
         if [role for role in roles if role != "system"][:1] != ["user"]:
             raise ValueError(
                 "The first turn of a conversation, but for the system's, must be the user's, got "
@@ -247,7 +244,7 @@ class ChatFamily(Family):
             )
         try:
             return self._write(roles, self._takes_parts)
-        except (TemplateError, TypeError) as error:
+        except TemplateFault as error:
             raise ValueError(
                 f"The chat template of {self.location} does not take the turns "
                 f"{', '.join(roles)} ({error}); give another by --chat_template."
@@ -259,11 +256,9 @@ class ChatFamily(Family):
         return self._is_fit(as_parts=True) or not self._is_fit(as_parts=False)
 
     def _is_fit(self, as_parts: bool) -> bool:
-        from jinja2 import TemplateError
-
         try:
             written = self._write(("user",), as_parts)
-        except (TemplateError, TypeError):
+        except TemplateFault:
             return False
         return self.image_token in written
 
@@ -277,11 +272,5 @@ class ChatFamily(Family):
             else:
                 content = f"{self.image_token}\n{text}" if has_image else text
                 turns.append({"role": role, "content": content})
-        return str(
-            self.tokenizer.apply_chat_template(
-                turns,
-                chat_template=self.template,
-                tokenize=False,
-                add_generation_prompt=roles[-1] != "assistant",
-            )
-        )
+        tokens = self.tokenizer.special_tokens_map
+        return render(self.template, turns, roles[-1] != "assistant", tokens)

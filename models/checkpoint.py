@@ -13,7 +13,7 @@ from models.base import Family
 from models.fingerprint import fingerprint, same_weights
 from models.quantization import stored_quantization
 from models.registry import check_native, family_for, family_named
-from models.remote_code import check_remote_code
+from models.remote_code import check_remote_code, code_files
 from models.run_record import read_run
 from models.settings import FamilyOptions
 
@@ -83,7 +83,7 @@ def resolve(
             )
         place = _folder(model_path)
         model_type = model_type or _said_type({} if place is None else read_run(place))
-        return _resolve_base(model_path, revision, model_type, options)
+        return _resolve_base(model_path, revision, model_type, options, revision)
     if _folder(model_path) is None and base_model is None:
         revision = None  # it was the adapter's
     adapter_config = read_json(folder / "adapter_config.json")
@@ -103,9 +103,17 @@ def resolve(
         revision or own_revision or adapter_config.get("revision"),
         model_type or _said_type(run),
         options,
+        revision,
     )
+    _check_processor(folder, options.trust_remote_code)
     _check_same_base(folder, run, trained_on, base, allow_base_mismatch)
     return replace(base, adapter=folder)
+
+
+def _check_processor(adapter: Path, is_trusted: bool) -> None:
+    """Refuse code of other repositories in the processor beside an adapter, which is preferred."""
+    own = [{}, *code_files(str(adapter), run_folder_of(adapter), None)]
+    check_remote_code(own, str(adapter), is_local=True, revision=None, is_trusted=is_trusted)
 
 
 def _said_type(run: Mapping[str, Any]) -> str | None:
@@ -178,16 +186,21 @@ def read_config(
 
 
 def _resolve_base(
-    name: str, revision: str | None, family_name: str | None, options: FamilyOptions
+    name: str,
+    revision: str | None,
+    family_name: str | None,
+    options: FamilyOptions,
+    given_revision: str | None,
 ) -> Checkpoint:
+    """Resolve a full model; code of its own is pinned by the user's revision, not by a file's."""
     config, folder, commit = read_config(name, revision)
     model_type = str(config.get("model_type"))
     check_native(model_type, name)
     check_remote_code(
-        config,
+        [config, *(code_files(name, folder, commit) if options.trust_remote_code else ())],
         name,
         is_local=folder is not None,
-        revision=revision,
+        revision=given_revision,
         is_trusted=options.trust_remote_code,
     )
     return Checkpoint(

@@ -8,6 +8,7 @@ Format of safetensors: https://huggingface.co/docs/safetensors, "Format".
 
 import hashlib
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _SCHEME = "w2"  # fingerprints of the first scheme, without this, cannot be compared with these
 _SAMPLE = 512  # bytes at the start, in the middle and at the end of a tensor
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 _SPELLED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64": "F64"}
 
 
@@ -40,7 +42,7 @@ def fingerprint(folder: Path, config: dict[str, Any]) -> str | None:
                 own = canonical(name, model_type)
                 if not (is_tied and own == "lm_head.weight"):  # some files hold it twice
                     digests[own] = f"{own} {kind} {hashlib.sha256(sample).hexdigest()}"
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+    except (*_DAMAGED, pickle.UnpicklingError):
         return None  # loading says what is wrong with the file
     if not digests:
         return None

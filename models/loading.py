@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -192,7 +193,12 @@ def _whole_weights(place: object) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, SafetensorError) as error:  # a shard is absent, or cut
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"The weights of {place} are pickled, and are damaged or hold more than tensors, whose "
+            "code is never run; save or download them as safetensors."
+        ) from error
+    except (OSError, EOFError, SafetensorError) as error:  # a shard is absent, or cut
         reason = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
             f"The weights of {place} cannot be read ({reason}); copy or download them again."

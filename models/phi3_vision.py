@@ -26,7 +26,7 @@ class Phi3Vision(ChatFamily):
     auto_class = "AutoModelForCausalLM"
     language_model = "model.layers"
     unquantized_modules = ("model.vision_embed_tokens", "lm_head")
-    image_token = "<|image|>"
+    image_token = "<|image|>"  # nosec B105
     chat_template = (
         "{% for message in messages %}{{ '<|' + message.role + '|>\\n' }}"
         "{% for part in message.content %}"

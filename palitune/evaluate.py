@@ -104,6 +104,7 @@ def make_request(values: Mapping[str, Any], given: Collection[str] = ()) -> Eval
         max_eval_samples=values["max_eval_samples"],
         seed=values["seed"],
         num_workers=values["num_workers"],
+        on_bad_image=values["on_bad_image"],
         batch_size=values["batch_size"],
         decoding=decoding,
         prompt=make_prompt_request(values),
@@ -261,6 +262,7 @@ def _example_options() -> list[click.Parameter]:
         count_option(
             "--num_workers", "Data", "Read images in this many processes.", default=0, minimum=0
         ),
+        *options.recipe_options(Recipe(), ("on_bad_image",)),
     ]
 
 

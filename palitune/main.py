@@ -5,6 +5,7 @@ import click
 from common.terminal_table import align
 from finetuning.training.recipe import Recipe
 from palitune.ablate import ablate_command
+from palitune.check import check_command
 from palitune.command import UserError
 from palitune.compare import compare_command
 from palitune.demo import demo_command
@@ -76,6 +77,7 @@ palitune.add_command(evaluate_command())
 palitune.add_command(compare_command())
 palitune.add_command(merge_command())
 palitune.add_command(pipeline_command())
+palitune.add_command(check_command())
 palitune.add_command(preview_command())
 palitune.add_command(doctor_command())
 palitune.add_command(demo_command())

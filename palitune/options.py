@@ -14,6 +14,9 @@ from models.settings import FamilyOptions
 from palitune.command import Option
 from tasks.registry import get_task
 
+# what a file may not decide: to run a checkpoint's code, to write over a run
+_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume"}
+
 
 def model_option(**kwargs: Any) -> Option:
     """Make the option that names the model."""
@@ -74,7 +77,8 @@ def family_options() -> list[click.Parameter]:
             ["--trust_remote_code"],
             group=group,
             is_flag=True,
-            help="Run code that comes with the model; this needs --revision.",
+            help="Run code of the model; on the Hub this needs --revision, and it counts "
+            "on the command line alone, never from --config.",
         ),
     ]
 
@@ -243,4 +247,4 @@ def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> Non
         raise click.UsageError(f"{path} is of task {run.get('task')}, not {ctx.command.name}.")
     known = {parameter.name for parameter in ctx.command.params}
     settings = run["settings"].items()
-    ctx.default_map = {name: value for name, value in settings if name in known}
+    ctx.default_map = {name: v for name, v in settings if name in known - _ONLY_TYPED}

@@ -161,6 +161,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             max_eval_samples=values["max_eval_samples"],
             seed=values["seed"],
             num_workers=values["num_workers"],
+            on_bad_image=values["on_bad_image"],
             batch_size=values["eval_batch_size"] or 2 * values["batch_size"],
             decoding={
                 name: values[name]

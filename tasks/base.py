@@ -12,6 +12,7 @@ import msgspec
 from PIL import Image
 
 from tasks.cleaning import clean_text
+from tasks.faults import Fault
 
 AnswerSampling = Literal["published", "majority", "first"]
 
@@ -68,15 +69,22 @@ class Dataset(Sequence[Example]):
         split: its name.
         rows: what the task's `example` takes.
         official_name: what the files call it, as `val2014`, where that is not the split's name.
+        skipped: examples that were left out.
     """
 
     def __init__(
-        self, task: "Task", split: str, rows: Sequence[Any], official_name: str | None = None
+        self,
+        task: "Task",
+        split: str,
+        rows: Sequence[Any],
+        official_name: str | None = None,
+        skipped: Sequence[Fault] = (),
     ) -> None:
         self.task = task
         self.split = split
         self.rows = rows
         self.official_name = official_name or split
+        self.skipped = tuple(skipped)
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -101,8 +109,14 @@ class Dataset(Sequence[Example]):
         chosen = Random(seed).sample(range(len(self.rows)), num_examples)
         return self._with_rows([self.rows[i] for i in sorted(chosen)])
 
+    def leave_out(self, faults: Sequence[Fault]) -> "Dataset":
+        """Return the split without the examples of these faults, which `skipped` then lists."""
+        ids = {fault.id for fault in faults}
+        rows = [row for row in self.rows if self.task.example(row).example_id not in ids]
+        return Dataset(self.task, self.split, rows, self.official_name, faults)
+
     def _with_rows(self, rows: Sequence[Any]) -> "Dataset":
-        return Dataset(self.task, self.split, rows, self.official_name)
+        return Dataset(self.task, self.split, rows, self.official_name, self.skipped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +270,7 @@ class Source:
         own_files: name -> file or folder, of tasks with `own_files`.
         lenient: join what unquoted commas cut in the last column of a CSV table.
         with_images: whether images will be opened, so that their folder must be found.
+        faults: takes the faults of single records, which are errors where it is None.
     """
 
     data_root: Path | None = None
@@ -268,6 +283,7 @@ class Source:
     own_files: Mapping[str, Path] = field(default_factory=dict)
     lenient: bool = False
     with_images: bool = True
+    faults: list[Fault] | None = None
 
 
 @dataclass(frozen=True, slots=True)

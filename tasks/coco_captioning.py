@@ -5,7 +5,7 @@ https://cs.stanford.edu/people/karpathy/deepimagesent/. Prompt, beams and captio
 PaliGemma transfer, big_vision/configs/proj/paligemma/transfers/cococap.py.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,9 +22,11 @@ from tasks.base import (
     Task,
     Turn,
 )
-from tasks.checks import check_ids, name_some
-from tasks.files import decode, find_files, image_finder, local_root
+from tasks.checks import name_some
+from tasks.faults import Fault
+from tasks.files import find_files, image_finder, local_root
 from tasks.hub import HubCopy, HubTable, column_names, is_hub_copy, open_hub_copy
+from tasks.records import note, read_records, unique, with_inner_images
 from tasks.text_scoring import score_captions
 
 _KARPATHY = {
@@ -59,13 +61,6 @@ class Caption(msgspec.Struct, frozen=True):
     caption: str
 
 
-class Captions(msgspec.Struct):
-    """The captions file; `image_info_test*.json` has images only."""
-
-    images: list[Image]
-    annotations: list[Caption] = []
-
-
 class Sentence(msgspec.Struct, frozen=True):
     """A caption of Karpathy's file."""
 
@@ -80,12 +75,6 @@ class KarpathyImage(msgspec.Struct, frozen=True):
     filename: str
     split: str
     sentences: tuple[Sentence, ...]
-
-
-class Karpathy(msgspec.Struct):
-    """Karpathy's file."""
-
-    images: list[KarpathyImage]
 
 
 class HubCaptions(msgspec.Struct, frozen=True):
@@ -196,21 +185,53 @@ def _with_images(source: Source, paths: Sequence[Path]) -> Path:
 
 
 def _official_rows(source: Source, path: Path) -> list[Row]:
-    content = decode(path, Captions)
-    check_ids((image.id for image in content.images), str(path))
-    captions: dict[int, list[str]] = {image.id: [] for image in content.images}
-    for annotation in content.annotations:
-        if annotation.image_id not in captions:
+    own = replace(source, faults=None if source.faults is None else [])
+    kinds = {"images": Image, "annotations": Caption}
+    content = read_records(path, kinds, source, optional={"annotations": own})
+    images = unique(content["images"], lambda image: image.id, path, source)
+    images = with_inner_images(images, lambda i: i.file_name, lambda i: i.id, path, source)
+    captions = _captions(path, images, content["annotations"], source)
+    images = _captioned(path, images, captions, source, own.faults or [])
+    folders = (*_image_folders(_subset(path)), "images")
+    find = image_finder(source, folders, (image.file_name for image in images))
+    return [Row(i.id, tuple(captions[i.id]), find(i.file_name)) for i in images]
+
+
+def _captions(
+    path: Path, images: Sequence[Image], annotations: Sequence[Caption], source: Source
+) -> dict[int, list[str]]:
+    """The captions of each image; those of images with a fault are left out."""
+    captions: dict[int, list[str]] = {image.id: [] for image in images}
+    for annotation in annotations:
+        if annotation.image_id in captions:
+            captions[annotation.image_id].append(annotation.caption)
+        elif not source.faults:
             raise ValueError(f"{path} has a caption of image {annotation.image_id}, not listed.")
-        captions[annotation.image_id].append(annotation.caption)
-    without = [key for key, texts in captions.items() if not texts]
-    if without and not path.name.startswith("image_info"):
+    return captions
+
+
+def _captioned(
+    path: Path,
+    images: Sequence[Image],
+    captions: Mapping[int, Sequence[str]],
+    source: Source,
+    unread: Sequence[Fault],
+) -> list[Image]:
+    """The images that have captions; `unread` are captions that have a fault."""
+    reasons = {fault.id: fault.reason for fault in unread}
+    if lost := [fault for fault in unread if fault.id not in captions]:
+        raise ValueError(f"{path} has a caption of no image, {lost[0].id}: {lost[0].reason}")
+    without = [key for key, texts in captions.items() if not texts and key not in reasons]
+    if path.name.startswith("image_info"):
+        without = []
+    if without and source.faults is None:
         raise ValueError(
             f"{path} has {len(without)} image(s) without a caption: {name_some(without)}."
         )
-    folders = (*_image_folders(_subset(path)), "images")
-    image = image_finder(source, folders, (image.file_name for image in content.images))
-    return [Row(i.id, tuple(captions[i.id]), image(i.file_name)) for i in content.images]
+    reasons |= dict.fromkeys(without, "The image has no caption.")
+    for key, reason in reasons.items():
+        note(source, key, path, ValueError(reason))
+    return [image for image in images if image.id not in reasons]
 
 
 def _subset(path: Path) -> str:
@@ -225,10 +246,13 @@ def _image_folders(subset: str) -> tuple[str, ...]:
 def _karpathy_rows(source: Source, split: str, wanted: str) -> list[Row]:
     patterns = ("dataset_coco.json", "annotations/dataset_coco.json")
     (path,) = find_files(local_root(source), patterns, wanted)
-    images = [i for i in decode(path, Karpathy).images if i.split in _KARPATHY[split]]
+    images = read_records(path, {"images": KarpathyImage}, source)["images"]
+    images = [image for image in images if image.split in _KARPATHY[split]]
     if not images:
         raise MissingSplit(f"{path} lists no image of {' or '.join(_KARPATHY[split])}.")
-    check_ids((image.cocoid for image in images), str(path))
+    images = unique(images, lambda image: image.cocoid, path, source)
+    for name_of in (lambda i: i.filepath, lambda i: i.filename):
+        images = with_inner_images(images, name_of, lambda i: i.cocoid, path, source)
     finders = {
         folder: image_finder(
             source,

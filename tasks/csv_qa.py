@@ -8,6 +8,7 @@ figures are those of `tasks/metrics/text.py`.
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
@@ -17,10 +18,11 @@ import msgspec
 from tasks.base import Dataset, Example, ImageRef, MissingSplit, Scores, Source, Task, Turn
 from tasks.cells import text_cell, text_cells
 from tasks.checks import name_some
+from tasks.faults import Fault
 from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
 from tasks.images import FileImage
 from tasks.table_images import check_apart, find_files, is_url, local_names
-from tasks.tables import SUFFIXES, read_rows
+from tasks.tables import SUFFIXES, note_line, read_rows
 from tasks.tables import Row as TableRow
 from tasks.text_scoring import score_texts
 
@@ -140,31 +142,34 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
 
 def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
     rows = _read(path, source, _COLUMNS)
-    places = _places(rows, path)
+    places = _places(rows, path, source.faults)
     files = find_files(local_names(places, path), path, source, wanted)
     for other in others if source.with_images and any(map(is_url, files)) else ():
         try:
-            names = local_names(_places(_read(other, source, ["image"]), other), other)
+            plain = replace(source, faults=None)
+            names = local_names(_places(_read(other, plain, ["image"]), other, None), other)
         except ValueError:
             continue  # reading its own split tells what is wrong with it
         check_apart(files, path, names, other, source)
     images = {place: FileImage(str(file)) for place, file in files.items()}
     texts = _Texts()
-    found = [
-        Row(
-            number,
-            images[places[number]],
-            *texts.read(cells["instruction"], cells["response"], f"{path}, line {number}"),
-        )
-        for number, cells in rows
-    ]
+    found = []
+    for number, cells in rows:
+        if number not in places:
+            continue  # its fault is noted
+        try:
+            read = texts.read(cells["instruction"], cells["response"], f"{path}, line {number}")
+        except ValueError as error:
+            note_line(source.faults, path, number, error)
+            continue
+        found.append(Row(number, images[places[number]], *read))
     texts.report(path)
     return found
 
 
 def _read(path: Path, source: Source, names: Iterable[str]) -> list[TableRow]:
     columns = {name: _candidates(source.columns.get(name), _COLUMNS[name]) for name in names}
-    return read_rows(path, columns, lenient=source.lenient)
+    return read_rows(path, columns, lenient=source.lenient, faults=source.faults)
 
 
 def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -174,21 +179,27 @@ def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
     return (named, *known) if named in known else (named,)
 
 
-def _places(rows: Iterable[TableRow], path: Path) -> dict[int, str]:
+def _places(rows: Iterable[TableRow], path: Path, faults: list[Fault] | None) -> dict[int, str]:
     """The path or URL of each row's image."""
     places = {}
     for number, cells in rows:
-        if isinstance(cells["image"], dict | bytes):
-            raise ValueError(
-                f"{path} holds the images themselves, not their paths; read it by --hub_repo "
-                f"{path.parent}, which takes such a folder too."
-            )
-        where = f"{path}, line {number}, column of the image"
-        image = cells["image"]
-        if isinstance(image, list) and len(image) > 1:
-            raise ValueError(f"{where} names {len(image)} images; write a row for each.")
-        places[number] = text_cell(image[0] if isinstance(image, list) and image else image, where)
+        try:
+            places[number] = _place(cells["image"], path, number)
+        except ValueError as error:
+            note_line(faults, path, number, error)
     return places
+
+
+def _place(image: Any, path: Path, number: int) -> str:
+    if isinstance(image, dict | bytes):
+        raise ValueError(
+            f"{path} holds the images themselves, not their paths; read it by --hub_repo "
+            f"{path.parent}, which takes such a folder too."
+        )
+    where = f"{path}, line {number}, column of the image"
+    if isinstance(image, list) and len(image) > 1:
+        raise ValueError(f"{where} names {len(image)} images; write a row for each.")
+    return text_cell(image[0] if isinstance(image, list) and image else image, where)
 
 
 class _Texts:

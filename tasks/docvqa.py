@@ -19,9 +19,9 @@ from tasks.base import (
     Task,
     Turn,
 )
-from tasks.checks import check_ids
-from tasks.files import decode, find_files, image_finder, local_root
+from tasks.files import find_files, image_finder, local_root
 from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
+from tasks.records import read_records, unique, with_inner_images
 
 _HUB = {  # the copy that is scored on has no training split
     "train": HubCopy("HuggingFaceM4/DocumentVQA", "train"),
@@ -44,12 +44,6 @@ class ImageQuestion(Question, frozen=True, kw_only=True):
     """A record with the file name of its page."""
 
     image: str
-
-
-class Questions(msgspec.Struct):
-    """The official file."""
-
-    data: list[ImageQuestion]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -118,8 +112,9 @@ def _official_rows(source: Source, split: str, wanted: str) -> list[Row]:
     names = [f"{split}_v1.0_withQT.json", f"{split}_v1.0.json"]
     patterns = names + [f"spdocvqa_qas/{name}" for name in names]
     (path,) = find_files(local_root(source), patterns, wanted)
-    questions = decode(path, Questions).data
-    check_ids((question.id for question in questions), str(path))
+    questions = read_records(path, {"data": ImageQuestion}, source)["data"]
+    questions = unique(questions, lambda question: question.id, path, source)
+    questions = with_inner_images(questions, lambda q: q.image, lambda q: q.id, path, source)
     # the files say `documents/x.png`, whatever the folder is called in this layout
     page_names = [question.image.rpartition("/")[2] for question in questions]
     folders = ("spdocvqa_images", f"{split}/documents", "documents", split, "images")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -56,15 +56,24 @@ def find_files(root: Path, patterns: Sequence[str], wanted: str) -> list[Path]:
     )
 
 
-def decode(path: Path, type_: type[T]) -> T:
+def decode(path: Path, type_: type[T], hook: Callable[[type, Any], Any] | None = None) -> T:
     """Read a JSON file as `type_`; ids given as strings of digits become numbers.
+
+    Args:
+        path: of the file.
+        type_: what it must hold.
+        hook: makes values of types that msgspec does not know.
 
     Raises:
         ValueError: unreadable, not JSON, or not of this form; names the file and the place.
     """
     content = read_bytes(path)
     try:
-        return msgspec.json.decode(content, type=type_, strict=False)
+        return msgspec.json.decode(content, type=type_, strict=False, dec_hook=hook)
+    except RecursionError as error:
+        raise ValueError(
+            f"{path} is nested too deeply to be read; unpack or download it again."
+        ) from error
     except msgspec.ValidationError as error:
         raise ValueError(f"{path} is not in the official format: {error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

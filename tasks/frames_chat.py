@@ -29,6 +29,7 @@ from tasks.checks import name_some
 from tasks.counting import read_count
 from tasks.files import read_bytes
 from tasks.images import FileImage
+from tasks.records import note
 from tasks.tables import read_rows
 from tasks.text_scoring import score_texts
 
@@ -89,19 +90,22 @@ class FramesChat(Task):
         columns = sorted({name for talk in conversations for name in _columns(talk)} | {_COUNT})
         labels = self._file("labels", source, root)
         known = {"file": _FILE_COLUMNS} | {name: (name,) for name in columns}
-        frames = read_rows(labels, known, lenient=False, has_options=False)
-        _check_frames(frames, labels, root)
+        frames = read_rows(labels, known, lenient=False, has_options=False, faults=source.faults)
+        _check_frames(frames, labels, root, may_lack=source.faults is not None)
         order = list(range(len(frames)))
         Random(0).shuffle(order)
         num_val = max(1, round(_VAL_SHARE * len(order))) if len(order) > 1 else 0
         chosen = order[:num_val] if split == "val" else order[num_val:]
         if not chosen:
             raise MissingSplit(f"{labels} has one frame, so there is none left for '{split}'.")
-        rows = [
-            _fill(index * len(conversations) + number, talk, frames[index], labels, root)
-            for index in sorted(chosen)
-            for number, talk in enumerate(conversations)
-        ]
+        rows = []
+        for index in sorted(chosen):
+            for number, talk in enumerate(conversations):
+                key = index * len(conversations) + number
+                try:
+                    rows.append(_fill(key, talk, frames[index], labels, root))
+                except ValueError as error:
+                    note(source, key, labels, error)
         return Dataset(self, split, rows)
 
     def example(self, row: Row) -> Example:
@@ -224,7 +228,7 @@ def _columns(conversation: Conversation) -> set[str]:
 
 
 def _check_frames(
-    frames: Sequence[tuple[int, Mapping[str, Any]]], labels: Path, folder: Path
+    frames: Sequence[tuple[int, Mapping[str, Any]]], labels: Path, folder: Path, may_lack: bool
 ) -> None:
     names = [str(cells["file"]).strip() for _, cells in frames]
     paths = [os.path.normpath(folder / name) for name in names]  # ./0.png is 0.png
@@ -232,8 +236,8 @@ def _check_frames(
     twice = list(dict.fromkeys(n for n, path in zip(names, paths, strict=True) if rows[path] > 1))
     if twice:
         raise ValueError(f"{labels} has {name_some(twice)} more than once; give a frame one row.")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
+    missing = [name for name in names if not os.path.isfile(folder / name)]
+    if missing and not may_lack:
         raise ValueError(
             f"{len(missing)} of the {len(names)} frames of {labels} are not in {folder}: "
             f"{name_some(missing)}."

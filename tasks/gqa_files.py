@@ -5,6 +5,7 @@ Files: https://cs.stanford.edu/people/dorarad/gqa/download.html.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -14,10 +15,10 @@ from typing import Any
 import msgspec
 
 from tasks.base import ImageRef, MissingSplit, Source
-from tasks.checks import check_ids
 from tasks.files import decode, find_files, image_finder, local_root
 from tasks.hub import HubCopy, HubTable, column_names, is_hub_copy, open_hub_copy
 from tasks.metrics import gqa as metric
+from tasks.records import UNREADABLE, check_inner, note, read_keyed, unique
 
 FILES = {
     "train": "train_balanced",
@@ -142,32 +143,38 @@ def _official_rows(source: Source, split: str, wanted: str, hidden: bool) -> lis
     rows: dict[str, Row] = {}
     image = None
     for path in paths:  # one after the other: the chunks of train_all are some GB each
-        records = decode(path, dict[str, msgspec.Raw])  # whole records would take 10 GB
-        if not records or not rows.keys().isdisjoint(records):
-            check_ids([*records, *(key for key in records if key in rows)], str(path))
+        records = read_keyed(path, source)  # whole records would take 10 GB
+        if not rows.keys().isdisjoint(records):
+            unique([*rows, *records], str, path, source)
+            records = {key: record for key, record in records.items() if key not in rows}
         for key, record in records.items():
-            question = _parse(_HEAD, record, path, key)
+            try:
+                question = _parse(_HEAD, record, path, key)
+                name = f"{question.imageId}.jpg"
+                check_inner(name, f"{path}, question {key}")
+                details = _unbalanced(None if hidden else question.answer)
+                if not hidden and question.isBalanced:
+                    question = _parse(_FULL, record, path, key)
+                    details = _details(question, f"{path}, question {key}", choices.get(key))
+            except ValueError as error:
+                note(source, key, path, error)
+                continue
             if image is None:
-                image = image_finder(source, _IMAGE_FOLDERS, _image_names(records, path))
-            details = None
-            if not hidden and question.isBalanced:
-                question = _parse(_FULL, record, path, key)
-                details = _details(question, f"{path}, question {key}", choices.get(key))
-            elif not hidden:
-                details = _unbalanced(question.answer)
-            rows[key] = Row(key, question.question, image(f"{question.imageId}.jpg"), details)
+                image = image_finder(source, _IMAGE_FOLDERS, _image_names(records))
+            rows[key] = Row(key, question.question, image(name), details)
     return list(rows.values())
 
 
-def _image_names(records: dict[str, msgspec.Raw], path: Path) -> Iterator[str]:
-    for key, record in islice(records.items(), 1000):
-        yield f"{_parse(_HEAD, record, path, key).imageId}.jpg"
+def _image_names(records: dict[str, msgspec.Raw]) -> Iterator[str]:
+    for record in islice(records.values(), 1000):
+        with suppress(*UNREADABLE):
+            yield f"{_HEAD.decode(record).imageId}.jpg"
 
 
 def _parse(decoder: Any, record: msgspec.Raw, path: Path, key: str) -> Any:
     try:
         return decoder.decode(record)
-    except msgspec.ValidationError as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}, question {key} is not in the official format: {error}.") from (
             error
         )

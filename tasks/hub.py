@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import isdir
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,12 +40,14 @@ class HubTable:
         name: what errors call it.
         columns: our name of a column -> its names in the known copies, first match wins.
         overrides: our name -> the name given by the user.
+        may_lack_images: whether opening an absent image tells so.
     """
 
     table: Any
     name: str
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
+    may_lack_images: bool = False
 
     def rows(self, row_type: type[T]) -> Iterator[T]:
         """Convert every row to `row_type`, a msgspec Struct; reads only its columns."""
@@ -65,15 +68,15 @@ class HubTable:
         tops = {name: self._top(column) for name, column in present.items()}
         names = {name: _class_names(self.table.features[top]) for name, top in tops.items()}
         text = self.table.select_columns(sorted(set(tops.values()))).with_format("arrow")
-        for batch in text.iter(batch_size=_BATCH):
-            for row in batch.to_pylist():
+        for rows in (batch.to_pylist() for batch in text.iter(batch_size=_BATCH)):
+            for row in rows:
                 yield {
                     name: _named(_inside(row[top], present[name], top), names[name])
                     for name, top in tops.items()
                 }
 
     def _top(self, column: str) -> str:
-        """Return the column of the table that a name such as `query.en` is inside of."""
+        """The column of the table that a name such as `query.en` is inside of."""
         return column if column in self.table.column_names else column.partition(".")[0]
 
     def images(self) -> Callable[[int], DatasetImage]:
@@ -83,7 +86,7 @@ class HubTable:
             ValueError: some rows have none; names them.
         """
         column = self.column("image")
-        if without := self._rows_without(column):
+        if not self.may_lack_images and (without := self._rows_without(column)):
             raise ValueError(
                 f"{self.name} has {len(without)} row(s) without an image in column '{column}': "
                 f"{name_some(without)}; give them one, or leave the rows out."
@@ -107,8 +110,7 @@ class HubTable:
             return column
         raise ValueError(
             f"{self.name} has no column '{' or '.join(self._candidates(name))}', its columns are "
-            f"{', '.join(self.table.column_names)}; say which one is meant by --hub_columns "
-            f"{name}=COLUMN."
+            f"{', '.join(self.table.column_names)}; name it by --hub_columns {name}=COLUMN."
         )
 
     def _find(self, name: str) -> str | None:
@@ -134,8 +136,8 @@ def is_hub_copy(source: Source) -> bool:
     if root is None:
         return True
     try:
-        with os.scandir(root) as entries:  # a folder of images may hold 100,000 files
-            folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+        with os.scandir(root) as entries:
+            folders = [Path(entry.path) for entry in entries if _is_folder(entry)]
         return any(map(_is_saved, (root, *folders)))
     except OSError:
         return False  # the reader of official files says what is wrong with the folder
@@ -160,9 +162,8 @@ def open_hub_copy(
         ValueError: the Hub or the repository cannot be read.
     """
     if copy is None:
-        raise MissingSplit(
-            f"The Hub copy has no {wanted}; pass --data_root with the official files."
-        )
+        where = "pass --data_root with the official files"
+        raise MissingSplit(f"The Hub copy has no {wanted}; {where}.")
     default = copy.repo
     if source.hub_repo:  # another repository has its own configs, the default one if none is named
         copy = HubCopy(source.hub_repo, copy.split)
@@ -173,7 +174,13 @@ def open_hub_copy(
         table, name = _download(copy, source.hub_revision, default), f"{copy.repo} ({copy.split})"
     if not len(table):
         raise ValueError(f"{name}, read for {wanted}, has no rows.")
-    return HubTable(_undecoded(table), name, columns or {}, source.columns)
+    columns, may_lack = columns or {}, source.faults is not None
+    return HubTable(_undecoded(table), name, columns, source.columns, may_lack)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return True for a folder or a link to one; asks the disk only of links: files are many."""
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and isdir(entry.path))
 
 
 def _is_saved(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import stat
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from os.path import isfile
 from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -48,7 +49,7 @@ class FileImage:
                 raise ValueError(f"{self.path} is not a regular file, so not an image.")
             with open(self.path, "rb") as file:
                 return file.read()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ValueError(f"{self.path} is listed as an image, but does not exist.") from error
         except OSError as error:
             raise ValueError(f"{self.path} cannot be read: {error.strerror}.") from error
@@ -215,7 +216,8 @@ def check_dataset(dataset: Dataset) -> None:
 def _file_names(folder: str) -> set[str]:
     try:
         with os.scandir(folder or ".") as entries:  # of a bare name there is none
-            return {entry.name for entry in entries if entry.is_file()}
+            # of an entry that is no link this asks nothing; a link may be broken or run in circles
+            return {e.name for e in entries if e.is_file(follow_symlinks=False) or isfile(e.path)}
     except FileNotFoundError:
         return set()
     except OSError as error:

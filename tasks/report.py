@@ -15,6 +15,7 @@ from common.json_files import write_json
 from common.terminal_table import align
 from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
+from tasks.faults import summary
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
 from tasks.tables import write_csv
 
@@ -187,6 +188,8 @@ def answer(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[str
     examples = list(dataset)
     check_ids((e.example_id for e in examples), f"{task.name} split '{dataset.split}'")
     raw_predictions = list(predict(examples))
+    skipped = summary(dataset.skipped)
+    note = f"Skipped: {skipped['count']} examples, as their images could not be read."
     assert len(raw_predictions) == len(examples), "predict must answer each example once"
     assert len(prompts) in (0, len(examples)), "prompts must run parallel to the examples"
     return Report(
@@ -196,6 +199,8 @@ def answer(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[str
         prompts=prompts,
         raw_predictions=raw_predictions,
         predictions=[task.clean(raw) for raw in raw_predictions],
+        notes=(note,) if dataset.skipped else (),
+        additions={"skipped": skipped} if dataset.skipped else {},
     )
 
 

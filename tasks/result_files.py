@@ -50,7 +50,7 @@ def read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
             found = msgspec.json.decode(content, type=list[record], strict=False)  # type: ignore[valid-type]
         except msgspec.ValidationError as error:
             raise _refusal(path, task, error) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not complete JSON ({error}); write it again, as {_accepted(task)}."
             ) from error
@@ -157,7 +157,7 @@ def _read_lines(content: bytes, path: Path, task: Task) -> Iterator[Any]:
         if line.strip():
             try:
                 yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise _refusal(f"{path}, line {number},", task, error) from error
 
 

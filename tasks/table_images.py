@@ -1,5 +1,6 @@
 """The images that a table names, by paths or by URLs whose images lie here."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,12 +50,13 @@ def find_files(
         wanted: what an error calls the data.
 
     Raises:
-        ValueError: images are missing, counted and some of them named.
+        ValueError: images are missing, counted and some of them named; where the source lists
+            faults, opening them tells.
     """
     folders = _folders(path, source)
     found = {place: _first_file(folders, name) for place, name in names.items()}
     missing = [names[place] for place, file in found.items() if file is None]
-    if missing and source.with_images:
+    if missing and source.with_images and source.faults is None:
         looked = ", ".join(map(str, folders[:-1]))
         raise ValueError(
             f"{wanted}: {len(missing)} of the {len(names)} images that {path} names are "
@@ -125,7 +127,7 @@ def _first_file(folders: list[Path], name: str) -> Path | None:
         form for n in (name, slashed) for form in (n, normalize("NFC", n), normalize("NFD", n))
     ]
     files = (folder / form for form in dict.fromkeys(forms) for folder in folders)
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.isfile(file)), None)  # any text may be a name
 
 
 def _difference(folders: list[Path], name: str) -> str:

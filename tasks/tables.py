@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
+from common import markup
 from tasks.checks import name_some
+from tasks.faults import Fault
 from tasks.files import read_bytes
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -25,6 +27,7 @@ def read_rows(
     *,
     lenient: bool,
     has_options: bool = True,
+    faults: list[Fault] | None = None,
 ) -> list[Row]:
     """Read the wanted columns of a table; blank lines do not count as rows.
 
@@ -34,6 +37,7 @@ def read_rows(
         columns: our name of a column -> its names in known tables, the first that is there counts.
         lenient: of a CSV file, take what stands behind the last column's comma for its text.
         has_options: whether there are options for that and for columns, which errors then name.
+        faults: takes the faults of single lines, which are errors where it is None.
 
     Returns:
         Each row's line, where it begins (of Parquet its number, from 1), and its cells by our
@@ -45,9 +49,9 @@ def read_rows(
     """
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        rows = _csv_rows(path, columns, lenient)
+        rows = _csv_rows(path, columns, lenient, faults)
     elif suffix == ".jsonl":
-        rows = _json_rows(path, columns)
+        rows = _json_rows(path, columns, faults)
     elif suffix == ".parquet":
         rows = _parquet_rows(path, columns)
     else:
@@ -59,7 +63,7 @@ def read_rows(
     except _Mendable as error:
         remedy = error.option if has_options else error.file
         raise ValueError(f"{error}; {remedy}.") from error
-    if not found:
+    if not (found or faults):
         raise ValueError(f"{path} has no rows; each must be one example.")
     return found
 
@@ -73,14 +77,16 @@ class _Mendable(ValueError):
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Yield the lines of a CSV file, its header first; lists become JSON."""
+    """Yield the lines of a CSV file, its header first; lists become JSON, formulas texts."""
     for number, row in enumerate(rows):
         if number == 0:
-            yield _line(list(row))
-        yield _line([_plain(cell) for cell in row.values()])
+            yield csv_line(row)
+        yield csv_line(row.values())
 
 
-def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -> Iterator[Row]:
+def _csv_rows(
+    path: Path, columns: Mapping[str, Sequence[str]], lenient: bool, faults: list[Fault] | None
+) -> Iterator[Row]:
     separator, lines = _csv_lines(path)
     _, header, _ = next(lines, (0, [], ""))
     header = _without_empty_end([name.strip() for name in header], 0)
@@ -101,10 +107,15 @@ def _csv_rows(path: Path, columns: Mapping[str, Sequence[str]], lenient: bool) -
             written = _without_empty_end(next(csv.reader([record], delimiter=separator)), 0)
             cells = [*cells[:last], separator.join(written[last:])]
         if len(cells) < len(header):
-            raise ValueError(
+            short = ValueError(
                 f"{path}, line {number} has {len(cells)} of the {len(header)} columns "
                 f"{', '.join(header)}; each line needs all, empty ones too."
             )
+            note_line(faults, path, number, short)
+            continue
+        if len(cells) > len(header) and faults is not None:
+            note_line(faults, path, number, ValueError("The line has more cells than columns."))
+            continue
         if len(cells) > len(header):
             wrong.append(number)
         yield number, {name: cells[place] for name, place in places.items()}
@@ -173,24 +184,45 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}, line {line} is not UTF-8; save the file as UTF-8.") from error
 
 
-def _json_rows(path: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+def note_line(faults: list[Fault] | None, path: Path, number: int, error: ValueError) -> None:
+    """Add the fault of a line to those that are listed; raise it where none are."""
+    if faults is None:
+        raise error
+    faults.append(Fault(number, str(path), str(error)))
+
+
+def _json_rows(
+    path: Path, columns: Mapping[str, Sequence[str]], faults: list[Fault] | None
+) -> Iterator[Row]:
     found: dict[str, str] = {}
     for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            record = msgspec.json.decode(line, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{path}, line {number} is not a JSON object ({error}); write one per line."
-            ) from error
-        found = found or _find(path, columns, list(record))
-        if missing := [column for column in found.values() if column not in record]:
-            raise ValueError(
-                f"{path}, line {number} has no '{missing[0]}', which its first line has; give "
-                "each object all columns."
-            )
+            record = _json_object(line, path, number)
+            found = found or _find(path, columns, list(record))
+            if missing := [column for column in found.values() if column not in record]:
+                raise ValueError(
+                    f"{path}, line {number} has no '{missing[0]}', which its first line has; give "
+                    "each object all columns."
+                )
+        except ValueError as error:
+            if isinstance(error, _Mendable):
+                raise  # it is of the table
+            note_line(faults, path, number, error)
+            continue
         yield number, {name: record[column] for name, column in found.items()}
+
+
+def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except RecursionError as error:
+        raise ValueError(f"{path}, line {number} is nested too deeply to be read.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}, line {number} is not a JSON object ({error}); write one per line."
+        ) from error
 
 
 def _parquet_rows(path: Path, columns: Mapping[str, Sequence[str]]) -> Iterator[Row]:
@@ -238,10 +270,13 @@ def _missing(path: Path, name: str, candidates: Sequence[str], present: Sequence
     )
 
 
-def _line(cells: Sequence[Any]) -> bytes:
+def csv_line(cells: Iterable[Any]) -> bytes:
+    """Return a line of a CSV file; lists become JSON, and what a spreadsheet would run a text."""
     buffer = io.StringIO(newline="")
     # some versions of Python quote only the line breaks that the line end has: take both
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    csv.writer(buffer, lineterminator="\r\n").writerow(
+        [markup.cell(_plain(cell)) for cell in cells]
+    )
     return buffer.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 

@@ -4,7 +4,8 @@ Files and ids: https://visualqa.org/download.html. Prompt and answer sampling: t
 transfer, big_vision/configs/proj/paligemma/transfers/vqav2.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -23,10 +24,12 @@ from tasks.base import (
     Task,
     Turn,
 )
-from tasks.checks import check_ids, name_some
-from tasks.files import decode, find_files, image_finder, local_root
+from tasks.checks import name_some
+from tasks.faults import Fault
+from tasks.files import find_files, image_finder, local_root
 from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
 from tasks.metrics.vqa import plain_accuracy, vqa_accuracy
+from tasks.records import note, read_records, unique
 
 _SUBTYPES = {"train": "train2014", "val": "val2014", "test-dev": "test-dev2015", "test": "test2015"}
 _HUB = {
@@ -60,18 +63,6 @@ class Annotation(msgspec.Struct, frozen=True):
     answer_type: str | None
     answers: list[Answer] | None
     multiple_choice_answer: str | None = None
-
-
-class Questions(msgspec.Struct):
-    """The questions file."""
-
-    questions: list[Question]
-
-
-class Annotations(msgspec.Struct):
-    """The annotations file."""
-
-    annotations: list[Annotation]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -181,22 +172,13 @@ def _official_rows(source: Source, split: str) -> list[Row]:
     name = f"v2_OpenEnded_mscoco_{subtype}_questions.json"
     wanted = f"vqav2 split '{split}'"
     (path,) = find_files(root, (name, f"Questions/{name}", f"questions/{name}"), wanted)
-    questions = decode(path, Questions).questions
-    check_ids((question.question_id for question in questions), str(path))
+    questions = read_records(path, {"questions": Question}, source)["questions"]
+    questions = unique(questions, _question_id, path, source)
     annotations: dict[int, Annotation] = {}
     if split in VqaV2.train_splits + VqaV2.eval_splits:
-        annotations = _official_annotations(root, subtype, wanted)
-        if without := [q.question_id for q in questions if q.question_id not in annotations]:
-            raise ValueError(
-                f"{path} has {len(without)} question(s) that the annotations file lacks: "
-                f"{name_some(without)}; take both files from the same release."
-            )
-        asked = {question.question_id for question in questions}
-        if surplus := [key for key in annotations if key not in asked]:
-            raise ValueError(
-                f"The annotations file beside {path} has {len(surplus)} question(s) that it lacks: "
-                f"{name_some(surplus)}; take both files from the same release."
-            )
+        own = replace(source, faults=None if source.faults is None else [])
+        annotations = _official_annotations(root, subtype, wanted, own)
+        questions = _annotated(questions, annotations, path, source, own.faults)
     folder = subtype.replace("test-dev", "test")  # test-dev asks about images of the test split
     folders = (f"Images/mscoco/{folder}", f"Images/{folder}", folder, f"images/{folder}", "images")
     names = {q.image_id: f"COCO_{folder}_{q.image_id:012d}.jpg" for q in questions}
@@ -204,9 +186,45 @@ def _official_rows(source: Source, split: str) -> list[Row]:
     return [_row(q, image(names[q.image_id]), annotations.get(q.question_id)) for q in questions]
 
 
-def _official_annotations(root: Path, subtype: str, wanted: str) -> dict[int, Annotation]:
+def _question_id(record: Question | Annotation) -> int:
+    return record.question_id
+
+
+def _annotated(
+    questions: list[Question],
+    annotations: Mapping[int, Annotation],
+    path: Path,
+    source: Source,
+    unread: Sequence[Fault] | None,
+) -> list[Question]:
+    """The questions that have an annotation; `unread` are the annotations that have a fault."""
+    asked = {question.question_id for question in questions}
+    surplus = [key for key in annotations if key not in asked]
+    if len(surplus) > len(source.faults or ()):  # of questions with a fault one each is left
+        raise ValueError(
+            f"The annotations file beside {path} has {len(surplus)} question(s) that it lacks: "
+            f"{name_some(surplus)}; take both files from the same release."
+        )
+    reasons = {fault.id: fault.reason for fault in unread or ()}
+    without = [q.question_id for q in questions if q.question_id not in annotations]
+    if source.faults is None and without:
+        raise ValueError(
+            f"{path} has {len(without)} question(s) that the annotations file lacks: "
+            f"{name_some(without)}; take both files from the same release."
+        )
+    faulty = [*without, *(key for key in annotations if key in reasons and key in asked)]
+    for key in faulty:
+        reason = reasons.get(key, "The annotations file lacks the question, or it cannot be read.")
+        note(source, key, path, ValueError(reason))
+    left_out = set(faulty)
+    return [q for q in questions if q.question_id not in left_out]
+
+
+def _official_annotations(
+    root: Path, subtype: str, wanted: str, source: Source
+) -> dict[int, Annotation]:
     name = f"v2_mscoco_{subtype}_annotations.json"
     (path,) = find_files(root, (name, f"Annotations/{name}", f"annotations/{name}"), wanted)
-    annotations = decode(path, Annotations).annotations
-    check_ids((annotation.question_id for annotation in annotations), str(path))
+    annotations = read_records(path, {"annotations": Annotation}, source)["annotations"]
+    annotations = unique(annotations, _question_id, path, source)
     return {annotation.question_id: annotation for annotation in annotations}

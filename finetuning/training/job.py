@@ -20,6 +20,7 @@ from models.settings import FamilyOptions
 from tasks.base import Dataset, MissingSplit, Task, TaskSource
 from tasks.images import check_dataset
 from tasks.splits import resolve_split
+from tasks.usable import without_bad_images
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +129,7 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
     train_data, note = resolve_split(task, recipe.train_split, pair.source, task.train_splits)
     if note:
         logger.warning("%s: %s", task.name, note)
-    train_data = train_data.subset(recipe.max_train_samples, recipe.seed)
-    check_dataset(train_data)
+    train_data = _usable(train_data.subset(recipe.max_train_samples, recipe.seed), recipe)
     if recipe.skip_evaluation and not recipe.evaluates_during_training:
         return train_data, None
     # these two name the training split's place; the other split has its own
@@ -143,9 +143,15 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
         return train_data, None
     if note:
         logger.warning("%s: %s", task.name, note)
-    eval_data = eval_data.subset(recipe.max_eval_samples, recipe.seed)
-    check_dataset(eval_data)
+    eval_data = _usable(eval_data.subset(recipe.max_eval_samples, recipe.seed), recipe)
     return train_data, eval_data
+
+
+def _usable(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The examples whose images can be read, where others are skipped; all of them else."""
+    dataset = without_bad_images(dataset, recipe.on_bad_image, recipe.num_workers)
+    check_dataset(dataset)
+    return dataset
 
 
 def load_selection(pair: TaskSource, recipe: Recipe, eval_data: Dataset | None) -> Dataset | None:
@@ -162,8 +168,7 @@ def load_selection(pair: TaskSource, recipe: Recipe, eval_data: Dataset | None) 
             "give it, or do not score during training (--eval_steps, --eval_epochs; in a YAML file "
             "eval_strategy)."
         ) from error
-    selection_data = selection_data.subset(recipe.max_eval_samples, recipe.seed)
-    check_dataset(selection_data)
+    selection_data = _usable(selection_data.subset(recipe.max_eval_samples, recipe.seed), recipe)
     return selection_data
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from models.loading import Dtype
 from models.quantization import Quantization
 from tasks.base import AnswerSampling
+from tasks.usable import OnBadImage
 
 LossReduction = Literal["example", "token"]
 ReportTo = Literal["none", "wandb", "tensorboard"]
@@ -73,6 +74,11 @@ class Recipe:
         "Cut prompts that are over --max_length; they are counted, and answers are never cut.",
     )
     num_workers: int = setting(0, "Data", "Read images in this many processes.", minimum=0)
+    on_bad_image: OnBadImage = setting(
+        "error",
+        "Data",
+        "Stop at an image that cannot be read, or skip: decode all first and leave such out.",
+    )
     # --- model
     quantization: Quantization = setting(
         "nf4", "Model", "Hold the frozen language model in this precision."

@@ -1,13 +1,19 @@
 """Where the curves of a training go: W&B, TensorBoard or nowhere."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from finetuning.training.recipe import ReportTo
 
 
 def check_tracker(report_to: ReportTo) -> None:
-    """Raise ValueError where W&B is asked for and nobody is logged in."""
+    """Raise ValueError where W&B is asked for and is not installed, or nobody is logged in."""
+    if report_to == "wandb" and find_spec("wandb") is None:
+        raise ValueError(
+            "--report_to wandb needs the package wandb, which is not installed: run "
+            "`pip install -c constraints.txt -e .[wandb]`, or report to tensorboard."
+        )
     if report_to != "wandb" or os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         return
     import wandb

@@ -72,7 +72,7 @@ def read_config_file(folder: Path) -> AdapterConfig:
         raise ValueError(
             f"{path} is not the configuration of a LoRA adapter: {error}; save it anew with PEFT."
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not complete JSON ({error}); copy or download it again."
         ) from error

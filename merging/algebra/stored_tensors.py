@@ -106,7 +106,7 @@ def read_shard(path: Path, model_type: str | None) -> Shard:
                 ),
                 key=lambda tensor: (tensor.start, tensor.num_bytes),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise damaged(path) from error
     if 8 + length + sum(tensor.num_bytes for tensor in tensors) != size:
         raise damaged(path)

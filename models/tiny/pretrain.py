@@ -44,7 +44,7 @@ DENSE_FRACTION = 0.25  # of the steps, before all skills are mixed
 
 def build_tokenizer() -> GemmaTokenizer:
     """Build a byte-fallback BPE that spells the known words; capitals and digits stay single."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))  # nosec B106
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -258,7 +258,7 @@ def main(
     processor = build_processor()
     model = build_model(processor)
     if init_from:
-        model = PaliGemmaForConditionalGeneration.from_pretrained(init_from, dtype=torch.float32)
+        model = PaliGemmaForConditionalGeneration.from_pretrained(init_from, dtype=torch.float32)  # nosec B615
     encoder = Encoder(processor)
     start = time.perf_counter()
 

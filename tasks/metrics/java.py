@@ -82,7 +82,7 @@ def plain_path(folder: Path) -> Iterator[Path]:
         yield folder
         return
     usual = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(dir=usual if _is_plain(usual) else "/tmp") as place:
+    with tempfile.TemporaryDirectory(dir=usual if _is_plain(usual) else "/tmp") as place:  # nosec B108
         yield Path(shutil.copytree(folder, Path(place) / "copy"))
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as replace_fields
 
-from evaluation.prompting import Prompter, make_prompter
+from evaluation.prompting import Prompter, check_template, make_prompter
 from models.checkpoint import resolve
 from models.loading import load_family
 from tasks.base import Example, Turn
 from tasks.images import ArrayImage, FileImage
 from tasks.registry import get_task
+from tests.helpers import one_sentence
 from tests.models.tiny_families import maker
 
 
@@ -131,3 +132,25 @@ def test_earlier_turns_count_for_the_budget(tmp_path: Path) -> None:
     assert not made.surely_fits(example)
     with pytest.raises(ValueError, match=r"Example 1 has .* text tokens, the budget is 64"):
         made.messages(example, "so.")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{question.__class__}",
+        "{question[0]}",
+        "{question:>999999999}",
+        "{question!r}",
+        "{question} {",
+        "{}",
+        "{answer}",
+    ],
+)
+def test_a_template_is_plain_replacement(template: str) -> None:
+    with one_sentence("prompt_template may hold {question} and no other brace"):
+        check_template(template)
+
+
+def test_braces_of_a_question_are_text(prompter: Prompter) -> None:
+    braced = replace(prompter, template="{{a}} {query} {question}")
+    assert braced.prompt(ask("{question} {{")) == "{a} {question} {{ {question} {{"

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from finetuning.training import tracking
 from finetuning.training.model_card import model_card
-from finetuning.training.tracking import prepare_tracker
+from finetuning.training.tracking import check_tracker, prepare_tracker
+from tests.helpers import one_sentence
 
 
 def run(base: str) -> dict[str, Any]:
@@ -42,3 +44,10 @@ def test_the_project_is_the_options_or_the_environments(
         monkeypatch.delenv("WANDB_PROJECT")
     prepare_tracker("wandb", option, tmp_path)
     assert os.environ["WANDB_PROJECT"] == expected
+
+
+def test_a_tracker_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    with one_sentence("needs the package wandb", ".[wandb]"):
+        check_tracker("wandb")
+    check_tracker("tensorboard")

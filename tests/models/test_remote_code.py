@@ -84,3 +84,62 @@ def test_code_of_another_repository_cannot_be_pinned(tmp_path: Path) -> None:
 def test_code_is_not_needed_for_a_kind_that_transformers_has(tmp_path: Path) -> None:
     folder = write_config(tmp_path / "molmo", "molmo2", CODE)
     assert resolve(str(folder)).family.name == "generic"
+
+
+NAMES = ("tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_of_the_processor_is_looked_at_too(name: str, tmp_path: Path) -> None:
+    folder = write_config(tmp_path / "phi")
+    auto_map = {"AutoProcessor": "someone/else--processing.Processor"}
+    (folder / name).write_text(json.dumps({"auto_map": auto_map}))
+    with pytest.raises(ValueError, match=r"another repository \(someone/else--processing\.py\)"):
+        resolve(str(folder), options=TRUST)
+
+
+def write_adapter(folder: Path, base: str) -> Path:
+    folder.mkdir()
+    config = {"base_model_name_or_path": base, "peft_type": "LORA", "revision": COMMIT}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    run = {"settings": {"trust_remote_code": True}, "base_revision": COMMIT, "task": "vqav2"}
+    (folder / "run.json").write_text(json.dumps(run))
+    return folder
+
+
+def test_a_trusted_model_without_code_of_its_own_is_pinned_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_config(tmp_path / COMMIT, "llava", None)
+    monkeypatch.setattr(
+        "models.checkpoint._hub_config", lambda name, revision: folder / "config.json"
+    )
+    with pytest.raises(ValueError, match="what main stands for may change"):
+        resolve("some/llava", options=TRUST)
+
+
+def test_a_record_of_an_adapter_trusts_nothing(hub: None, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", PHI)
+    with pytest.raises(ValueError, match="pass --trust_remote_code on the command line"):
+        resolve(str(adapter))
+
+
+def test_the_commit_in_an_adapter_is_no_pin_of_the_user(hub: None, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", PHI)
+    with pytest.raises(ValueError, match="what main stands for may change"):
+        resolve(str(adapter), options=TRUST)
+    assert resolve(str(adapter), revision=COMMIT, options=TRUST).revision == COMMIT
+
+
+def test_a_processor_beside_an_adapter_takes_no_code_from_elsewhere(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", str(write_config(tmp_path / "phi")))
+    auto_map = {"AutoTokenizer": ["someone/else--tokenization.Tokenizer", None]}
+    (adapter / "tokenizer_config.json").write_text(json.dumps({"auto_map": auto_map}))
+    with pytest.raises(ValueError, match="another repository"):
+        resolve(str(adapter), options=TRUST)
+
+
+@pytest.mark.parametrize("auto_map", ["a.B", ["a.B"], [None, 5], {"AutoModel": {"a": 1}}])
+def test_an_auto_map_of_another_form_is_code_all_the_same(auto_map: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="comes with its own code"):
+        resolve(str(write_config(tmp_path / "phi", auto_map=auto_map)))

@@ -1,0 +1,64 @@
+"""The command that reads a split and decodes every image of it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from common.json_files import write_json
+from palitune import options
+from palitune.command import Command, Option, count_option
+from palitune.sources import make_source
+from tasks.registry import get_task, task_names
+from tasks.usable import check_split
+
+
+def check_command() -> click.Command:
+    """Return the command that says which examples of a split can be used."""
+    parameters: list[click.Parameter] = [
+        Option(
+            ["--task"], required=True, help=f"Read this task, one of {', '.join(task_names())}."
+        ),
+        *options.source_options(),
+        *options.table_options("csv"),
+        *options.own_file_options(*task_names()),
+        Option(["--split"], group="Data", help="Read this split [default: the task's first]."),
+        count_option(
+            "--num_workers",
+            "Data",
+            "Decode images in this many threads [default: one a processor].",
+        ),
+        Option(
+            ["--json", "json_file"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Write the result to this file too.",
+        ),
+    ]
+    return Command(
+        "check",
+        params=parameters,
+        callback=_check,
+        help="Read a split and decode every image of it; exit code 2 says that some cannot be "
+        "used.",
+    )
+
+
+def _check(**values: Any) -> None:
+    task = get_task(values["task"])
+    usable, faults = check_split(
+        task, values["split"], make_source(task, values), values["num_workers"]
+    )
+    num_examples = len(usable) + len(faults)
+    for fault in faults:
+        click.echo(f"{fault.id}  {fault.file}  {' '.join(fault.reason.split())}")
+    if values["json_file"] is not None:
+        content = {
+            "num_examples": num_examples,
+            "used": len(usable),
+            "reported": msgspec.to_builtins(faults),
+        }
+        write_json(values["json_file"], content)
+    click.echo(f"{num_examples} examples: {len(usable)} usable, {len(faults)} reported")
+    if faults:
+        click.get_current_context().exit(2)
