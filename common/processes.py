@@ -23,9 +23,12 @@ def num_processes() -> int:
 @contextmanager
 def connected() -> Iterator[None]:
     """Let the processes exchange objects inside the block; a trainer connects its own."""
+    if num_processes() == 1:  # and PyTorch is not imported for it
+        yield
+        return
     import torch.distributed as dist
 
-    if num_processes() == 1 or dist.is_initialized():
+    if dist.is_initialized():
         yield
         return
     dist.init_process_group("gloo", timeout=_PATIENCE)
@@ -37,10 +40,10 @@ def connected() -> Iterator[None]:
 
 def gather(content: Any) -> list[Any]:
     """Return the content that each process gives, in the order of their numbers."""
-    import torch.distributed as dist
-
     if num_processes() == 1:
         return [content]
+    import torch.distributed as dist
+
     contents: list[Any] = [None] * num_processes()
     dist.all_gather_object(contents, content)
     return contents

@@ -4,15 +4,9 @@ import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from common import processes
-from evaluation.provenance import describe_data
-from tasks.base import Dataset
-from tasks.report import Report, write_predictions
-
-if TYPE_CHECKING:
-    from evaluation.prediction import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -91,37 +85,6 @@ class AnswerLog:
             self.file = None
         for path in self._paths() if processes.rank() == 0 else ():
             path.unlink()
-
-
-def answer_and_log(
-    predictor: "Predictor",
-    dataset: Dataset,
-    folder: Path,
-    identity: Mapping[str, Any],
-    *,
-    resume: bool,
-    allow_other: bool = False,
-) -> Report:
-    """Answer a split and write the predictions; what is answered outlives a kill on the way.
-
-    Args:
-        predictor: answers.
-        dataset: the split.
-        folder: of the evaluation.
-        identity: all of model and prompt that decides the answers.
-        resume: go on with the answers that an earlier evaluation left.
-        allow_other: replace them where they were given otherwise, instead of refusing them.
-    """
-    from evaluation.prediction import answer_with
-
-    data = describe_data(dataset.split, dataset)
-    whole = {"task": dataset.task.name, **data, **identity, "batch_size": predictor.batch_size}
-    log = AnswerLog(folder, whole, resume=resume, allow_other=allow_other)
-    report = answer_with(predictor, dataset.task, dataset, log)
-    if processes.rank() == 0:
-        write_predictions(report, folder)
-    log.remove()
-    return report
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Any, str]]:

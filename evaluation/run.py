@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from common import processes
 from common.files import check_writable
 from common.json_files import read_json
-from evaluation.answer_log import answer_and_log
+from evaluation.answering import answer_and_log
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
 from evaluation.prompting import Prompter, check_images, check_template, check_texts, make_prompter

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common import processes
 from common.files import write_text
 from common.interruption import Interrupted
-from evaluation.answer_log import answer_and_log
+from evaluation.answering import answer_and_log
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter, check_images, check_texts
 from evaluation.provenance import of_model, with_provenance
