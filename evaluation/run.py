@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from common import processes
 from common.files import check_writable
-from common.json_files import read_json
 from evaluation.answering import answer_and_log
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
 from evaluation.prompting import Prompter, check_images, check_template, check_texts, make_prompter
 from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.request import EvaluationRequest, MetricsRequest, PromptRequest
+from evaluation.result_folder import beside_larger, model_folder
 from models.base import Family
 from models.checkpoint import run_folder_of
-from models.run_record import evaluation_folder, prompt_settings, read_run, trained_on
+from models.run_record import prompt_settings, read_run, trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
 from tasks.report import Report, score, write_report
@@ -134,8 +134,8 @@ def _predict(request: EvaluationRequest) -> Answers:
     dataset = without_bad_images(dataset, request.on_bad_image, request.num_workers)
     check_dataset(dataset)
     name = f"csv_{request.table.stem}" if request.table else dataset.split
-    output_dir = request.output_dir or _beside_larger(
-        _model_folder(wanted.path, checkpoint.adapter, run, task.name, name), len(dataset)
+    output_dir = request.output_dir or beside_larger(
+        model_folder(wanted.path, checkpoint.adapter, run, task.name, name), len(dataset)
     )
     check_writable(output_dir)
     check_device(wanted.device)
@@ -255,36 +255,6 @@ def _load_split(
     if note:
         logger.warning(note)
     return dataset
-
-
-def _model_folder(
-    model_path: str, adapter: Path | None, run: Mapping[str, Any], task_name: str, name: str
-) -> Path:
-    """Beside the adapter where it is of this task, so that a run keeps what was measured of it.
-
-    `name` is the split's; of a table of `--csv` its own, as a run may have another under `test`.
-    """
-    is_here = Path(model_path).expanduser().is_dir()  # and not the cache of the Hub
-    if adapter is not None and is_here and task_name in (trained_on(run) or [task_name]):
-        return evaluation_folder(adapter, run, task_name, name)
-    model = Path(model_path).name or "model"
-    return Path("runs") / "evaluation" / model / task_name / name
-
-
-def _beside_larger(folder: Path, num_examples: int) -> Path:
-    """Return a folder for scores, another one where this holds those of more examples."""
-    if not (folder / "metrics.json").is_file():
-        return folder
-    num_known = read_json(folder / "metrics.json").get("num_examples", 0)
-    if num_known <= num_examples:
-        logger.warning("The scores of %d examples in %s are replaced.", num_known, folder)
-        return folder
-    beside = folder.with_name(f"{folder.name}_{num_examples}_examples")
-    logger.warning(
-        "%s holds the scores of %d examples and is left; those of %d go to %s.",
-        *(folder, num_known, num_examples, beside),
-    )
-    return beside
 
 
 def _submit(report: Report, answers: Answers) -> str:

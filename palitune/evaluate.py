@@ -1,8 +1,9 @@
 """The command that scores a model or a file of predictions."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -15,12 +16,10 @@ from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option, count_option, saying_how_to_resume
 from palitune.requests import make_model_request, make_prompt_request
+from palitune.results import show_result
 from palitune.runs import resolve_model_options
 from palitune.sources import make_source
 from tasks.registry import task_names
-
-if TYPE_CHECKING:
-    from evaluation.run import EvaluationResult
 
 
 def evaluate_command() -> click.Command:
@@ -65,15 +64,9 @@ def evaluate_command() -> click.Command:
     )
 
 
-def show_result(result: "EvaluationResult | None") -> None:
-    """Print the scores and where they are; nothing on a process that only helped to answer."""
-    if result is None:
-        return
-    lines = [result.report.table(), f"Predictions and metrics are in {result.output_dir}"]
-    click.echo("\n".join(filter(None, [*lines, result.submission])))
-
-
-def make_request(values: Mapping[str, Any], given: Collection[str] = ()) -> EvaluationRequest:
+def make_request(
+    values: Mapping[str, Any], given: AbstractSet[str] = frozenset()
+) -> EvaluationRequest:
     """Return the evaluation that the options of the command ask for.
 
     Args:
@@ -123,19 +116,18 @@ def make_request(values: Mapping[str, Any], given: Collection[str] = ()) -> Eval
 def _given_options() -> set[str]:
     """Return the names of the options that were typed."""
     context = click.get_current_context()
-    source = context.get_parameter_source
-    return {name for name in context.params if source(name) is ParameterSource.COMMANDLINE}
+    typed = ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is typed}
 
 
-def _refuse_model_options(given: Collection[str]) -> None:
+def _refuse_model_options(given: AbstractSet[str]) -> None:
     """Refuse options of a model and of its answers where a file is scored."""
     idle = [
         str(parameter.opts[0])
         for parameter in evaluate_command().params
         if isinstance(parameter, Option)
         and parameter.group in ("Model", "Generation")
-        and parameter.name != "device"  # CLIP may run there
-        and parameter.name in given
+        and parameter.name in given - {"device"}  # CLIP may run there
     ]
     if idle:
         raise ValueError(

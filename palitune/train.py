@@ -13,6 +13,7 @@ from finetuning.training.recipe import Recipe
 from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option, saying_how_to_resume
+from palitune.results import show_result
 from palitune.sources import make_source, make_sources
 from tasks.base import Task, TaskSource
 from tasks.registry import get_task
@@ -138,7 +139,6 @@ def _own_options(task: Task) -> list[click.Parameter]:
 def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     """Evaluate the adapter of the output folder, on the data that training would score it on."""
     from evaluation.run import evaluate
-    from palitune.evaluate import show_result
     from palitune.requests import make_model_request, make_prompt_request
 
     if values["skip_evaluation"]:

@@ -1,0 +1,15 @@
+"""The scores of an evaluation on the terminal."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from evaluation.run import EvaluationResult
+
+
+def show_result(result: "EvaluationResult | None") -> None:
+    """Print the scores and where they are; nothing on a process that only helped to answer."""
+    if result is not None:
+        place = f"Predictions and metrics are in {result.output_dir}"
+        click.echo("\n".join(filter(None, [result.report.table(), place, result.submission])))
