@@ -42,7 +42,7 @@ RECIPE = Recipe(
 # What a task has otherwise. Reading the pages is learned late and at once: in fewer steps, or with
 # the tower that sees frozen, the score hung on the seed.
 _OTHERWISE: dict[str, dict[str, Any]] = {
-    "coco_captioning": {"max_steps": 120},
+    "coco_captioning": {"max_steps": 90},
     "docvqa": {
         "max_steps": 1000,
         "batch_size": 16,
@@ -50,6 +50,7 @@ _OTHERWISE: dict[str, dict[str, Any]] = {
         "warmup_ratio": 0.1,
         "lora_vision": True,
     },
+    "gqa": {"max_steps": 240, "warmup_ratio": 0.1},
     "vqav2": {"max_steps": 120},
     "digits": {"max_steps": 140},
 }

@@ -42,11 +42,6 @@ def staged(root: Path, step: int, is_first: bool = True) -> Iterator[Path]:
             shutil.rmtree(root / _STAGING, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a run that was killed in a save left."""
-    shutil.rmtree(folder / CHECKPOINTS / _STAGING, ignore_errors=True)
-
-
 def _write_manifest(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = {
@@ -126,6 +121,22 @@ def set_aside_damaged(folder: Path) -> None:
             fault,
             target.name,
         )
+
+
+def to_resume(folder: Path, is_first: bool) -> Path | None:
+    """Find what a run goes on from, and name each damaged checkpoint, or a start at step 0.
+
+    Args:
+        folder: of the run.
+        is_first: whether this process, of several, is the one that tidies up.
+    """
+    if is_first:
+        shutil.rmtree(folder / CHECKPOINTS / _STAGING, ignore_errors=True)  # of a killed run
+        set_aside_damaged(folder)
+    last = newest(folder)
+    if last is None and is_first:
+        logger.warning("%s holds no whole checkpoint: training begins at step 0.", folder)
+    return last
 
 
 def remove_old(root: Path, limit: int, best: str | None) -> None:

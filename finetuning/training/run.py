@@ -172,17 +172,10 @@ def _train(
     prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
     trainer = _make_trainer(job, loaded, scoring)
     is_first = trainer.is_world_process_zero()
-    last = _checkpoint_to_resume(job, is_first) if job.resume else None
+    last = checkpoints.to_resume(job.output_dir, is_first) if job.resume else None
     is_finished = last is not None and _is_finished(last, trainer.planned_steps())
     if is_first and not is_finished:
-        num_kept = recipe.save_total_limit + recipe.evaluates_during_training
-        num_trained = sum(tensor.numel() for tensor in trained(trainer.model).values())
-        checkpoints.check_space(job.output_dir, checkpoints.bytes_needed(num_trained, num_kept))
-        with explained(job.output_dir):
-            if job.overwrite:
-                output_folder.clear(job.output_dir)
-            output_folder.write_run(job.output_dir, run)
-            loaded.family.save(str(job.output_dir))  # its checkpoints are evaluated with it too
+        _begin(job, run, loaded, sum(t.numel() for t in trained(trainer.model).values()))
     stop = StopOnSignal()
     trainer.add_callback(stop)
     try:
@@ -221,15 +214,17 @@ def _train(
     return reports
 
 
-def _checkpoint_to_resume(job: Job, is_first: bool) -> Path | None:
-    """Find what to go on from; each damaged checkpoint is named, and so is a start at step 0."""
-    if is_first:
-        checkpoints.sweep(job.output_dir)
-        checkpoints.set_aside_damaged(job.output_dir)
-    last = checkpoints.newest(job.output_dir)
-    if last is None and is_first:
-        logger.warning("%s holds no whole checkpoint: training begins at step 0.", job.output_dir)
-    return last
+def _begin(job: Job, run: Mapping[str, Any], loaded: LoadedModel, num_trained: int) -> None:
+    """Write what a run's folder holds from the start, once its disk is known to have the room."""
+    from finetuning.training.faults import explained
+
+    num_kept = job.recipe.save_total_limit + job.recipe.evaluates_during_training
+    checkpoints.check_space(job.output_dir, checkpoints.bytes_needed(num_trained, num_kept))
+    with explained(job.output_dir):
+        if job.overwrite:
+            output_folder.clear(job.output_dir)
+        output_folder.write_run(job.output_dir, run)
+        loaded.family.save(str(job.output_dir))  # its checkpoints are evaluated with it too
 
 
 def _is_finished(last: Path, num_planned: int) -> bool:
