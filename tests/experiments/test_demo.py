@@ -49,7 +49,7 @@ def check_merge(found: dict[str, Any], folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_demo_is_clearly_better_than_its_base_and_than_blindness(tmp_path: Path) -> None:
-    """The whole of it, about seven minutes on two cores."""
+    """The whole of it, about nine minutes on two cores."""
     options = ["demo", "--output_dir", str(tmp_path)]
     result = CliRunner().invoke(palitune, options, catch_exceptions=False)
     assert result.exit_code == 0
