@@ -30,7 +30,7 @@ class AnswerLog:
         self.folder = folder
         self.identity = json.loads(json.dumps(identity))
         self.file: IO[str] | None = None
-        found = [_read(path) for path in self._paths()]
+        found = [_read(path) for path in _paths(folder)]
         others = [_difference(self.identity, identity) for identity, _ in found]
         if resume and any(others) and not allow_other:
             raise ValueError(
@@ -52,12 +52,9 @@ class AnswerLog:
             self._write_anew()
         processes.gather(None)
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob(".answers-*.jsonl"))
-
     def _write_anew(self) -> None:
         """Leave one file with all that is known, whoever wrote it."""
-        self.remove()
+        remove_answers(self.folder)
         known, self.answers = self.answers, {}
         for key, text in known.items():
             self.add([key], [text])
@@ -78,13 +75,21 @@ class AnswerLog:
             self.answers[example_id] = text
         self.file.flush()
 
-    def remove(self) -> None:
-        """Remove the files, once the answers stand elsewhere."""
+    def close(self) -> None:
+        """Close this process's file, which stays."""
         if self.file is not None:
             self.file.close()
             self.file = None
-        for path in self._paths() if processes.rank() == 0 else ():
-            path.unlink()
+
+
+def remove_answers(folder: Path) -> None:
+    """Remove the answers so far of an evaluation, once its scores are written."""
+    for path in _paths(folder):
+        path.unlink()
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob(".answers-*.jsonl"))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Any, str]]:

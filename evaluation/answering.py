@@ -24,6 +24,8 @@ def answer_and_log(
 ) -> Report:
     """Answer a split and write the predictions; what is answered outlives a kill on the way.
 
+    The answers so far stay until `remove_answers`, so that a kill in scoring loses none either.
+
     Args:
         predictor: answers.
         dataset: the split.
@@ -41,5 +43,5 @@ def answer_and_log(
     report = answer_with(predictor, dataset.task, dataset, log)
     if processes.rank() == 0:
         write_predictions(report, folder)
-    log.remove()
+    log.close()
     return report

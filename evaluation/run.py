@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from common import processes
 from common.files import check_writable
+from evaluation.answer_log import remove_answers
 from evaluation.answering import answer_and_log
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.gallery import write_gallery
@@ -113,6 +114,7 @@ def score_and_write(
         report = add_clip_metrics(report, clip)
     write_report(report, folder)
     write_gallery(report, folder, metrics.num_viz_samples)
+    remove_answers(folder)
     return report
 
 

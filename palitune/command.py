@@ -19,6 +19,7 @@ import click
 
 from common import processes
 from common.interruption import Interrupted
+from common.system_faults import is_disk_full, is_out_of_memory, killed_worker
 
 _PACKAGES = (
     *("common", "evaluation", "experiments", "finetuning", "merging"),
@@ -142,13 +143,15 @@ def _sentence(error: Exception) -> str | None:
         return f"{place}{error.strerror}."
     if caught := _WORKER_ERROR.search(str(error)):
         return caught[2]
-    from models.memory import is_out_of_memory
-
     if is_out_of_memory(error):
         return (
             "Memory ran out: take a smaller batch or smaller images, fewer workers, or "
             "--quantization nf4."
         )
+    if isinstance(error, RuntimeError) and (worker := killed_worker(error)):
+        return worker
+    if is_disk_full(error):
+        return "The disk is full, or a quota is: free some space and try again."
     frames = traceback.extract_tb(error.__traceback__)
     return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
 

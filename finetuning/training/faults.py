@@ -1,21 +1,12 @@
 """Faults of the system in a training, each in one sentence that says how to go on."""
 
-import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.system_faults import is_disk_full, is_out_of_memory, killed_worker
 from finetuning.training.checkpoints import describe_last
 from finetuning.training.number_watch import NoNumber
-from models.memory import is_out_of_memory
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# what safetensors, tokenizers and torch.save say of it
-_FULL_TEXT = re.compile(
-    r"No space left|quota exceeded|File too large|file write failed|iostream error", re.I
-)
-_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 
 
 @contextmanager
@@ -38,25 +29,14 @@ def explained(output_dir: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str | None:
-    text = str(error)
     if isinstance(error, NoNumber):
-        return text
+        return str(error)
     if is_out_of_memory(error):
         return (
             "Memory ran out in training: lower --batch_size and raise "
             "--gradient_accumulation_steps as much, turn --gradient_checkpointing on, or take "
             "smaller images or --quantization nf4; then go on by --resume, or start anew."
         )
-    if getattr(error, "errno", None) in _FULL or _FULL_TEXT.search(text):
+    if is_disk_full(error):
         return "The disk is full, or a quota is: free some space and go on by --resume."
-    if found := _WORKER.search(text):
-        return (
-            f"A data worker (process {found[1]}) was killed, most often for want of memory: go on "
-            "by --resume with fewer --num_workers."
-        )
-    if isinstance(error, ConnectionError | EOFError):
-        return (
-            "A data worker was killed, most often for want of memory: go on by --resume with "
-            "fewer --num_workers."
-        )
-    return None
+    return killed_worker(error)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from evaluation.answer_log import AnswerLog
+import evaluation.run
+from evaluation.answer_log import AnswerLog, remove_answers
+from models.base import Family
 from tests.helpers import REPOSITORY, read_json, sentence
 from tests.palitune.commands import run
 
@@ -27,7 +29,7 @@ def test_answers_are_given_again_as_they_were_added(tmp_path: Path) -> None:
     assert again.has([1, "b"]) and not again.has([1, "c"])
     again.add(["c"], ["three"])
     assert AnswerLog(tmp_path, IDENTITY, resume=True).answers.keys() == {1, "b", "c"}
-    again.remove()
+    remove_answers(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -119,6 +121,17 @@ def test_a_process_that_dies_ends_the_evaluation_and_its_answers_stay(tmp_path: 
     assert process.wait(30) != 0
     assert num_answers(tmp_path) >= 20
     assert not any(child.is_running() for child in children)
+
+
+def test_a_kill_in_scoring_loses_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (*COMMAND, "--max_eval_samples", "6", "--output_dir", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation.run, "score", lambda _: sys.exit(9))
+        run("eval", *arguments, exit_code=9)
+    assert num_answers(tmp_path) == 6
+    monkeypatch.setattr(Family, "generate", lambda *_: pytest.fail("it was asked again"))
+    assert "6 answers" in run("eval", *arguments, "--resume").output
+    assert num_answers(tmp_path) == 0 and (tmp_path / "metrics.json").is_file()
 
 
 def test_another_setting_is_refused_before_it_answers(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""Faults of the system in the errors of libraries: memory, disk and worker processes."""
+
+import errno
+import re
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# what safetensors, tokenizers and torch.save say of it
+_FULL_TEXT = re.compile(
+    r"No space left|quota exceeded|File too large|file write failed|iostream error", re.I
+)
+_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True where an error says that memory could not be had, on a GPU or beside it."""
+    text = str(error).lower()
+    # PyTorch raises a RuntimeError on the processor and a kind of it on a GPU
+    is_torch = isinstance(error, RuntimeError) and "alloc" in text and "memory" in text
+    return isinstance(error, MemoryError) or is_torch
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return True where an error says that a disk or a quota is full."""
+    return getattr(error, "errno", None) in _FULL or _FULL_TEXT.search(str(error)) is not None
+
+
+def killed_worker(error: BaseException) -> str | None:
+    """Return a sentence where an error says that a process that reads images was killed."""
+    found = _WORKER.search(str(error))
+    if found is None and not isinstance(error, ConnectionError | EOFError):
+        return None
+    which = f" (process {found[1]})" if found else ""
+    return (
+        f"A data worker{which} was killed, most often for want of memory: go on by --resume with "
+        "fewer --num_workers."
+    )
