@@ -47,6 +47,7 @@ class MergeRequest:
         trim_scope: what a density is a share of.
         normalize: scale each adapter to the mean norm first.
         output: the new folder; None where nothing is written.
+        resume: go on with the scores that an interrupted merge left.
         export: what is written.
         rank: rank of the written adapter, as `merging.settings.parse_rank` reads it.
         save_dtype: precision of the written weights.
@@ -69,6 +70,7 @@ class MergeRequest:
     trim_scope: Literal["tensor", "adapter"] = "tensor"
     normalize: bool = False
     output: Path | None = None
+    resume: bool = False
     export: Export = "auto"
     rank: str = "full"
     save_dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -2,16 +2,18 @@
 
 import logging
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from common.json_files import write_json
+from evaluation.answer_log import AnswerLog
 from evaluation.provenance import versions
 from merging.algebra import report
 from merging.algebra.adapters import check_low_rank_only
@@ -58,8 +60,11 @@ def merge(request: MergeRequest, show: Callable[[str], None]) -> None:
     _check_exports(candidates, inputs, request)
     datasets = load_datasets(request, is_halved=is_measured)
     onto = _onto(request.onto, inputs)
-    trial = make_trial(inputs, datasets, request.trial)
     merged = _start(inputs, candidates[0], request)
+    trial = make_trial(inputs, datasets, request.trial)
+    if trial is not None and request.output is not None:
+        identity = _describe(inputs, merged, onto, request) | {"candidates": candidates}
+        trial = replace(trial, log=_open_log(request, inputs, identity))
     sweep = None
     if trial is not None and is_measured:
         sweep, merged = sweep_grid(trial, inputs, merged, candidates, onto, request.seed)
@@ -76,11 +81,27 @@ def merge(request: MergeRequest, show: Callable[[str], None]) -> None:
     else:
         finish = _finisher(inputs, merged, summary, found, sweep, started)
         _write(request.output, inputs, merged, summary, rank, finish)
+        shutil.rmtree(_log_folder(request.output), ignore_errors=True)
     show(report.table(inputs.adapters, summary["totals"]))
     for warning in summary["warnings"]:
         logger.warning("Warning: %s", warning)
     if request.output is not None:
         show(f"The merge and {_REPORT} are in {request.output}")
+
+
+def _open_log(request: MergeRequest, inputs: Inputs, identity: Mapping[str, Any]) -> AnswerLog:
+    """Return what keeps the scores of the trials, beside the output, which is made at the end."""
+    assert request.output is not None
+    more = {
+        "base_fingerprint": inputs.checkpoint.fingerprint,
+        "batch_size": request.trial.batch_size,
+        "prompts": inputs.prompt_settings,
+    }
+    return AnswerLog(_log_folder(request.output), {**identity, **more}, resume=request.resume)
+
+
+def _log_folder(output: Path) -> Path:
+    return output.with_name(f".{output.name}.trials")
 
 
 def _finisher(

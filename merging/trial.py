@@ -1,5 +1,6 @@
 """Score updates that are added to the base in memory, and choose among them."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
+from evaluation.answer_log import AnswerLog
 from evaluation.prediction import answer_with, make_predictor
 from evaluation.prompting import make_prompter
+from evaluation.provenance import describe_data
 from merging.algebra.base import Base
 from merging.algebra.full_model import Onto
 from merging.algebra.rounding import nf4_round_trip
@@ -67,6 +70,7 @@ class Trial:
         batch_size: examples answered at once.
         processor_checkpoint: the base with the processor that encodes images and texts.
         device: as in `models.loading.choose_device`.
+        log: takes each score as it comes, and gives those that it has.
     """
 
     checkpoint: Checkpoint
@@ -76,6 +80,7 @@ class Trial:
     batch_size: int
     device: str
     processor_checkpoint: Checkpoint | None = None
+    log: AnswerLog | None = None
 
     def scores(self, candidates: Sequence[Candidate]) -> dict[str, Scores]:
         """Name -> scores; `measure` says more."""
@@ -90,20 +95,30 @@ class Trial:
             candidates: of different names.
             datasets: of the tasks; those of the trial where None.
         """
-        found: dict[str, Measured] = {}
+        datasets = datasets or self.datasets
+        known = {} if self.log is None else {k: json.loads(v) for k, v in self.log.answers.items()}
         for onto in sorted({candidate.onto for candidate in candidates}):
-            model, predictors = self._load(onto)
-            for candidate in (c for c in candidates if c.onto == onto):
+            todo = [
+                (candidate, missing)
+                for candidate in candidates
+                if candidate.onto == onto
+                and (missing := [d for d in datasets if _key(candidate, d) not in known])
+            ]
+            model, predictors = self._load(onto) if todo else (None, {})
+            for candidate, missing in todo:
                 with _added(model, candidate):
-                    headlines = {
-                        dataset.task.name: _headline(predictors[dataset.task.name], dataset)
-                        for dataset in datasets or self.datasets
-                    }
-                found[candidate.name] = Measured(
-                    {task: value for task, (value, _) in headlines.items()},
-                    {task: interval for task, (_, interval) in headlines.items()},
-                )
-        return {candidate.name: found[candidate.name] for candidate in candidates}
+                    for dataset in missing:
+                        found = _headline(predictors[dataset.task.name], dataset)
+                        known[_key(candidate, dataset)] = found
+                        if self.log is not None:
+                            self.log.add([_key(candidate, dataset)], [json.dumps(found)])
+        return {
+            candidate.name: Measured(
+                {d.task.name: known[_key(candidate, d)][0] for d in datasets},
+                {d.task.name: _pair(known[_key(candidate, d)][1]) for d in datasets},
+            )
+            for candidate in candidates
+        }
 
     def _load(self, onto: Onto) -> tuple[Any, dict[str, Any]]:
         family = load_family(self.processor_checkpoint or self.checkpoint)
@@ -228,6 +243,16 @@ def _rows(
             }
         )
     return rows
+
+
+def _pair(interval: Sequence[float] | None) -> Interval:
+    return None if interval is None else (interval[0], interval[1])
+
+
+def _key(candidate: Candidate, dataset: Dataset) -> str:
+    """What one score is of: the candidate, the weights below it, and the examples."""
+    data = describe_data(dataset.split, dataset)["fingerprint"]
+    return f"{candidate.name}, {candidate.onto}, {dataset.task.name} {data}"
 
 
 def _headline(predictor: Any, dataset: Dataset) -> tuple[float, Interval]:

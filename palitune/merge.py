@@ -1,6 +1,7 @@
 """The command that merges adapters."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from merging.algebra.modes import MODES
 from merging.request import MergeRequest, TrialRequest
 from merging.settings import parse_tasks, parse_weights
-from palitune.command import Command, Option, count_option
+from palitune.command import Command, Option, count_option, saying_how_to_resume
 from palitune.sources import data_roots, folder_source
 from tasks.base import TaskSource
 from tasks.registry import task_names
@@ -227,6 +228,9 @@ def _evaluation_options() -> list[click.Parameter]:
             help="Read the tasks' data in this folder, or TASK=FOLDER for each task with commas "
             "between, or `sample` [default: the Hub copies].",
         ),
+        Option(
+            ["--resume"], group=group, is_flag=True, help="Resume the scores of a stopped merge."
+        ),
         count_option(
             "--max_eval_samples", group, "Score this many examples per task.", default=256
         ),
@@ -244,7 +248,8 @@ def _evaluation_options() -> list[click.Parameter]:
 def _merge(**values: Any) -> None:
     from merging.run import merge
 
-    merge(make_request(values), click.echo)
+    with saying_how_to_resume() if values["evaluate"] else nullcontext():
+        merge(make_request(values), click.echo)
 
 
 def make_request(values: Mapping[str, Any]) -> MergeRequest:
@@ -257,11 +262,12 @@ def make_request(values: Mapping[str, Any]) -> MergeRequest:
     if values["output"] is None and not values["dry_run"]:
         raise ValueError("--output names the new folder; pass it, or --dry_run for figures alone.")
     tasks = parse_tasks(values["evaluate"])
-    if values["data_root"] is not None and not tasks:
-        raise ValueError(
-            "--data_root is for scores, and --evaluate names no task: it would change nothing; "
-            "leave it out."
-        )
+    for name in ("data_root", "resume"):
+        if values[name] and not tasks:
+            raise ValueError(
+                f"--{name} is for scores, and --evaluate names no task: it would change nothing; "
+                "leave it out."
+            )
     roots = data_roots(values["data_root"], tasks)  # TASK=FOLDER of a single task too
     return MergeRequest(
         base_model=values["base_model"],
@@ -279,6 +285,7 @@ def make_request(values: Mapping[str, Any]) -> MergeRequest:
         trim_scope=values["trim_scope"],
         normalize=values["normalize"],
         output=None if values["dry_run"] else values["output"],
+        resume=values["resume"],
         export=values["export"],
         rank=values["rank"],
         save_dtype=values["save_dtype"],
