@@ -12,6 +12,7 @@ from common.json_files import read_json
 from experiments.ablation import Run, read_ablation, runs
 from experiments.ablation_summary import SUMMARY, errors_before, summary_table, write_summary
 from experiments.cell import METRICS, run_one
+from experiments.ray_runs import RaySettings, run_on_ray
 from finetuning.training.checkpoints import newest
 from models.run_record import read_run
 
@@ -35,14 +36,14 @@ class GridRequest:
         only: names of models, variants or runs; all where empty.
         resume: resume interrupted runs.
         dry_run: list the runs, and run none.
-        ray: address of a Ray cluster; None runs the cells here, one after the other.
+        ray: where on a Ray cluster; None runs the cells here, one after the other.
     """
 
     config: Path
     only: Sequence[str] = ()
     resume: bool = False
     dry_run: bool = False
-    ray: str | None = None
+    ray: RaySettings | None = None
 
 
 def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], None]) -> bool:
@@ -173,7 +174,7 @@ def _settings(options: Sequence[str]) -> list[str]:
 
 
 def _run_all(
-    grid: Sequence[Run], ray: str | None, show: Callable[[str], None]
+    grid: Sequence[Run], ray: RaySettings | None, show: Callable[[str], None]
 ) -> Iterator[tuple[Run, str | None]]:
     """Run each cell; yield it with the sentence of its error, if any, as they end."""
     if ray is None:
@@ -181,6 +182,4 @@ def _run_all(
             show(f"{run.name} …")
             yield run, run_one(run)
         return
-    from experiments.ray_runs import run_on_ray
-
     yield from run_on_ray(grid, ray)

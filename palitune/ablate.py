@@ -39,6 +39,17 @@ def ablate_command() -> click.Command:
                 metavar="[ADDRESS]",
                 help="Send the runs to the Ray cluster at this address, or start one here.",
             ),
+            Option(
+                ["--ray_gpus"],
+                type=float,
+                help="Take this many GPUs, or a share of one, for each run on Ray "
+                "[default: 1 where the cluster has any].",
+            ),
+            Option(
+                ["--ray_cpus"],
+                type=float,
+                help="Take this many processors for each run on Ray [default: 1].",
+            ),
         ],
         callback=_ablate,
         help="Train and score models x LoRA variants. Finished runs are not run again; one that "
@@ -47,10 +58,20 @@ def ablate_command() -> click.Command:
 
 
 def _ablate(
-    config: Path, only: Sequence[str], resume: bool, dry_run: bool, ray: str | None
+    config: Path,
+    only: Sequence[str],
+    resume: bool,
+    dry_run: bool,
+    ray: str | None,
+    ray_gpus: float | None,
+    ray_cpus: float | None,
 ) -> None:
     from experiments.grid import GridRequest, run_grid
+    from experiments.ray_runs import RaySettings
 
-    request = GridRequest(config=config, only=only, resume=resume, dry_run=dry_run, ray=ray)
+    if ray is None and (ray_gpus, ray_cpus) != (None, None):
+        raise ValueError("--ray_gpus and --ray_cpus are for runs on Ray; add --ray.")
+    place = None if ray is None else RaySettings(ray, ray_gpus, 1 if ray_cpus is None else ray_cpus)
+    request = GridRequest(config=config, only=only, resume=resume, dry_run=dry_run, ray=place)
     if not run_grid(request, parse_job, click.echo):
         click.get_current_context().exit(1)

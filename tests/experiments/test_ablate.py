@@ -196,6 +196,8 @@ def test_a_cluster_that_is_not_there_is_one_sentence(grid: Path, stubbed: list[s
     result = invoke("--config", grid, "--ray", "127.0.0.1:1")
     assert result.exit_code == 2
     assert "--ray 127.0.0.1:1 cannot be reached" in result.output
+    result = invoke("--config", grid, "--ray_gpus", "1")
+    assert result.exit_code == 2 and "add --ray" in result.output
 
 
 def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[str]) -> None:
