@@ -13,10 +13,10 @@ _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True where an error says that memory could not be had, on a GPU or beside it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of a GPU
+        return True
     text = str(error).lower()
-    # PyTorch raises a RuntimeError on the processor and a kind of it on a GPU
-    is_torch = isinstance(error, RuntimeError) and "alloc" in text and "memory" in text
-    return isinstance(error, MemoryError) or is_torch
+    return isinstance(error, RuntimeError) and "alloc" in text and "memory" in text
 
 
 def is_disk_full(error: BaseException) -> bool:

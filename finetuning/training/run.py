@@ -170,7 +170,8 @@ def _train(
 
     recipe = job.recipe
     prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
-    trainer = _make_trainer(job, loaded, scoring)
+    with explained(job.output_dir):
+        trainer = _make_trainer(job, loaded, scoring)
     is_first = trainer.is_world_process_zero()
     last = checkpoints.to_resume(job.output_dir, is_first) if job.resume else None
     is_finished = last is not None and _is_finished(last, trainer.planned_steps())
