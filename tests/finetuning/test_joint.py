@@ -97,7 +97,7 @@ def test_the_run_file_names_the_tasks_and_the_data_of_each(trained: Path) -> Non
     assert "fine-tuned on vqav2 and coco_captioning\n" in card
     assert (
         "trained on 3 examples of vqav2 split train and 3 examples of coco_captioning split "
-        "`train`." in card
+        "train." in card
     )
 
 
