@@ -8,6 +8,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXT = re.compile(
     r"No space left|quota exceeded|File too large|file write failed|iostream error", re.I
 )
+# what gloo and NCCL say where another process is gone
+_LOST = re.compile(
+    r"(?:gloo|nccl).*(?:closed|reset|refused|peer|remote|abort|timed? ?out)", re.I | re.S
+)
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 
 
@@ -33,4 +37,14 @@ def killed_worker(error: BaseException) -> str | None:
     return (
         f"A data worker{which} was killed, most often for want of memory: go on by --resume with "
         "fewer --num_workers."
+    )
+
+
+def lost_process(error: BaseException) -> str | None:
+    """Return a sentence where an error says that another process of the same job has ended."""
+    if not isinstance(error, RuntimeError) or _LOST.search(str(error)) is None:
+        return None
+    return (
+        "Another process of this job has ended, and its own message says why: go on by --resume, "
+        "with as many processes."
     )

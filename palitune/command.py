@@ -19,7 +19,7 @@ import click
 
 from common import processes
 from common.interruption import Interrupted
-from common.system_faults import is_disk_full, is_out_of_memory, killed_worker
+from common.system_faults import is_disk_full, is_out_of_memory, killed_worker, lost_process
 
 _PACKAGES = (
     *("common", "evaluation", "experiments", "finetuning", "merging"),
@@ -148,8 +148,8 @@ def _sentence(error: Exception) -> str | None:
             "Memory ran out: take a smaller batch or smaller images, fewer workers, or "
             "--quantization nf4."
         )
-    if isinstance(error, RuntimeError) and (worker := killed_worker(error)):
-        return worker
+    if isinstance(error, RuntimeError) and (lost := killed_worker(error) or lost_process(error)):
+        return lost
     if is_disk_full(error):
         return "The disk is full, or a quota is: free some space and try again."
     frames = traceback.extract_tb(error.__traceback__)

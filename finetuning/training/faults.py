@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.system_faults import is_disk_full, is_out_of_memory, killed_worker
+from common.system_faults import is_disk_full, is_out_of_memory, killed_worker, lost_process
 from finetuning.training.checkpoints import describe_last
 from finetuning.training.number_watch import NoNumber
 
@@ -39,4 +39,4 @@ def _reason(error: Exception) -> str | None:
         )
     if is_disk_full(error):
         return "The disk is full, or a quota is: free some space and go on by --resume."
-    return killed_worker(error)
+    return killed_worker(error) or lost_process(error)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from common.system_faults import is_disk_full, is_out_of_memory, killed_worker
+from common.system_faults import is_disk_full, is_out_of_memory, killed_worker, lost_process
 from finetuning.training import gradients
 from finetuning.training import trainer as trainer_module
 from finetuning.training.run import finetune
@@ -46,6 +46,25 @@ def test_each_fault_is_known_for_what_it_is() -> None:
     assert [is_out_of_memory(e) for e in (*no_memory, *full, *others)] == [True] * 3 + [False] * 6
     assert [is_disk_full(e) for e in (*full, *no_memory, *others)] == [True] * 3 + [False] * 6
     assert not any(killed_worker(e) for e in (*full, *no_memory, *others))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_lost"),
+    [
+        (
+            "[/pytorch/third_party/gloo/gloo/tcp/pair.cc:537] Read error: Connection reset by peer",
+            True,
+        ),
+        ("NCCL communicator was aborted on rank 0.", True),
+        (
+            "ncclRemoteError: A call failed possibly due to a network error or a remote process",
+            True,
+        ),
+        ("The size of tensor a (3) must match the size of tensor b (4)", False),
+    ],
+)
+def test_a_process_that_is_gone_is_told_from_other_errors(text: str, is_lost: bool) -> None:
+    assert (lost_process(RuntimeError(text)) is not None) == is_lost
 
 
 def test_a_killed_worker_of_any_command_is_named() -> None:

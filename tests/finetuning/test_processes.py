@@ -57,7 +57,9 @@ def test_a_dead_process_ends_the_job_and_two_go_on_to_the_same_bytes(
     assert len(ranks) == 2
     ranks[1].send_signal(signal.SIGKILL)
     began = time.monotonic()
-    finish(process, exit_code=1)
+    said = finish(process, exit_code=1)
+    assert "Another process of this job has ended" in said
+    assert f"the newest checkpoint is {newest(torn)}." in said and "--resume" in said
     assert time.monotonic() - began < 45
     assert not any(child.is_running() for child in children)
     assert not (torn / "adapter_model.safetensors").exists()
