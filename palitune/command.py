@@ -117,9 +117,12 @@ def saying_how_to_resume() -> Iterator[None]:
     """Say what to type to go on with the work inside the block, where it is stopped."""
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, SystemExit) as error:
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        if isinstance(error, SystemExit) and error.code != 128 + number:
+            raise
         how = f"it goes on by\n  {resume_command(sys.argv)}"
-        raise Interrupted(signal.SIGINT, how) from error
+        raise Interrupted(number, how) from error
     except Interrupted as stop:
         how = f"It goes on by\n  {resume_command(sys.argv)}"
         raise Interrupted(stop.number, f"{stop.message} {how}") from stop

@@ -55,7 +55,9 @@ def test_answers_of_another_evaluation_are_refused_or_replaced(
     assert not AnswerLog(tmp_path, IDENTITY, resume=True).answers
 
 
-def evaluate(folder: Path, *more: str, num_processes: int = 1) -> "subprocess.Popen[bytes]":
+def evaluate(
+    folder: Path, *more: str, num_processes: int = 1, said: int = subprocess.DEVNULL
+) -> "subprocess.Popen[bytes]":
     start = [sys.executable, "eval.py"]
     if num_processes > 1:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
@@ -65,7 +67,7 @@ def evaluate(folder: Path, *more: str, num_processes: int = 1) -> "subprocess.Po
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=said,
         start_new_session=True,
     )
 
@@ -104,6 +106,23 @@ def test_killed_twice_it_gives_the_answers_of_one_never_killed(
     for name in ("predictions.jsonl", "metrics.json"):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_the_command_that_goes_on(number: int, tmp_path: Path) -> None:
+    process = evaluate(tmp_path, said=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while num_answers(tmp_path) < 20:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    last = said.decode().rstrip().splitlines()[-1]
+    assert last.startswith("  python eval.py --task gqa ") and last.endswith(" --resume")
+    assert f"Stopped by {signal.Signals(number).name}" in said.decode()
+    assert "Traceback" not in said.decode() and num_answers(tmp_path) >= 20
 
 
 @pytest.mark.slow
