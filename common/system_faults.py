@@ -2,6 +2,8 @@
 
 import errno
 import re
+import signal
+import threading
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # what safetensors, tokenizers and torch.save say of it
@@ -38,6 +40,15 @@ def killed_worker(error: BaseException) -> str | None:
         f"A data worker{which} was killed, most often for want of memory: go on by --resume with "
         "fewer --num_workers."
     )
+
+
+def let_workers_end() -> None:
+    """Let the other workers end without a word, once an error is being told.
+
+    PyTorch raises an error in whatever runs when a worker ends: that could be the telling.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def lost_process(error: BaseException) -> str | None:

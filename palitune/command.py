@@ -19,7 +19,13 @@ import click
 
 from common import processes
 from common.interruption import Interrupted
-from common.system_faults import is_disk_full, is_out_of_memory, killed_worker, lost_process
+from common.system_faults import (
+    is_disk_full,
+    is_out_of_memory,
+    killed_worker,
+    let_workers_end,
+    lost_process,
+)
 
 _PACKAGES = (
     *("common", "evaluation", "experiments", "finetuning", "merging"),
@@ -86,6 +92,7 @@ class Command(click.Command):
             click.echo("Stopped at once by Ctrl-C.", err=True)
             ctx.exit(128 + signal.SIGINT)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            let_workers_end()
             if os.environ.get("PALITUNE_TRACEBACK"):
                 raise
             sentence = _sentence(error)

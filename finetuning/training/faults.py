@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.system_faults import is_disk_full, is_out_of_memory, killed_worker, lost_process
+from common.system_faults import (
+    is_disk_full,
+    is_out_of_memory,
+    killed_worker,
+    let_workers_end,
+    lost_process,
+)
 from finetuning.training.checkpoints import describe_last
 from finetuning.training.number_watch import NoNumber
 
@@ -22,6 +28,7 @@ def explained(output_dir: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # tokenizers raises no narrower kind where a disk is full
+        let_workers_end()
         reason = _reason(error)
         if reason is None:
             raise
