@@ -77,5 +77,5 @@ def test_a_killed_worker_is_named(pico1: Path, tmp_path: Path) -> None:
     worker.kill()
     _, said = child.communicate(timeout=60)
     assert child.returncode == 1, said
-    assert "A data worker" in said and "--num_workers" in said and "no checkpoint" in said
+    assert "A data worker" in said and "--num_workers" in said and "--resume" in said
     assert "Traceback" not in said
