@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.files import sync
+
 
 def check_output(out: Path) -> None:
     """Raise ValueError where a new folder could not be made."""
@@ -33,12 +35,12 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        _sync_folder(temporary)
+        sync(temporary)
         temporary.rename(out)
     except BaseException:  # an interruption too
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync_folder(out.parent)
+    sync(out.parent)
 
 
 def _sweep(out: Path) -> None:
@@ -64,11 +66,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
