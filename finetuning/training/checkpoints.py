@@ -17,6 +17,7 @@ CHECKPOINTS = "checkpoints"  # folder of a run
 _MANIFEST = "manifest.json"
 _STAGING = ".writing"
 _PREFIX = "checkpoint-"
+_FORMER = "former-"  # before the name of one that makes way for another of its step
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def staged(root: Path, step: int, is_first: bool = True) -> Iterator[Path]:
             _name(beside, root / beside.name)
     finally:
         if is_first:
-            shutil.rmtree(root / _STAGING, ignore_errors=True)
+            _tidy(root)
 
 
 def _write_manifest(folder: Path) -> None:
@@ -55,12 +56,24 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _name(beside: Path, final: Path) -> None:
-    """Rename; one of the same step, which has the same content or is torn, makes way."""
-    former = beside.with_name("former")
+    """Rename; one of the same step makes way, and comes back where the run ends in between."""
+    former = final.with_name(f"{_FORMER}{final.name}")
     if final.exists():
         os.rename(final, former)
     os.rename(beside, final)
     sync(final.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _tidy(root: Path) -> None:
+    """Remove what a run that was killed in a save left, and put back what had made way."""
+    shutil.rmtree(root / _STAGING, ignore_errors=True)
+    for former in sorted(root.glob(f"{_FORMER}*")):
+        final = root / former.name.removeprefix(_FORMER)
+        if final.exists():
+            shutil.rmtree(former, ignore_errors=True)
+        else:
+            os.rename(former, final)
 
 
 def fault_of(checkpoint: Path) -> str | None:
@@ -103,15 +116,15 @@ def _fault(checkpoint: Path) -> str | None:
     return fault
 
 
-def set_aside_damaged(folder: Path) -> None:
-    """Rename the damaged checkpoints of a run beyond the one that it goes on from, and name them.
+def set_aside_damaged(folder: Path) -> Path | None:
+    """Rename the damaged checkpoints of a run beyond its newest whole one, and return that.
 
     Under their own names they would count as the newest, and whole ones be removed for them.
     """
     for path in reversed(_by_step(folder / CHECKPOINTS)):
         fault = _fault(path)
         if fault is None:
-            return
+            return path
         target = path.with_name(f"damaged-{path.name}")
         shutil.rmtree(target, ignore_errors=True)
         os.rename(path, target)
@@ -121,6 +134,7 @@ def set_aside_damaged(folder: Path) -> None:
             fault,
             target.name,
         )
+    return None
 
 
 def to_resume(folder: Path, is_first: bool) -> Path | None:
@@ -130,11 +144,11 @@ def to_resume(folder: Path, is_first: bool) -> Path | None:
         folder: of the run.
         is_first: whether this process, of several, is the one that tidies up.
     """
-    if is_first:
-        shutil.rmtree(folder / CHECKPOINTS / _STAGING, ignore_errors=True)  # of a killed run
-        set_aside_damaged(folder)
-    last = newest(folder)
-    if last is None and is_first:
+    if not is_first:
+        return newest(folder)
+    _tidy(folder / CHECKPOINTS)
+    last = set_aside_damaged(folder)
+    if last is None:
         logger.warning("%s holds no whole checkpoint: training begins at step 0.", folder)
     return last
 

@@ -1,7 +1,9 @@
 """Checkpoints are whole, or passed over in a sentence; what counts is kept."""
 
 import json
+import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +117,30 @@ def test_what_fails_on_the_way_leaves_what_was_there(tmp_path: Path) -> None:
         raise OSError("full")
     assert [path.name for path in root.iterdir()] == ["checkpoint-1"]
     assert newest(tmp_path) == first
+
+
+def test_one_that_makes_way_for_another_of_its_step_is_not_lost_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / CHECKPOINTS
+    first = write(root, 1, {"which": "first"})
+
+    def killed_at_the_second(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        os.rename(source, target)
+        monkeypatch.setattr(os, "rename", lambda *_: sys.exit(9))
+        monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a kill tidies nothing
+
+    monkeypatch.setattr(os, "rename", killed_at_the_second)
+    with pytest.raises(SystemExit):
+        write(root, 1, {"which": "second"})
+    monkeypatch.undo()
+    assert not first.exists()
+    assert checkpoints.to_resume(tmp_path, True) == first
+    assert json.loads((first / "trainer_state.json").read_text()) == {"which": "first"}
+    write(root, 1, {"which": "third"})
+    assert json.loads((first / "trainer_state.json").read_text()) == {"which": "third"}
+    assert [path.name for path in root.iterdir()] == ["checkpoint-1"]
 
 
 def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
