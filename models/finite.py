@@ -14,8 +14,9 @@ def not_finite(tensors: Mapping[str, "Tensor"]) -> list[str]:
     floating = {name: t for name, t in tensors.items() if t.is_floating_point() and not t.is_meta}
     if not floating:
         return []
+    device = next(iter(floating.values())).device
     # the sum is finite where all are, or overflows: then each element is looked at
-    sums = torch.stack([t.sum(dtype=torch.float32).cpu() for t in floating.values()])
+    sums = torch.stack([t.sum(dtype=torch.float32).to(device) for t in floating.values()])
     doubtful = [n for n, ok in zip(floating, torch.isfinite(sums).tolist(), strict=True) if not ok]
     return [name for name in doubtful if not torch.isfinite(floating[name]).all()]
 
