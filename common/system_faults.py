@@ -1,9 +1,14 @@
 """Faults of the system in the errors of libraries: memory, disk and worker processes."""
 
 import errno
+import os
 import re
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # what safetensors, tokenizers and torch.save say of it
@@ -49,6 +54,26 @@ def let_workers_end() -> None:
     """
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@contextmanager
+def quiet_workers() -> Iterator[None]:
+    """Let workers that start inside the block end without a word where nobody reads from them.
+
+    A worker offers each tensor from a thread of its own; a reader that was stopped between the
+    question and the answer leaves it an error that says nothing to a user.
+    """
+    owner, before = os.getpid(), sys.excepthook
+
+    def say(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        if os.getpid() == owner or not isinstance(error, ConnectionError | EOFError):
+            before(kind, error, at)
+
+    sys.excepthook = say
+    try:
+        yield
+    finally:
+        sys.excepthook = before
 
 
 def lost_process(error: BaseException) -> str | None:

@@ -25,6 +25,7 @@ from common.system_faults import (
     killed_worker,
     let_workers_end,
     lost_process,
+    quiet_workers,
 )
 
 _PACKAGES = (
@@ -82,7 +83,7 @@ class Command(click.Command):
         """Run; a mistake of the user becomes one sentence and exit code 2, a fault exit code 1."""
         _show_log()
         try:
-            with _ending_in_order():
+            with _ending_in_order(), quiet_workers():
                 return super().invoke(ctx)
         except Interrupted as stop:
             if processes.rank() == 0:

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from common.system_faults import is_disk_full, is_out_of_memory, killed_worker, lost_process
+from common.system_faults import (
+    is_disk_full,
+    is_out_of_memory,
+    killed_worker,
+    lost_process,
+    quiet_workers,
+)
 from finetuning.training import gradients
 from finetuning.training import trainer as trainer_module
 from finetuning.training.run import finetune
@@ -93,3 +100,23 @@ def test_memory_that_runs_out_in_training_is_a_sentence_with_what_to_change(
     for advice in ("--batch_size", "--gradient_accumulation_steps", "--gradient_checkpointing"):
         assert advice in str(caught.value)
     assert "no checkpoint was saved yet" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_said"), [(EOFError, False), (BrokenPipeError, False), (ValueError, True)]
+)
+def test_a_worker_that_nobody_reads_from_says_nothing(
+    error: type[Exception], is_said: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The thread that offers tensors calls the hook with whatever its connection raised."""
+
+    def offer() -> None:
+        sys.excepthook(error, error(), None)
+
+    with quiet_workers():
+        worker = multiprocessing.get_context("fork").Process(target=offer)
+        worker.start()
+        worker.join()
+    assert (error.__name__ in capfd.readouterr().err) == is_said
+    sys.excepthook(EOFError, EOFError(), None)
+    assert "EOFError" in capfd.readouterr().err  # outside, and in the reader, all is said
