@@ -1,6 +1,9 @@
 """The settings of a model: how it is fed, and how it answers."""
 
 from dataclasses import dataclass, fields
+from typing import Literal
+
+Auto = Literal["auto"]  # in place of a number: chosen by the machine and the data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from common.system_faults import (
     lost_process,
     quiet_workers,
 )
+from models.settings import Auto
 
 _PACKAGES = (
     *("common", "evaluation", "experiments", "finetuning", "merging"),
@@ -191,14 +192,33 @@ def _show_log() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
+class CountOrAuto(click.ParamType[int | Auto]):
+    """An option's value that is a number, or `auto` where the machine and the data decide it."""
+
+    name = "number or auto"
+
+    def __init__(self, minimum: int = 0) -> None:
+        self.number = click.IntRange(min=minimum)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Auto:
+        """Return the number, or `auto`."""
+        return "auto" if value == "auto" else self.number.convert(value, param, ctx)
+
+
 def count_option(
-    name: str, group: str, help: str, default: int | None = None, minimum: int = 1
+    name: str,
+    group: str,
+    help: str,
+    default: int | Auto | None = None,
+    minimum: int = 1,
 ) -> Option:
     """Make an option that counts something, or how many at most."""
     return Option(
         [name],
         group=group,
-        type=click.IntRange(min=minimum),
+        type=CountOrAuto(minimum) if default == "auto" else click.IntRange(min=minimum),
         default=default,
         show_default=default is not None,
         help=help,

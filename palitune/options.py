@@ -10,8 +10,8 @@ import click
 
 from finetuning.training.recipe import ALL, Recipe
 from models.run_record import read_run_file
-from models.settings import FamilyOptions
-from palitune.command import Option
+from models.settings import Auto, FamilyOptions
+from palitune.command import CountOrAuto, Option
 from tasks.registry import get_task
 
 # what a file may not decide: to run a checkpoint's code, to write over a run
@@ -146,6 +146,8 @@ def _run_help(entry: Any) -> str:
 def _click_type(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
+    if Auto in get_args(annotation):
+        return CountOrAuto()
     if isinstance(annotation, UnionType):
         annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
     return {int: click.INT, float: click.FLOAT, bool: click.BOOL, str: click.STRING}[annotation]

@@ -261,6 +261,8 @@ def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:
     choices = get_args(kind)
     if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}.")
+    if isinstance(value, str):
+        return
     if "minimum" in allowed and not value >= allowed["minimum"]:
         raise ValueError(f"{name} must be at least {allowed['minimum']}, got {value}.")
     if "maximum" in allowed and not value <= allowed["maximum"]:
