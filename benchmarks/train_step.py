@@ -134,7 +134,7 @@ def run_case(case: Case, loaded: LoadedModel, num_steps: int, ceiling: float) ->
         save_steps=10 * num_steps,
         logging_steps=1,
         loss_reduction="token",
-        gradient_checkpointing=case.recompute,
+        gradient_checkpointing="on" if case.recompute else "off",
     )
     config = loaded.model.config
     examples = RandomExamples(config, 2 * case.batch_size)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 JobParser = Callable[[str, Sequence[str]], "Job"]  # (task, words of its training command)
 # what may be otherwise in a finished run: speed, memory, how often something is written
 _WITHOUT_INFLUENCE = {
-    *("num_workers", "eval_batch_size", "gradient_checkpointing", "no_gradient_checkpointing"),
+    *("num_workers", "eval_batch_size", "gradient_checkpointing"),
     *("logging_steps", "save_steps", "save_total_limit"),
 }
 

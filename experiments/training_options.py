@@ -53,7 +53,7 @@ def training_options(training: Training, torch_dtype: str = "auto") -> dict[str,
     """
     dtypes = {"no": "fp32", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
     precision = training.mixed_precision or torch_dtype
-    checkpointing = training.gradient_checkpointing
+    recomputation = {None: None, True: "on", False: "off"}
     options = {
         "num_epochs": training.num_train_epochs,
         "batch_size": training.per_device_train_batch_size,
@@ -65,8 +65,7 @@ def training_options(training: Training, torch_dtype: str = "auto") -> dict[str,
         else None,
         "save_steps": (training.save_steps or 500) if training.save_strategy == "steps" else None,
         "dtype": dtypes.get(precision, precision),
-        "gradient_checkpointing": checkpointing or None,
-        "no_gradient_checkpointing": checkpointing is False,
+        "gradient_checkpointing": recomputation[training.gradient_checkpointing],
     }
     same = (
         *("max_steps", "gradient_accumulation_steps", "learning_rate", "weight_decay"),

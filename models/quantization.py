@@ -110,6 +110,18 @@ def count_by_part(names: Sequence[str]) -> dict[str, int]:
     return dict(Counter(".".join(name.split(".")[:2]) for name in names))
 
 
+def parameter_bytes(model: Any) -> int:
+    """Return the bytes of all weights and buffers, the scales of quantised ones among them."""
+    import torch
+
+    tensors = [*model.parameters(), *model.buffers()]
+    for weight in model.parameters():
+        state = getattr(weight, "quant_state", None)
+        scales = () if state is None else state.as_dict(packed=True).values()
+        tensors += [scale for scale in scales if isinstance(scale, torch.Tensor)]
+    return sum(tensor.nbytes for tensor in tensors)
+
+
 def prepare_quantized(model: Any, unquantized_modules: Sequence[str]) -> dict[str, int]:
     """Apply the CPU guards to a model just loaded and verify what was quantised.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -123,18 +124,33 @@ def recipe_options(recipe: Recipe | None, names: Container[str] = ALL) -> list[c
         name = f"--{entry.name}"
         is_flag = kind is click.BOOL and default is not None
         also = [f"--{entry.metadata['also']}"] if "also" in entry.metadata else []
+        extra: dict[str, Any] = {"is_flag": True} if is_flag else {}
+        if "bare" in entry.metadata:
+            extra = {"is_flag": False, "flag_value": entry.metadata["bare"]}
+        if entry.name == "effective_batch_size" and recipe is not None:
+            extra = {"callback": partial(_effective_batch_size, recipe)}
         options.append(
             Option(
                 [name if kind is not click.BOOL or is_flag else f"{name}/--no_{entry.name}", *also],
                 type=None if kind is click.BOOL else kind,
-                is_flag=True if is_flag else None,
                 default=default,
                 show_default=default is not None and not is_flag,
                 help=entry.metadata["help"] if recipe else _run_help(entry),
                 group=entry.metadata["group"],
+                **extra,
             )
         )
     return options
+
+
+def _effective_batch_size(
+    recipe: Recipe, ctx: click.Context, _: click.Parameter, value: int | None
+) -> int | None:
+    """Take the task's own batch size for what `--batch_size auto` splits, where none is given."""
+    given = ctx.params
+    if value is not None or given["batch_size"] != "auto" or recipe.batch_size == "auto":
+        return value
+    return int(recipe.batch_size * given["gradient_accumulation_steps"])
 
 
 def _run_help(entry: Any) -> str:

@@ -15,6 +15,8 @@ from models.base import Family
 from models.encoding import Encoded
 from tasks.base import AnswerSampling, Dataset
 
+_NUM_SAMPLED = 16
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedExamples(TorchDataset[Encoded]):
@@ -37,6 +39,17 @@ class EncodedExamples(TorchDataset[Encoded]):
         answer = self.dataset.task.target(example, epoch, self.seed, self.sampling)
         return self.prompter.encode(example, answer)
 
+    def probable_longest(self) -> list[int]:
+        """Return the places of some examples, of which one is about as long as any.
+
+        The longest text is among them; sizes of images are known of a sample alone.
+        """
+        num = len(self)
+        spread = range(0, num, max(num // _NUM_SAMPLED, 1))
+        texts = (sum(len(turn.text) for turn in example.turns) for example in self.dataset)
+        longest, _ = max(enumerate(texts), key=lambda pair: pair[1])
+        return sorted({longest, *spread[:_NUM_SAMPLED]})
+
 
 class JointExamples(TorchDataset[Encoded]):
     """The examples of all tasks of a run, one task after the other; encodes `(epoch, index)`."""
@@ -53,6 +66,18 @@ class JointExamples(TorchDataset[Encoded]):
         number = bisect_right(self.ends, index)
         start = self.ends[number] - len(self.parts[number])
         return self.parts[number][epoch, index - start]
+
+    def probable_longest(self) -> list[int]:
+        """Return the places of some examples of each task."""
+        starts = [0, *self.ends]
+        parts = zip(starts, self.parts, strict=False)
+        return [start + place for start, part in parts for place in part.probable_longest()]
+
+
+def longest(examples: EncodedExamples | JointExamples) -> Encoded:
+    """Return an example that has about as many tokens as any."""
+    found = (examples[0, place] for place in examples.probable_longest())
+    return max(found, key=lambda encoded: len(encoded.input_ids))
 
 
 def collate(family: Family, batch: Sequence[Encoded]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which parts of a model get a gradient, and what is computed for it."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,8 @@ from models.quantization import quantized_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from finetuning.training.memory import StepMemory
 
 
 def recompute_activations(model: "PreTrainedModel") -> None:
@@ -25,16 +28,30 @@ def recompute_activations(model: "PreTrainedModel") -> None:
     model.disable_input_require_grads()
 
 
+def keep_activations(model: "PreTrainedModel") -> None:
+    """Let the forward pass keep all activations for the backward pass, as it does at first."""
+    model.activation_checkpointing_disable()
+
+
 def check_gradients(
-    model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
+    model: "PreTrainedModel",
+    batch: Mapping[str, torch.Tensor],
+    reduction: LossReduction,
+    memory: "StepMemory | None" = None,
 ) -> None:
     """Verify that each adapted layer still gets a gradient after an evaluation.
+
+    Args:
+        model: with a new adapter, or one to go on from.
+        batch: on any device.
+        reduction: of the loss.
+        memory: measures the step on the way.
 
     Raises:
         RuntimeError: a quantised one gets none, so training would move the last layers only.
         ValueError: nothing of those that get none reaches the output.
     """
-    dead, num_modules = modules_without_gradient(model, batch, reduction)
+    dead, num_modules = modules_without_gradient(model, batch, reduction, memory)
     if not dead:
         return
     found = f"{len(dead)} of {num_modules} LoRA modules get no gradient, {dead[0]} first"
@@ -51,9 +68,14 @@ def check_gradients(
 
 
 def modules_without_gradient(
-    model: "PreTrainedModel", batch: Mapping[str, torch.Tensor], reduction: LossReduction
+    model: "PreTrainedModel",
+    batch: Mapping[str, torch.Tensor],
+    reduction: LossReduction,
+    memory: "StepMemory | None" = None,
 ) -> tuple[list[str], int]:
     """Find LoRA modules of a new adapter without a gradient after an evaluation, of how many.
+
+    The arguments are those of `check_gradients`.
 
     Raises:
         ValueError: the loss is NaN or infinite.
@@ -63,13 +85,16 @@ def modules_without_gradient(
     with torch.random.fork_rng():
         with torch.no_grad():
             answer_loss(model.eval(), batch, num_items, reduction)
-        loss = answer_loss(model.train(), batch, num_items, reduction)
+        with memory or nullcontext():
+            loss = answer_loss(model.train(), batch, num_items, reduction)
+            if memory is not None:
+                memory.after_forward()
+            loss.backward()
         if not torch.isfinite(loss):
             raise ValueError(
-                f"The loss of the first example is {float(loss)} before any step: "
+                f"The loss of the first example is {float(loss.detach())} before any step: "
                 f"{reason_of_no_number(model)}."
             )
-        loss.backward()
     # B starts at zero and so A has no gradient yet; each module's B has one
     updates = [(name, p) for name, p in model.named_parameters() if "lora_B" in name]
     dead = [name for name, p in updates if p.grad is None or not p.grad.abs().max() > 0]

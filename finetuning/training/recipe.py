@@ -6,9 +6,11 @@ from typing import Any, Literal, get_args
 
 from models.loading import Dtype
 from models.quantization import Quantization
+from models.settings import Auto
 from tasks.base import AnswerSampling
 from tasks.usable import OnBadImage
 
+Recomputation = Literal["auto", "on", "off"]
 LossReduction = Literal["example", "token"]
 ReportTo = Literal["none", "wandb", "tensorboard"]
 # those of transformers that need no settings of their own
@@ -21,7 +23,7 @@ _MAX_SEED = 2**32 - 1  # of numpy
 def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
     """Make a field with what its command line option shows: group, help text, allowed range.
 
-    `also` is another name of the option.
+    `also` is another name of the option, `bare` its value where none stands behind it.
     """
     return field(default=default, metadata={"group": group, "help": help, **checks})
 
@@ -107,8 +109,17 @@ class Recipe:
     lora_init_from: str | None = setting(
         None, "Model", "Start from this adapter; its rank, alpha and layers are used."
     )
-    gradient_checkpointing: bool | None = setting(
-        None, "Model", "Recompute activations to save memory [default: on a GPU]."
+    gradient_checkpointing: Recomputation = setting(
+        "auto",
+        "Model",
+        "Recompute activations, which saves memory and takes time; auto does where memory is "
+        "short.",
+        bare="on",
+    )
+    compile: bool = setting(
+        False,
+        "Model",
+        "Compile each decoder layer: faster steps on a GPU after a slow first one.",
     )
     # --- optimisation
     num_epochs: float = setting(
@@ -117,13 +128,24 @@ class Recipe:
     max_steps: int | None = setting(
         None, "Optimisation", "Stop after this many optimiser steps.", minimum=1
     )
-    batch_size: int = setting(
-        4, "Optimisation", "Train on this many examples per device and step.", minimum=1
+    batch_size: int | Auto = setting(
+        4,
+        "Optimisation",
+        "Train on this many examples per device and micro-batch; auto takes the largest power of "
+        "two that fits into memory and divides effective_batch_size.",
+        minimum=1,
     )
     gradient_accumulation_steps: int = setting(
         1,
         "Optimisation",
         "Accumulate the gradients of this many batches per optimiser step.",
+        minimum=1,
+    )
+    effective_batch_size: int | None = setting(
+        None,
+        "Optimisation",
+        "Keep this many examples per device and optimiser step where batch_size is auto "
+        "[default: the task's batch size times gradient_accumulation_steps].",
         minimum=1,
     )
     learning_rate: float = setting(2e-4, "Optimisation", "Use this peak learning rate.", above=0)
@@ -238,10 +260,29 @@ class Recipe:
             raise ValueError(
                 "eval_epochs scores and saves once an epoch; leave out eval_steps and save_steps."
             )
+        if self.compile and self.gradient_checkpointing == "on":
+            raise ValueError(
+                "compile and gradient_checkpointing on do not go together; leave one of them out."
+            )
+        self._check_batch()
         if self.warmup_steps and self.lr_scheduler_type == "constant":
             raise ValueError(
                 "warmup_steps has no effect on a constant learning rate; take lr_scheduler_type "
                 "constant_with_warmup, or leave it out."
+            )
+
+    def _check_batch(self) -> None:
+        wanted, size = self.effective_batch_size, self.batch_size
+        if size == "auto" and wanted is None:
+            raise ValueError(
+                "batch_size auto needs effective_batch_size: how many examples an optimiser step "
+                "has."
+            )
+        if size != "auto" and wanted not in (None, size * self.gradient_accumulation_steps):
+            raise ValueError(
+                f"effective_batch_size {wanted} is not batch_size times "
+                f"gradient_accumulation_steps, {size} x {self.gradient_accumulation_steps}; leave "
+                "it out, or take batch_size auto."
             )
 
     @property

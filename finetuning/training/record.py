@@ -18,6 +18,7 @@ from tasks.base import Dataset
 # settings that a resumed run may have otherwise: how long, how often, where to
 _MAY_CHANGE = {
     *("num_epochs", "max_steps", "save_steps", "save_total_limit", "logging_steps", "num_workers"),
+    "gradient_checkpointing",  # its gradients are equal to the bit
     "on_bad_image",
     *("eval_split", "eval_steps", "eval_epochs", "eval_batch_size", "max_eval_samples"),
     *("early_stopping_patience", "report_to", "wandb_project"),

@@ -18,11 +18,17 @@ from transformers import (
 )
 
 from finetuning.training import checkpoints
-from finetuning.training.examples import EncodedExamples, EpochSampler, JointExamples, collate
-from finetuning.training.gradients import check_gradients, recompute_activations
+from finetuning.training.examples import (
+    EncodedExamples,
+    EpochSampler,
+    JointExamples,
+    collate,
+    longest,
+)
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.number_watch import NumberWatch
+from finetuning.training.plan import Plan, make_plan
 from finetuning.training.progress import Progress
 from finetuning.training.recipe import LossReduction, Recipe
 from models.loading import LoadedModel, choose_dtype
@@ -39,6 +45,7 @@ class AnswerTrainer(Trainer):
     """transformers' Trainer with our order, our loss and our metric.
 
     Args:
+        plan: how a step is cut, which the arguments say too.
         scorer: what `evaluate` calls; None where nothing is scored during training.
         loss_reduction: see `finetuning.training.loss.answer_loss`.
         **arguments: for `transformers.Trainer`.
@@ -49,9 +56,15 @@ class AnswerTrainer(Trainer):
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, *, scorer: Scorer | None, loss_reduction: LossReduction, **arguments: Any
+        self,
+        *,
+        plan: Plan,
+        scorer: Scorer | None,
+        loss_reduction: LossReduction,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
+        self.plan = plan
         self.scorer = scorer
         self.control: Any
         self.loss_reduction = loss_reduction
@@ -181,21 +194,22 @@ def make_trainer(
         metric: name of the headline among the scorer's figures.
     """
     model = add_lora(loaded.model, loaded.family, recipe)
-    on_gpu = loaded.model.device.type == "cuda"
-    if on_gpu if recipe.gradient_checkpointing is None else recipe.gradient_checkpointing:
-        recompute_activations(model)
-    probe = loaded.family.collate([examples[0, 0]])
-    check_gradients(model, probe, recipe.loss_reduction)
+    is_scored = scorer is not None and recipe.evaluates_during_training
+    arguments = _arguments(loaded, recipe, output_dir, metric if is_scored else None)
+    plan = make_plan(model, loaded, longest(examples), recipe, arguments)
+    arguments.per_device_train_batch_size = plan.batch_size
+    arguments.gradient_accumulation_steps = plan.accumulation
+    logger.info(plan.summary())
     callbacks: list[TrainerCallback] = [Progress(metric)]
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    is_scored = scorer is not None and recipe.evaluates_during_training
     set_seed(recipe.seed)
     trainer = AnswerTrainer(
+        plan=plan,
         scorer=scorer,
         loss_reduction=recipe.loss_reduction,
         model=model,
-        args=_arguments(loaded, recipe, output_dir, metric if is_scored else None),
+        args=arguments,
         train_dataset=examples,
         eval_dataset=examples if is_scored else None,  # only so that evaluate() is called
         data_collator=partial(collate, loaded.family),
@@ -215,8 +229,6 @@ def _arguments(
         output_dir=str(output_dir / checkpoints.CHECKPOINTS),
         num_train_epochs=recipe.num_epochs,
         max_steps=recipe.max_steps or -1,
-        per_device_train_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.lr_scheduler_type,
         # below 1 it is a share

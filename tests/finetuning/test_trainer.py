@@ -18,11 +18,11 @@ from transformers import TrainerCallback
 
 from evaluation.prompting import make_prompter
 from finetuning.training.examples import EncodedExamples, EpochSampler
+from finetuning.training.gradients import check_gradients
 from finetuning.training.job import load_data
 from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
-from finetuning.training.trainer import check_gradients
 from models.checkpoint import resolve
 from models.loading import LoadedModel, load_model
 from tasks.base import Source, TaskSource

@@ -1,0 +1,159 @@
+"""Memory of a training step: what tensors take, what the device has left, what the process took."""
+
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from transformers import Trainer
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+
+# PyTorch has no formula for the one kernel that a CPU has
+_ON_CPU = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, query, key, value, *_, **__: sdpa_backward_flop_count(grad, query, key, value)
+    ),
+}
+# Of what a device has left. A GPU's allocator loses some of it to gaps; a CPU's keeps up to as much
+# again as the tensors take.
+_SHARE = {"cuda": 0.9, "cpu": 0.5}
+
+
+class StepMemory:
+    """Measures the bytes of tensors that are made inside the block, without those there before.
+
+    On an NVIDIA GPU the allocator says it. Elsewhere each operation's results are counted until
+    they are freed; what an operation takes inside itself is not seen.
+
+    Attributes:
+        held: after the forward pass, set by `after_forward`: what waits for the backward pass.
+        peak: the most at any moment.
+        flops: the floating-point operations, a multiply-add as two, recomputation counted.
+        attention: name of the attention kernel that ran; empty where none of PyTorch's did.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.held = self.peak = self._live = 0
+        self.attention = ""
+        self.flops = 0
+        self._mode = _Count(self)
+        self._counter = FlopCounterMode(display=False, custom_mapping=_ON_CPU)
+
+    def __enter__(self) -> Self:
+        self._counter.__enter__()
+        self._mode.__enter__()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._start = torch.cuda.memory_allocated(self.device)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            self.peak = torch.cuda.max_memory_allocated(self.device) - self._start
+        self._mode.__exit__(kind, error, at)
+        self._counter.__exit__(kind, error, at)
+        self.flops = self._counter.get_total_flops()
+
+    def after_forward(self) -> None:
+        """Note what is held now."""
+        if self.device.type == "cuda":
+            self._live = torch.cuda.memory_allocated(self.device) - self._start
+        self.held = self._live
+
+    def add(self, num_bytes: int) -> None:
+        """Count bytes that are taken, or freed where it is negative."""
+        self._live += num_bytes
+        self.peak = max(self.peak, self._live)
+
+
+class _Count(TorchDispatchMode):
+    """Sees each operation and tells a `StepMemory` of the storages that it makes."""
+
+    def __init__(self, memory: StepMemory) -> None:
+        super().__init__()
+        self.memory = memory
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        if "_scaled_dot_product_" in name and "backward" not in name:
+            self.memory.attention = name.split("_scaled_dot_product_")[1].partition("_attention")[0]
+        if self.memory.device.type == "cuda":
+            return func(*args, **(kwargs or {}))
+        self._follow((args, kwargs), is_made_here=False)
+        made = func(*args, **(kwargs or {}))
+        self._follow(made, is_made_here=True)
+        return made
+
+    def _follow(self, values: Any, *, is_made_here: bool) -> None:
+        """Count the storages of tensors that are new; those that come in were there before."""
+        for tensor in tree_iter(values):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key not in self.known:
+                num_bytes = storage.nbytes() if is_made_here else 0
+                self.known.add(key)
+                self.memory.add(num_bytes)
+                weakref.finalize(storage, self._free, key, num_bytes)
+
+    def _free(self, key: int, num_bytes: int) -> None:
+        self.known.discard(key)
+        self.memory.add(-num_bytes)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return what may be taken of the memory that a device has left."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        left = free + idle
+    else:
+        left = min(psutil.virtual_memory().available, *_left_in_containers())
+    return int(left * _SHARE.get(device.type, 0.5))
+
+
+def _left_in_containers() -> list[int]:
+    """What the limits of control groups leave, of version 2 and of version 1; none elsewhere."""
+    root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+    older = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    found = []
+    for limit, used in (names, older):
+        try:
+            most, now = ((root / name).read_text().strip() for name in (limit, used))
+        except OSError:
+            continue
+        found += [int(most) - int(now)] if most.isdigit() else []
+    return [left for left in found if left >= 0] or [2**63]
+
+
+def optimizer_ratio(arguments: "TrainingArguments", device: torch.device) -> float:
+    """Return the bytes of an optimiser's states for each byte of the weights, by a step of it."""
+    layer = torch.nn.Linear(256, 256, bias=False, device=device)
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, layer)
+    optimizer = kind(layer.parameters(), **options)
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    optimizer.step()
+    states = [v for state in optimizer.state.values() for v in state.values()]
+    size = sum(state.nbytes for state in states if isinstance(state, torch.Tensor))
+    return size / layer.weight.nbytes

@@ -1,0 +1,132 @@
+"""The plan of a training: how the examples of a step are cut to fit into memory."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from common import processes
+from common.system_faults import is_out_of_memory
+from finetuning.training.gradients import keep_activations, recompute_activations
+from finetuning.training.recipe import Recipe
+from finetuning.training.step_cost import Peak, StepCost, measure_step
+from models.encoding import Encoded
+from models.loading import LoadedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+# At this batch size a step without recomputation is as fast for each example as one of any size
+# with it (benchmarks/README.md, 448 px).
+_LARGE_ENOUGH = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the examples of an optimiser step are cut, and what that takes.
+
+    Attributes:
+        batch_size: examples of a micro-batch.
+        accumulation: micro-batches of an optimiser step.
+        recompute: whether activations are computed again in the backward pass.
+        cost: what was measured.
+    """
+
+    batch_size: int
+    accumulation: int
+    recompute: bool
+    cost: StepCost
+
+    @property
+    def peak(self) -> Peak:
+        """Return the predicted memory."""
+        return self.cost.peak(self.batch_size, self.accumulation)
+
+    def summary(self) -> str:
+        """Return one line for the user."""
+        return (
+            f"plan: {self.batch_size} x {self.accumulation} examples a step, activations "
+            f"{'recomputed' if self.recompute else 'kept'}; {gib(self.peak.total)} at the peak, of "
+            f"it {gib(self.peak.step)} for the step, and {gib(self.cost.room)} are left for that"
+        )
+
+    def applied_to(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with what was chosen in place of `auto`."""
+        return replace(
+            recipe,
+            batch_size=self.batch_size,
+            gradient_accumulation_steps=self.accumulation,
+            effective_batch_size=None,
+            gradient_checkpointing="on" if self.recompute else "off",
+        )
+
+
+def gib(num_bytes: float) -> str:
+    """Return a number of bytes as text."""
+    return f"{num_bytes / 2**30:.2f} GiB"
+
+
+def make_plan(
+    model: "PreTrainedModel",
+    loaded: LoadedModel,
+    longest: Encoded,
+    recipe: Recipe,
+    arguments: "TrainingArguments",
+) -> Plan:
+    """Measure the model's steps and choose what the recipe leaves open; recomputation is set.
+
+    Several processes cut alike: as the one with the least room must.
+
+    Args:
+        model: with its adapter.
+        loaded: the base, whose family makes batches.
+        longest: an example as long as any.
+        recipe: how to train.
+        arguments: the library's, of the same recipe.
+
+    Raises:
+        RuntimeError: an adapted layer gets no gradient; or memory runs out at a batch of one.
+        ValueError: the loss is no number, or a layer does not reach the answer.
+    """
+    sizes = batch_sizes(recipe)
+    choice = "off" if recipe.compile else recipe.gradient_checkpointing
+    recompute, cost, size = choice == "on", None, 0
+
+    def measure() -> StepCost:
+        (recompute_activations if recompute else keep_activations)(model)
+        return measure_step(model, loaded, longest, recipe, arguments, with_two=sizes[-1] > 1)
+
+    try:
+        cost = measure()
+    except RuntimeError as error:
+        if choice != "auto" or not is_out_of_memory(error):
+            raise
+    size = min(processes.gather(_largest(cost, sizes)))
+    if choice == "auto" and size < min(_LARGE_ENOUGH, sizes[-1]):
+        recompute = True
+        cost = measure()
+        size = min(processes.gather(_largest(cost, sizes)))
+    assert cost is not None
+    if size == 0:
+        size = sizes[0]
+        logger.warning("Memory may run out by the plan: take smaller images or --batch_size auto.")
+    accumulation = recipe.gradient_accumulation_steps
+    if recipe.batch_size == "auto":
+        accumulation = (recipe.effective_batch_size or size) // size
+    return Plan(batch_size=size, accumulation=accumulation, recompute=recompute, cost=cost)
+
+
+def batch_sizes(recipe: Recipe) -> list[int]:
+    """Return the sizes that a micro-batch may have, rising: the one given, or powers of two."""
+    if recipe.batch_size != "auto":
+        return [recipe.batch_size]
+    whole = recipe.effective_batch_size or 1
+    return [2**n for n in range(whole.bit_length()) if whole % 2**n == 0]
+
+
+def _largest(cost: StepCost | None, sizes: list[int]) -> int:
+    """Return the largest size that fits; 0 where none does."""
+    if cost is None:
+        return 0
+    return max((size for size in sizes if cost.peak(size, 1).step <= cost.room), default=0)
