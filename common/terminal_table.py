@@ -29,3 +29,10 @@ def align(
         ]
         lines.append(" " * indent + "  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def size_of(num_bytes: float) -> str:
+    """Return a number of bytes as text, in MiB or, from one on, in GiB."""
+    if num_bytes < 2**30:
+        return f"{num_bytes / 2**20:.1f} MiB"
+    return f"{num_bytes / 2**30:.2f} GiB"

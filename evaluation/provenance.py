@@ -109,13 +109,16 @@ def _decoding(decoding: Decoding) -> dict[str, Any]:
     return settings
 
 
-def with_provenance(report: Report, seed: int, origin: Mapping[str, Any]) -> Report:
+def with_provenance(
+    report: Report, seed: int, origin: Mapping[str, Any], training: Mapping[str, Any] | None = None
+) -> Report:
     """Add the entry of metrics.json, and a note where training may have seen the images.
 
     Args:
         report: the predictions, scored or not.
         seed: what chose the examples where they are a subset.
         origin: where the predictions are from, by `of_file` or `of_model`.
+        training: what the training cost that just made the model.
     """
     entry = {
         "rule": report.task.rule,
@@ -129,5 +132,9 @@ def with_provenance(report: Report, seed: int, origin: Mapping[str, Any]) -> Rep
     return replace(
         report,
         notes=(*report.notes, *notes),
-        additions={**report.additions, "provenance": entry},
+        additions={
+            **report.additions,
+            **({"training": training} if training else {}),
+            "provenance": entry,
+        },
     )

@@ -16,7 +16,7 @@ from palitune.command import CountOrAuto, Option
 from tasks.registry import get_task
 
 # what a file may not decide: to run a checkpoint's code, to write over a run
-_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume"}
+_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run"}
 
 
 def model_option(**kwargs: Any) -> Option:

@@ -50,6 +50,12 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
         ),
         Option(["--resume"], is_flag=True, help="Resume the run in the output folder."),
         Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
+        Option(
+            ["--dry_run"],
+            is_flag=True,
+            help="Print what the training would take of memory and time, by a few steps of it, and "
+            "write nothing.",
+        ),
         options.model_option(default=model, show_default=True),
         options.revision_option(),
         options.device_option(),
@@ -68,6 +74,8 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
     def finetune(**values: Any) -> None:
         if values.pop("skip_training", False):
             return _score_run(get_task(task_name), values)
+        if values.pop("dry_run"):
+            return _rehearse(make_job(names, values))
         _train(make_job(names, values))
 
     return Command(
@@ -91,6 +99,13 @@ def _train(job: "Job") -> None:
         click.echo(f"Adapter, scores and model card are in {job.output_dir}")
 
 
+def _rehearse(job: "Job") -> None:
+    """Print what the training would take."""
+    from finetuning.training.dry_run import rehearse
+
+    click.echo(rehearse(job))
+
+
 def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
     """Return the training that the options of the command ask for.
 
@@ -104,7 +119,8 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
     from finetuning.training.job import Job
 
     settings = dict(values)
-    settings.pop("skip_training", None)
+    for name in ("skip_training", "dry_run"):
+        settings.pop(name, None)
     if settings.pop("use_wandb"):
         settings["report_to"] = "wandb"
     fixed = {name: settings.pop(name) for name in ("output_dir", "resume", "overwrite")}

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from finetuning.training.memory import StepMemory
 
 
-def recompute_activations(model: "PreTrainedModel") -> None:
-    """Let the backward pass compute the activations of each layer again, where it has one.
+def set_recomputation(model: "PreTrainedModel", recompute: bool) -> None:
+    """Let the backward pass compute the activations of each layer again, or keep them all.
 
     The library also has every input require a gradient, which only the reentrant kind of
     recomputation needs. It would give a frozen vision tower a backward pass, and a second forward
     pass, for nothing.
     """
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    model.disable_input_require_grads()
-
-
-def keep_activations(model: "PreTrainedModel") -> None:
-    """Let the forward pass keep all activations for the backward pass, as it does at first."""
-    model.activation_checkpointing_disable()
+    if recompute:
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
+        )
+        model.disable_input_require_grads()
+    else:
+        model.activation_checkpointing_disable()
 
 
 def check_gradients(

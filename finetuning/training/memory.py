@@ -1,8 +1,9 @@
 """Memory of a training step: what tensors take, what the device has left, what the process took."""
 
 import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
@@ -45,38 +46,29 @@ class StepMemory:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.held = self.peak = self._live = 0
+        self.held = self.peak = self.flops = self._live = self._before = 0
         self.attention = ""
-        self.flops = 0
-        self._mode = _Count(self)
         self._counter = FlopCounterMode(display=False, custom_mapping=_ON_CPU)
+        self._modes = ExitStack()
 
     def __enter__(self) -> Self:
-        self._counter.__enter__()
-        self._mode.__enter__()
+        self._modes.enter_context(self._counter)
+        self._modes.enter_context(_Count(self))
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
-            self._start = torch.cuda.memory_allocated(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            self.peak = torch.cuda.max_memory_allocated(self.device) - self._start
-        self._mode.__exit__(kind, error, at)
-        self._counter.__exit__(kind, error, at)
+            self.peak = torch.cuda.max_memory_allocated(self.device) - self._before
+        self._modes.__exit__(*error)
         self.flops = self._counter.get_total_flops()
 
     def after_forward(self) -> None:
         """Note what is held now."""
         if self.device.type == "cuda":
-            self._live = torch.cuda.memory_allocated(self.device) - self._start
+            self._live = torch.cuda.memory_allocated(self.device) - self._before
         self.held = self._live
 
     def add(self, num_bytes: int) -> None:
@@ -89,7 +81,7 @@ class _Count(TorchDispatchMode):
     """Sees each operation and tells a `StepMemory` of the storages that it makes."""
 
     def __init__(self, memory: StepMemory) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.memory = memory
         self.known: set[int] = set()
 
@@ -120,6 +112,42 @@ class _Count(TorchDispatchMode):
     def _free(self, key: int, num_bytes: int) -> None:
         self.known.discard(key)
         self.memory.add(-num_bytes)
+
+
+class MeasuredPeak:
+    """Measures the most that a micro-batch of a training takes.
+
+    Where no allocator says it, only a micro-batch with more tokens than any before is looked at:
+    that takes the most, and looking takes time.
+
+    Attributes:
+        step: bytes, above what was there before the micro-batch.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.step = 0
+        self._num_tokens = 0
+
+    @contextmanager
+    def watching(self, num_tokens: int) -> Iterator[None]:
+        """Measure the micro-batch that runs inside the block.
+
+        Args:
+            num_tokens: of it, with its padding.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            yield
+            self.step = max(self.step, torch.cuda.max_memory_allocated(self.device) - before)
+        elif num_tokens <= self._num_tokens:
+            yield
+        else:
+            self._num_tokens = num_tokens
+            with StepMemory(self.device) as memory:
+                yield
+            self.step = max(self.step, memory.peak)
 
 
 def available_bytes(device: torch.device) -> int:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from common import processes
 from common.system_faults import is_out_of_memory
-from finetuning.training.gradients import keep_activations, recompute_activations
+from common.terminal_table import size_of
+from finetuning.training.gradients import set_recomputation
 from finetuning.training.recipe import Recipe
 from finetuning.training.step_cost import Peak, StepCost, measure_step
 from models.encoding import Encoded
@@ -43,28 +44,30 @@ class Plan:
         """Return the predicted memory."""
         return self.cost.peak(self.batch_size, self.accumulation)
 
+    def cut(self) -> str:
+        """Return the cut as text."""
+        activations = "recomputed" if self.recompute else "kept"
+        return f"{self.batch_size} x {self.accumulation} examples a step, activations {activations}"
+
     def summary(self) -> str:
         """Return one line for the user."""
         return (
-            f"plan: {self.batch_size} x {self.accumulation} examples a step, activations "
-            f"{'recomputed' if self.recompute else 'kept'}; {gib(self.peak.total)} at the peak, of "
-            f"it {gib(self.peak.step)} for the step, and {gib(self.cost.room)} are left for that"
+            f"plan: {self.cut()}; {size_of(self.peak.total)} at the peak, of it "
+            f"{size_of(self.peak.step)} for the step, and {size_of(self.cost.room)} are left for that"
         )
 
-    def applied_to(self, recipe: Recipe) -> Recipe:
-        """Return the recipe with what was chosen in place of `auto`."""
-        return replace(
-            recipe,
-            batch_size=self.batch_size,
-            gradient_accumulation_steps=self.accumulation,
-            effective_batch_size=None,
-            gradient_checkpointing="on" if self.recompute else "off",
-        )
+    def smaller(self, recipe: Recipe) -> "Plan | None":
+        """Return a plan that takes less, of what the recipe leaves open; None where there is none.
 
-
-def gib(num_bytes: float) -> str:
-    """Return a number of bytes as text."""
-    return f"{num_bytes / 2**30:.2f} GiB"
+        Args:
+            recipe: as the user gave it.
+        """
+        if recipe.gradient_checkpointing == "auto" and not (self.recompute or recipe.compile):
+            return replace(self, recompute=True)
+        if recipe.batch_size == "auto" and self.batch_size > 1:
+            half = self.batch_size // 2
+            return replace(self, batch_size=half, accumulation=2 * self.accumulation)
+        return None
 
 
 def make_plan(
@@ -94,7 +97,7 @@ def make_plan(
     recompute, cost, size = choice == "on", None, 0
 
     def measure() -> StepCost:
-        (recompute_activations if recompute else keep_activations)(model)
+        set_recomputation(model, recompute)
         return measure_step(model, loaded, longest, recipe, arguments, with_two=sizes[-1] > 1)
 
     try:

@@ -25,8 +25,10 @@ from finetuning.training.examples import (
     collate,
     longest,
 )
+from finetuning.training.gradients import set_recomputation
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_loss, count_items
+from finetuning.training.memory import MeasuredPeak
 from finetuning.training.number_watch import NumberWatch
 from finetuning.training.plan import Plan, make_plan
 from finetuning.training.progress import Progress
@@ -65,6 +67,7 @@ class AnswerTrainer(Trainer):
     ) -> None:
         super().__init__(**arguments)
         self.plan = plan
+        self.peak = MeasuredPeak(self.args.device)
         self.scorer = scorer
         self.control: Any
         self.loss_reduction = loss_reduction
@@ -137,6 +140,22 @@ class AnswerTrainer(Trainer):
         self.watch.check(None if self.args.fp16 else norm, self.model, self.state, self._rate())
         return norm
 
+    def training_step(self, model: Any, inputs: dict[str, Any], *arguments: Any) -> Any:
+        """Run one micro-batch forward and backward; its memory is measured."""
+        with self.peak.watching(inputs["input_ids"].numel()):
+            return super().training_step(model, inputs, *arguments)
+
+    def costs(self) -> dict[str, Any]:
+        """Return what the training took, for metrics.json; predicted and measured are bytes."""
+        plan, peak = self.plan, self.plan.peak
+        return {
+            "batch_size": plan.batch_size,
+            "gradient_accumulation_steps": plan.accumulation,
+            "gradient_checkpointing": plan.recompute,
+            "predicted_peak_memory": peak.total,
+            "measured_peak_memory": peak.total - peak.step + self.peak.step,
+        }
+
     def _rate(self) -> float:
         return float(self._get_learning_rate())
 
@@ -182,6 +201,7 @@ def make_trainer(
     output_dir: Path,
     scorer: Scorer | None,
     metric: str,
+    plan: Plan | None = None,
 ) -> AnswerTrainer:
     """Make a trainer ready to run, its model with LoRA on top and checked.
 
@@ -192,11 +212,15 @@ def make_trainer(
         output_dir: checkpoints go into a folder of it.
         scorer: scores the model during training, or None.
         metric: name of the headline among the scorer's figures.
+        plan: how a step is cut; None measures it.
     """
     model = add_lora(loaded.model, loaded.family, recipe)
     is_scored = scorer is not None and recipe.evaluates_during_training
     arguments = _arguments(loaded, recipe, output_dir, metric if is_scored else None)
-    plan = make_plan(model, loaded, longest(examples), recipe, arguments)
+    if plan is None:
+        plan = make_plan(model, loaded, longest(examples), recipe, arguments)
+    else:
+        set_recomputation(model, plan.recompute)
     arguments.per_device_train_batch_size = plan.batch_size
     arguments.gradient_accumulation_steps = plan.accumulation
     logger.info(plan.summary())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from finetuning.training.gradients import recompute_activations
+from finetuning.training.gradients import set_recomputation
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_loss
 from finetuning.training.recipe import Recipe
@@ -39,7 +39,7 @@ def test_a_frozen_tower_runs_once_and_the_gradients_are_the_same(name: str, tmp_
         return {path: p.grad for path, p in adapted.named_parameters() if p.grad is not None}
 
     expected, plain = gradients(), Counter(calls)
-    recompute_activations(adapted)
+    set_recomputation(adapted, True)
     found, again = gradients(), Counter(calls)
     twice = {path for path in plain if again[path] == 2 * plain[path]}
     assert {path for path in plain if again[path] == plain[path]} == plain.keys() - twice
