@@ -168,9 +168,8 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
     values = {**values, **run_settings}
     source = click.get_current_context().get_parameter_source
-    batch_size = (
-        EvaluationRequest.batch_size if values["batch_size"] == "auto" else 2 * values["batch_size"]
-    )
+    # what auto chose for training is not known here
+    batch_size = 8 if values["batch_size"] == "auto" else 2 * values["batch_size"]
     result = evaluate(
         EvaluationRequest(
             task=task,

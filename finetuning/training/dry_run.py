@@ -125,7 +125,7 @@ def _time(trainer: "AnswerTrainer", num_steps: int, seconds: float) -> Iterator[
     yield "time of a step", f"{seconds:.3f} s"
     yield "examples a second", f"{num_examples / seconds:.1f}"
     yield "time of all steps, without scoring", str(whole)
-    yield "operations of a step", f"{flops / 1e12:.3g} TFLOP"
+    yield "operations of a step", f"{flops / 1e9:,.3g} GFLOP"
     if trainer.args.device.type == "cuda":
         share = flops / seconds / _ceiling(trainer)
         yield "share of a large matrix product's speed", f"{share:.0%}"

@@ -47,13 +47,13 @@ class Plan:
     def cut(self) -> str:
         """Return the cut as text."""
         activations = "recomputed" if self.recompute else "kept"
-        return f"{self.batch_size} x {self.accumulation} examples a step, activations {activations}"
+        return f"{self.batch_size} x {self.accumulation} examples, activations {activations}"
 
     def summary(self) -> str:
         """Return one line for the user."""
         return (
             f"plan: {self.cut()}; {size_of(self.peak.total)} at the peak, of it "
-            f"{size_of(self.peak.step)} for the step, and {size_of(self.cost.room)} are left for that"
+            f"{size_of(self.peak.step)} for the step, which has room for {size_of(self.cost.room)}"
         )
 
     def smaller(self, recipe: Recipe) -> "Plan | None":

@@ -1,9 +1,9 @@
 """Recipe: every setting of a training, its default, its help and its check."""
 
-from dataclasses import dataclass, field, fields
-from math import isfinite
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Literal
 
+from finetuning.training.settings import check_setting, setting
 from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import Auto
@@ -18,14 +18,6 @@ Scheduler = Literal[
     "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
 ]
 _MAX_SEED = 2**32 - 1  # of numpy
-
-
-def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
-    """Make a field with what its command line option shows: group, help text, allowed range.
-
-    `also` is another name of the option, `bare` its value where none stands behind it.
-    """
-    return field(default=default, metadata={"group": group, "help": help, **checks})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +243,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for entry in fields(self):
-            _check(entry.name, getattr(self, entry.name), entry.metadata, entry.type)
+            check_setting(entry.name, getattr(self, entry.name), entry.metadata, entry.type)
         if self.early_stopping_patience and not self.evaluates_during_training:
             raise ValueError(
                 "early_stopping_patience needs eval_steps or eval_epochs: how often to score."
@@ -292,23 +284,3 @@ class Recipe:
 
 
 ALL = tuple(entry.name for entry in fields(Recipe))
-
-
-def _check(name: str, value: Any, allowed: Any, kind: Any) -> None:
-    if value is None:
-        return
-    if isinstance(value, float) and not isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value}.")
-    choices = get_args(kind)
-    if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}.")
-    if isinstance(value, str):
-        return
-    if "minimum" in allowed and not value >= allowed["minimum"]:
-        raise ValueError(f"{name} must be at least {allowed['minimum']}, got {value}.")
-    if "maximum" in allowed and not value <= allowed["maximum"]:
-        raise ValueError(f"{name} must be at most {allowed['maximum']}, got {value}.")
-    if "above" in allowed and not value > allowed["above"]:
-        raise ValueError(f"{name} must be above {allowed['above']}, got {value}.")
-    if "below" in allowed and not value < allowed["below"]:
-        raise ValueError(f"{name} must be below {allowed['below']}, got {value}.")

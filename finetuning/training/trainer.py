@@ -224,6 +224,8 @@ def make_trainer(
     arguments.per_device_train_batch_size = plan.batch_size
     arguments.gradient_accumulation_steps = plan.accumulation
     logger.info(plan.summary())
+    if recipe.compile:
+        compile_layers(model, loaded.family)
     callbacks: list[TrainerCallback] = [Progress(metric)]
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -243,6 +245,11 @@ def make_trainer(
     return trainer
 
 
+def _fused(optim: str, device_type: str) -> str:
+    """Return AdamW's name for the kernel of a GPU that updates all weights at once."""
+    return "adamw_torch_fused" if (optim, device_type) == ("adamw_torch", "cuda") else optim
+
+
 def _arguments(
     loaded: LoadedModel, recipe: Recipe, output_dir: Path, metric: str | None
 ) -> TrainingArguments:
@@ -259,7 +266,7 @@ def _arguments(
         warmup_steps=recipe.warmup_ratio if recipe.warmup_steps is None else recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        optim=recipe.optim,
+        optim=_fused(recipe.optim, loaded.model.device.type),
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
         dataloader_num_workers=recipe.num_workers,

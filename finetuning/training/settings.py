@@ -1,0 +1,49 @@
+"""One setting of a recipe: its default, what its option shows, and its check."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from math import isfinite
+from typing import Any, get_args
+
+from models.settings import Auto
+
+
+def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
+    """Make a field with what its command line option shows: group, help text, allowed range.
+
+    `also` is another name of the option, `bare` its value where none stands behind it.
+    """
+    return field(default=default, metadata={"group": group, "help": help, **checks})
+
+
+def check_setting(name: str, value: Any, allowed: Mapping[str, Any], kind: Any) -> None:
+    """Verify the value of a setting; None is always allowed.
+
+    Args:
+        name: as the user knows it.
+        value: of it.
+        allowed: what `setting` was given.
+        kind: the annotation.
+
+    Raises:
+        ValueError: it is out of range; names it, the value and the range.
+    """
+    if value is None:
+        return
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}.")
+    choices = get_args(kind)
+    if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}.")
+    if isinstance(value, str):
+        if Auto in choices and value != "auto":
+            raise ValueError(f"{name} must be a number or auto, got {value}.")
+        return
+    if "minimum" in allowed and not value >= allowed["minimum"]:
+        raise ValueError(f"{name} must be at least {allowed['minimum']}, got {value}.")
+    if "maximum" in allowed and not value <= allowed["maximum"]:
+        raise ValueError(f"{name} must be at most {allowed['maximum']}, got {value}.")
+    if "above" in allowed and not value > allowed["above"]:
+        raise ValueError(f"{name} must be above {allowed['above']}, got {value}.")
+    if "below" in allowed and not value < allowed["below"]:
+        raise ValueError(f"{name} must be below {allowed['below']}, got {value}.")
