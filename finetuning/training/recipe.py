@@ -1,9 +1,9 @@
 """Recipe: every setting of a training, its default, its help and its check."""
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
-from finetuning.training.settings import check_setting, setting
+from finetuning.training.settings import check_setting
 from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import Auto
@@ -18,6 +18,14 @@ Scheduler = Literal[
     "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
 ]
 _MAX_SEED = 2**32 - 1  # of numpy
+
+
+def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
+    """Make a field with what its command line option shows: group, help text, allowed range.
+
+    `also` is another name of the option, `bare` its value where none stands behind it.
+    """
+    return field(default=default, metadata={"group": group, "help": help, **checks})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,8 @@
 """One training run from its job to its folder: prepare, train, save, score."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from common import processes
 from common.files import write_text
@@ -46,6 +45,7 @@ def finetune(job: Job) -> list[Report]:
 
 
 def _train(prepared: Prepared) -> list[Report]:
+    from finetuning.training.compiled import as_written
     from finetuning.training.faults import explained
     from finetuning.training.number_watch import trained
 
@@ -66,12 +66,12 @@ def _train(prepared: Prepared) -> list[Report]:
     processes.gather(None)  # the adapter is there
     if prepared.clip is not None:
         prepared.clip.model.to(trainer.model.device)
-    costs = trainer.costs()
-    scored = [
-        _score_part(prepared, trainer, part, costs)
-        for part in prepared.parts
-        if part.eval_data is not None and not recipe.skip_evaluation
-    ]
+    with as_written():
+        scored = [
+            _score_part(prepared, trainer, part)
+            for part in prepared.parts
+            if part.eval_data is not None and not recipe.skip_evaluation
+        ]
     if not is_first:
         return []
     reports = list(filter(None, scored))
@@ -163,9 +163,7 @@ def _is_finished(last: Path, num_planned: int) -> bool:
     return True
 
 
-def _score_part(
-    prepared: Prepared, trainer: "AnswerTrainer", part: Part, costs: Mapping[str, Any]
-) -> Report | None:
+def _score_part(prepared: Prepared, trainer: "AnswerTrainer", part: Part) -> Report | None:
     """Score what was trained on one task; the report goes into the run's folder.
 
     Returns:
@@ -187,5 +185,5 @@ def _score_part(
     if processes.rank() > 0:
         return None
     metrics = MetricsRequest(num_viz_samples=job.recipe.num_viz_samples)
-    report = with_provenance(report, run["seed"], origin, training=costs)
+    report = with_provenance(report, run["seed"], origin, training=trainer.costs())
     return score_and_write(report, folder, metrics, prepared.clip)

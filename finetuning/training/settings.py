@@ -1,19 +1,10 @@
-"""One setting of a recipe: its default, what its option shows, and its check."""
+"""One setting of a recipe: the check of its value."""
 
 from collections.abc import Mapping
-from dataclasses import field
 from math import isfinite
 from typing import Any, get_args
 
 from models.settings import Auto
-
-
-def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
-    """Make a field with what its command line option shows: group, help text, allowed range.
-
-    `also` is another name of the option, `bare` its value where none stands behind it.
-    """
-    return field(default=default, metadata={"group": group, "help": help, **checks})
 
 
 def check_setting(name: str, value: Any, allowed: Mapping[str, Any], kind: Any) -> None:
@@ -22,7 +13,7 @@ def check_setting(name: str, value: Any, allowed: Mapping[str, Any], kind: Any) 
     Args:
         name: as the user knows it.
         value: of it.
-        allowed: what `setting` was given.
+        allowed: `minimum`, `maximum`, `above` and `below` of it, where there are such.
         kind: the annotation.
 
     Raises:

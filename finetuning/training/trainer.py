@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from finetuning.training import checkpoints
+from finetuning.training.compiled import as_written, compile_layers
 from finetuning.training.examples import (
     EncodedExamples,
     EpochSampler,
@@ -186,7 +187,8 @@ class AnswerTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score by generation; logs and returns `eval_<figure>`."""
         assert self.scorer is not None
-        metrics = {f"eval_{name}": value for name, value in self.scorer(self.model).items()}
+        with as_written():
+            metrics = {f"eval_{name}": value for name, value in self.scorer(self.model).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
