@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import Trainer
 
+from finetuning.training.compiled import as_written
+
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
@@ -52,6 +54,8 @@ class StepMemory:
         self._modes = ExitStack()
 
     def __enter__(self) -> Self:
+        # compiled layers would be left as they are for good if they first ran while this looks on
+        self._modes.enter_context(as_written())
         self._modes.enter_context(self._counter)
         self._modes.enter_context(_Count(self))
         if self.device.type == "cuda":
@@ -157,13 +161,13 @@ def available_bytes(device: torch.device) -> int:
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         left = free + idle
     else:
-        left = min(psutil.virtual_memory().available, *_left_in_containers())
+        left = min([psutil.virtual_memory().available, *_left_in_containers()])
     return int(left * _SHARE.get(device.type, 0.5))
 
 
-def _left_in_containers() -> list[int]:
+def _left_in_containers(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
     """What the limits of control groups leave, of version 2 and of version 1; none elsewhere."""
-    root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+    names = ("memory.max", "memory.current")
     older = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
     found = []
     for limit, used in (names, older):
@@ -172,7 +176,7 @@ def _left_in_containers() -> list[int]:
         except OSError:
             continue
         found += [int(most) - int(now)] if most.isdigit() else []
-    return [left for left in found if left >= 0] or [2**63]
+    return [max(left, 0) for left in found]
 
 
 def optimizer_ratio(arguments: "TrainingArguments", device: torch.device) -> float:

@@ -102,7 +102,7 @@ def make_plan(
 
     try:
         cost = measure()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if choice != "auto" or not is_out_of_memory(error):
             raise
     size = min(processes.gather(_largest(cost, sizes)))

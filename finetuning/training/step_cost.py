@@ -129,7 +129,7 @@ def measure_step(
         try:
             two = run(2)
             further = (two.held - one.held, two.peak - one.peak)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
     adapter = sum(p.nbytes for p in trained(model).values())

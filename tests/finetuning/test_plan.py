@@ -1,0 +1,148 @@
+"""The plan: its prediction against the real run, what it chooses, and how it goes on when short."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetuning.training import step_cost
+from finetuning.training import trainer as trainer_module
+from finetuning.training.plan import Plan, batch_sizes
+from finetuning.training.recipe import Recipe
+from finetuning.training.run import finetune
+from models.checkpoint import resolve
+from models.loading import LoadedModel, load_model
+from tests.finetuning.training_jobs import RECIPE, adapter_hash, job, make
+
+SMALL = replace(RECIPE, max_steps=2, save_steps=10)
+
+
+def planned(loaded: LoadedModel, folder: Path, recipe: Recipe) -> Plan:
+    trainer = make(loaded, recipe, folder)
+    trainer.model.unload()
+    return trainer.plan
+
+
+def with_room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    monkeypatch.setattr(step_cost, "available_bytes", lambda _: room)
+
+
+@pytest.mark.parametrize("recompute", ["on", "off"])
+@pytest.mark.parametrize(
+    ("model", "quantization", "batch_size", "accumulation"),
+    [("pico1", "nf4", 3, 1), ("tiny", "none", 4, 2), ("tiny", "nf4", 16, 1)],
+)
+def test_the_peak_of_a_run_is_what_was_predicted(
+    model: str,
+    quantization: Any,
+    batch_size: int,
+    accumulation: int,
+    recompute: Any,
+    pico1: Path,
+    tmp_path: Path,
+) -> None:
+    path = str(pico1) if model == "pico1" else model
+    loaded = load_model(resolve(path), quantization=quantization, device="cpu")
+    recipe = replace(
+        SMALL,
+        batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        gradient_checkpointing=recompute,
+    )
+    trainer = make(loaded, recipe, tmp_path, num_examples=32)
+    trainer.train()
+    costs = trainer.costs()
+    assert costs["predicted_peak_memory"] == pytest.approx(costs["measured_peak_memory"], rel=0.15)
+    peak = trainer.plan.peak
+    assert trainer.peak.step == pytest.approx(peak.step, rel=0.15)
+    assert costs["gradient_checkpointing"] is (recompute == "on")
+    layers = trainer.model.get_base_model().model.language_model.layers
+    assert layers[0].gradient_checkpointing is (recompute == "on")
+
+
+def test_activations_are_recomputed_only_where_memory_is_short(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = planned(loaded, tmp_path, replace(SMALL, gradient_checkpointing="off"))
+    recomputed = planned(loaded, tmp_path, replace(SMALL, gradient_checkpointing="on"))
+    need, states = kept.peak.step, kept.cost.states
+    assert recomputed.peak.step < need
+    with_room(monkeypatch, need + states)
+    assert not planned(loaded, tmp_path, SMALL).recompute
+    with_room(monkeypatch, need + states - 1)
+    assert planned(loaded, tmp_path, SMALL).recompute
+
+
+@pytest.mark.parametrize(
+    ("effective", "sizes"), [(1, [1]), (7, [1]), (12, [1, 2, 4]), (16, [1, 2, 4, 8, 16])]
+)
+def test_sizes_are_powers_of_two_that_divide(effective: int, sizes: list[int]) -> None:
+    recipe = Recipe(batch_size="auto", effective_batch_size=effective)
+    assert batch_sizes(recipe) == sizes
+
+
+def test_the_largest_batch_that_fits_is_taken_and_the_effective_one_kept(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = replace(SMALL, batch_size="auto", effective_batch_size=16, gradient_checkpointing="off")
+    plan = planned(loaded, tmp_path, auto)
+    assert (plan.batch_size, plan.accumulation) == (16, 1)
+    with_room(monkeypatch, plan.cost.peak(8, 1).step + plan.cost.states)
+    plan = planned(loaded, tmp_path, auto)
+    assert (plan.batch_size, plan.accumulation) == (8, 2)
+    with_room(monkeypatch, plan.cost.peak(8, 1).step + plan.cost.states - 1)
+    plan = planned(loaded, tmp_path, auto)
+    assert (plan.batch_size, plan.accumulation) == (4, 4)
+
+
+def test_a_batch_that_may_not_fit_is_said(
+    loaded: LoadedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with_room(monkeypatch, 0)
+    with caplog.at_level("WARNING"):
+        plan = planned(loaded, tmp_path, SMALL)
+    assert plan.recompute and plan.batch_size == SMALL.batch_size
+    assert "Memory may run out" in caplog.text
+
+
+def out_of_memory_over(limit: int, right: Callable[..., Any]) -> Callable[..., Any]:
+    """A loss whose GPU takes so many examples at once, and no more."""
+
+    def loss(model: Any, batch: Any, *arguments: Any) -> Any:
+        if len(batch["labels"]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+        return right(model, batch, *arguments)
+
+    return loss
+
+
+@pytest.mark.parametrize("save_steps", [2, 100])
+def test_where_memory_runs_out_it_goes_on_with_half_the_batch_to_the_same_bytes(
+    save_steps: int, pico1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"skip_evaluation": True, "save_steps": save_steps, "gradient_checkpointing": "off"}
+    finetune(job(pico1, tmp_path / "two", batch_size=2, gradient_accumulation_steps=2, **settings))
+    right = trainer_module.answer_loss
+    monkeypatch.setattr(trainer_module, "answer_loss", out_of_memory_over(2, right))
+    finetune(job(pico1, tmp_path / "auto", batch_size="auto", effective_batch_size=4, **settings))
+    assert adapter_hash(tmp_path / "auto") == adapter_hash(tmp_path / "two")
+    with pytest.raises(RuntimeError, match="Memory ran out in training"):
+        finetune(job(pico1, tmp_path / "fixed", batch_size=4, **settings))
+
+
+def test_before_the_batch_is_halved_activations_are_recomputed(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    recipe = replace(SMALL, batch_size="auto", effective_batch_size=4)
+    plans = [planned(loaded, tmp_path, recipe)]
+    while (smaller := plans[-1].smaller(recipe)) is not None:
+        plans.append(smaller)
+    cuts = [(plan.recompute, plan.batch_size, plan.accumulation) for plan in plans]
+    assert cuts == [(False, 4, 1), (True, 4, 1), (True, 2, 2), (True, 1, 4)]
+    assert plans[0].smaller(replace(recipe, batch_size=4, gradient_checkpointing="off")) is None
