@@ -41,21 +41,7 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             callback=options.load_config,
             help="Repeat the run of this run.json; options given beside it win.",
         ),
-        Option(
-            ["--output_dir"],
-            type=click.Path(path_type=Path),
-            default=Path("runs", "-".join(["joint", *names]) if len(names) > 1 else task_name),
-            show_default=True,
-            help="Write the run to this folder.",
-        ),
-        Option(["--resume"], is_flag=True, help="Resume the run in the output folder."),
-        Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
-        Option(
-            ["--dry_run"],
-            is_flag=True,
-            help="Print what the training would take of memory and time, by a few steps of it, and "
-            "write nothing.",
-        ),
+        *_folder_options(names),
         options.model_option(default=model, show_default=True),
         options.revision_option(),
         options.device_option(),
@@ -85,6 +71,26 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
         help=f"Fine-tune a vision-language model on {' and '.join(names)} by 4-bit LoRA, then "
         f"score it.{_joint_help(names) if len(names) > 1 else ''}",
     )
+
+
+def _folder_options(names: Sequence[str]) -> list[click.Parameter]:
+    return [
+        Option(
+            ["--output_dir"],
+            type=click.Path(path_type=Path),
+            default=Path("runs", "-".join(["joint", *names]) if len(names) > 1 else task_name),
+            show_default=True,
+            help="Write the run to this folder.",
+        ),
+        Option(["--resume"], is_flag=True, help="Resume the run in the output folder."),
+        Option(["--overwrite"], is_flag=True, help="Replace the run in the output folder."),
+        Option(
+            ["--dry_run"],
+            is_flag=True,
+            help="Print what the training would take of memory and time, by a few steps of it, and "
+            "write nothing.",
+        ),
+    ]
 
 
 def _train(job: "Job") -> None:

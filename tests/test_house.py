@@ -63,7 +63,7 @@ def test_every_option_has_a_help_text() -> None:
     assert not [option.name for option in options if not option.help]
 
 
-@pytest.mark.parametrize("name", ["max_train_samples", "no_gradient_checkpointing", "data_root"])
+@pytest.mark.parametrize("name", ["max_train_samples", "trust_remote_code", "data_root"])
 def test_hyphens_are_as_good_as_underscores(name: str, tmp_path: Path) -> None:
     arguments = {"max_train_samples": ["0"], "data_root": [str(tmp_path / "no")]}.get(name, [])
     outputs = [

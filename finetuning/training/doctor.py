@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from evaluation.prompting import make_prompter
@@ -16,6 +17,7 @@ from tasks.splits import resolve_split
 if TYPE_CHECKING:
     from finetuning.training.probe_tools import Conversation
     from finetuning.training.probes import Finding
+    from models.loading import LoadedModel
 
 NUM_EXAMPLES = 2
 
@@ -50,7 +52,7 @@ def examine(request: DoctorRequest) -> "Iterator[Fact | tuple[str, Finding]]":
         ValueError: the model cannot be used.
     """
     from models.adapter_loading import check_adapter
-    from models.loading import choose_device, load_family, load_model
+    from models.loading import choose_device, choose_dtype, load_family, load_model
 
     device = choose_device(request.model.device)
     checkpoint = request.model.resolve()
@@ -61,13 +63,14 @@ def examine(request: DoctorRequest) -> "Iterator[Fact | tuple[str, Finding]]":
         check_adapter(family.empty_model, checkpoint.adapter)
     conversations = _examples(family, request.task) if request.task else drawn_conversations()
     # An adapter's base is probed, by the adapter's processor. In fp32 a fault is no rounding.
-    loaded = load_model(
+    load = partial(
+        load_model,
         replace(checkpoint, adapter=None),
         quantization=request.quantization,
-        dtype="fp32",
         device=device,
         family=family,
     )
+    loaded = load(dtype="fp32")
     yield Fact("model", f"{checkpoint.base}, fed as {family.name}")
 
     from finetuning.training.adapter_probe import probe_applied
@@ -77,6 +80,27 @@ def examine(request: DoctorRequest) -> "Iterator[Fact | tuple[str, Finding]]":
         yield "applied", probe_applied(loaded, conversations, checkpoint.adapter)
     for name in PROBES:
         yield name, run_probe(name, loaded, conversations)
+    if choose_dtype("auto", device) != loaded.model.dtype:  # memory is that of training's own
+        del loaded
+        loaded = load(dtype="auto")
+    yield Fact("plan", _plan(loaded, conversations, request.quantization))
+
+
+def _plan(
+    loaded: "LoadedModel", conversations: "Sequence[Conversation]", quantization: Quantization
+) -> str:
+    """What a training by the default recipe would take, by the longest of the conversations."""
+    from finetuning.training.plan import plan_training
+    from finetuning.training.probe_tools import encode_to_train, quiet_lora
+
+    encoded = [encode_to_train(loaded, conversation) for conversation in conversations]
+    longest = max(encoded, key=lambda example: len(example.input_ids))
+    try:
+        with quiet_lora():
+            plan = plan_training(loaded, longest, Recipe(quantization=quantization))
+    except (RuntimeError, ValueError) as error:  # a probe has told of it
+        return f"none: {error}"
+    return plan.summary()
 
 
 def check_findings(failed: Sequence[str], num_probes: int, model_path: str) -> None:

@@ -2,12 +2,16 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from common import processes
 from common.system_faults import is_out_of_memory
 from common.terminal_table import size_of
+from finetuning.training.arguments import make_arguments
 from finetuning.training.gradients import set_recomputation
+from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
 from finetuning.training.step_cost import Peak, StepCost, measure_step
 from models.encoding import Encoded
@@ -25,7 +29,7 @@ _LARGE_ENOUGH = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the examples of an optimiser step are cut, and what that takes.
+    """The cut of an optimiser step's examples, and what it takes.
 
     Attributes:
         batch_size: examples of a micro-batch.
@@ -52,7 +56,7 @@ class Plan:
     def summary(self) -> str:
         """Return one line for the user."""
         return (
-            f"plan: {self.cut()}; {size_of(self.peak.total)} at the peak, of it "
+            f"{self.cut()}; {size_of(self.peak.total)} at the peak, of it "
             f"{size_of(self.peak.step)} for the step, which has room for {size_of(self.cost.room)}"
         )
 
@@ -118,6 +122,21 @@ def make_plan(
     if recipe.batch_size == "auto":
         accumulation = (recipe.effective_batch_size or size) // size
     return Plan(batch_size=size, accumulation=accumulation, recompute=recompute, cost=cost)
+
+
+def plan_training(loaded: LoadedModel, longest: Encoded, recipe: Recipe) -> Plan:
+    """Plan a training by the base alone, which is left as it was.
+
+    The arguments and errors are those of `make_plan`.
+    """
+    model = add_lora(loaded.model, loaded.family, recipe)
+    try:
+        with TemporaryDirectory() as folder:
+            arguments = make_arguments(loaded, recipe, Path(folder), None)
+            return make_plan(model, loaded, longest, recipe, arguments)
+    finally:
+        set_recomputation(model, False)
+        model.unload().eval()
 
 
 def batch_sizes(recipe: Recipe) -> list[int]:

@@ -33,13 +33,20 @@ class Conversation:
 
 
 @contextmanager
-def new_adapter(loaded: LoadedModel, drawn: bool = False) -> Iterator[LoadedModel]:
-    """Make a small new adapter; `drawn` gives it an effect, which a new one does not have."""
-    _LORA_LOG.disabled = True  # the same lines at each probe would hide what was found
+def quiet_lora() -> Iterator[None]:
+    """Say nothing of the layers inside the block: the lines would hide what was found."""
+    _LORA_LOG.disabled = True
     try:
-        model = add_lora(loaded.model, loaded.family, _RECIPE)
+        yield
     finally:
         _LORA_LOG.disabled = False
+
+
+@contextmanager
+def new_adapter(loaded: LoadedModel, drawn: bool = False) -> Iterator[LoadedModel]:
+    """Make a small new adapter; `drawn` gives it an effect, which a new one does not have."""
+    with quiet_lora():
+        model = add_lora(loaded.model, loaded.family, _RECIPE)
     try:
         if drawn:
             for name, parameter in model.named_parameters():

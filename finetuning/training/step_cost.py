@@ -55,7 +55,7 @@ class Peak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:
-    """What a micro-batch costs, by its size.
+    """The cost of a micro-batch, by its size.
 
     Attributes:
         weights, adapter, states: bytes of the frozen base, of the adapter, of the optimiser.

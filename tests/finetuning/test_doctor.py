@@ -37,6 +37,8 @@ def test_a_sound_model_passes_every_probe_after_the_environment(pico1: Path) -> 
     assert verdicts(result) == dict.fromkeys(PROBES, "pass")
     names = [line.split("  ")[0] for line in result.stdout.splitlines()]
     assert names[:7] == ["versions", "device", "4-bit", "Java", "Hub", "disk", "model"]
+    plan = result.stdout.splitlines()[-1]
+    assert plan.startswith("plan          4 x 1 examples, activations kept; ")
 
 
 def test_a_broken_family_is_named_and_the_exit_code_is_1(

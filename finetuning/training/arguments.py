@@ -1,0 +1,77 @@
+"""A recipe in the words of transformers."""
+
+import logging
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from finetuning.training import checkpoints
+from finetuning.training.recipe import Recipe
+from models.loading import LoadedModel, choose_dtype
+
+logger = logging.getLogger(__name__)
+
+
+def make_arguments(
+    loaded: LoadedModel, recipe: Recipe, output_dir: Path, metric: str | None
+) -> TrainingArguments:
+    """Return the library's arguments; the sizes of batches are for the plan to say.
+
+    Args:
+        loaded: the base.
+        recipe: how to train.
+        output_dir: checkpoints go into a folder of it.
+        metric: what the best checkpoint is chosen by; None where nothing is scored on the way.
+    """
+    dtype = choose_dtype(recipe.dtype, loaded.model.device.type)
+    every = "steps" if recipe.save_steps or recipe.eval_steps else "epoch"
+    arguments = TrainingArguments(
+        output_dir=str(output_dir / checkpoints.CHECKPOINTS),
+        num_train_epochs=recipe.num_epochs,
+        max_steps=recipe.max_steps or -1,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.lr_scheduler_type,
+        # below 1 it is a share
+        warmup_steps=recipe.warmup_ratio if recipe.warmup_steps is None else recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim=_fused(recipe.optim, loaded.model.device.type),
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        dataloader_num_workers=recipe.num_workers,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # each LoRA matrix takes part in each step
+        eval_strategy=every if metric else "no",
+        eval_steps=recipe.eval_steps,
+        save_strategy=every,
+        save_steps=recipe.save_steps or recipe.eval_steps or 500,
+        save_total_limit=recipe.save_total_limit,
+        metric_for_best_model=f"eval_{metric}" if metric else None,
+        greater_is_better=True if metric else None,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,  # its default hides a loss of NaN
+        disable_tqdm=True,  # Progress draws the bar
+        report_to=recipe.report_to,
+        run_name=output_dir.name,
+        seed=recipe.seed,
+        use_cpu=loaded.model.device.type == "cpu",
+    )
+    # set here, for the library refuses it where scores and checkpoints are not of the same steps;
+    # `_determine_best_metric` saves the best ones all the same
+    arguments.load_best_model_at_end = metric is not None
+    if arguments.n_gpu > 1:
+        logger.warning(
+            "%d GPUs are visible and one is used; for all of them start the same command with "
+            "`torchrun --nproc_per_node %d`.",
+            arguments.n_gpu,
+            arguments.n_gpu,
+        )
+        arguments._n_gpu = 1  # DataParallel, the library's choice here, breaks 4-bit layers
+    return arguments
+
+
+def _fused(optim: str, device_type: str) -> str:
+    """Return AdamW's name for the kernel of a GPU that updates all weights at once."""
+    return "adamw_torch_fused" if (optim, device_type) == ("adamw_torch", "cuda") else optim
