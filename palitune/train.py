@@ -78,7 +78,7 @@ def _folder_options(names: Sequence[str]) -> list[click.Parameter]:
         Option(
             ["--output_dir"],
             type=click.Path(path_type=Path),
-            default=Path("runs", "-".join(["joint", *names]) if len(names) > 1 else task_name),
+            default=Path("runs", "-".join(["joint", *names]) if len(names) > 1 else names[0]),
             show_default=True,
             help="Write the run to this folder.",
         ),
