@@ -110,4 +110,18 @@ def settings(loaded: LoadedModel, recipe: Recipe, folder: Path) -> dict[str, Any
     }
 
 
+def largest_difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """Return the largest |found - expected| / |expected| of the gradients.
+
+    Raises:
+        ValueError: other parameters have gradients, or one of them is zero.
+    """
+    if found.keys() != expected.keys() or not all(map(torch.any, expected.values())):
+        raise ValueError("The trainers do not train the same parameters.")
+    return max(
+        float((found[name] - gradient).norm() / gradient.norm())
+        for name, gradient in expected.items()
+    )
+
+
 MAKERS = {"ours": make_ours, "stock": make_stock, "trl": make_trl}

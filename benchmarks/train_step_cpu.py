@@ -24,7 +24,7 @@ import torch
 from metrics import measure
 from paligemma_3b import RandomExamples, load_from, small_paligemma
 from safetensors.torch import load_file, save_file
-from step_trainers import MAKERS, StepTimes
+from step_trainers import MAKERS, StepTimes, largest_difference
 from transformers import PaliGemmaForConditionalGeneration
 
 from common.json_files import write_json
@@ -203,20 +203,6 @@ def make_row(
         round(figures["load"], 1),
     )
     return dict(zip(HEAD, cells, strict=True))
-
-
-def largest_difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Return the largest |found - expected| / |expected| of the gradients.
-
-    Raises:
-        click.ClickException: other parameters have gradients, or one of them is zero.
-    """
-    if found.keys() != expected.keys() or not all(map(torch.any, expected.values())):
-        raise click.ClickException("The trainers do not train the same parameters.")
-    return max(
-        float((found[name] - gradient).norm() / gradient.norm())
-        for name, gradient in expected.items()
-    )
 
 
 if __name__ == "__main__":
