@@ -98,7 +98,7 @@ def settings(loaded: LoadedModel, recipe: Recipe, folder: Path) -> dict[str, Any
         "learning_rate": recipe.learning_rate,
         "max_grad_norm": recipe.max_grad_norm,
         "bf16": loaded.model.device.type == "cuda",
-        "activation_checkpointing": bool(recipe.gradient_checkpointing),
+        "activation_checkpointing": recipe.gradient_checkpointing == "on",
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         "logging_steps": 1,
         "remove_unused_columns": False,

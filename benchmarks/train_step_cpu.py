@@ -105,7 +105,7 @@ def train(
         loss_reduction="token",
         lora_dropout=0.0,
         max_grad_norm=1e9,  # the gradients are compared as they are
-        gradient_checkpointing=recompute,
+        gradient_checkpointing="on" if recompute else "off",
         num_workers=0,
     )
     examples = RandomExamples(loaded.model.config, 2 * batch_size)
