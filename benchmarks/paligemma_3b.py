@@ -3,6 +3,7 @@
 import gc
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,11 +51,26 @@ def paligemma_3b(image_size: int) -> PaliGemmaConfig:
     )
 
 
+def small_paligemma() -> PaliGemmaConfig:
+    """Return PaliGemma with its vocabulary and 1,024 image tokens, small enough for a CPU."""
+    config = paligemma_3b(448)
+    text = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8, "head_dim": 64}
+    vision = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4}
+    vision |= {"num_attention_heads": 4, "projection_dim": 512}
+    return PaliGemmaConfig(
+        text_config=config.text_config.to_dict() | text,
+        vision_config=config.vision_config.to_dict() | vision,
+        image_token_index=config.image_token_id,
+        projection_dim=512,
+        hidden_size=512,
+        vocab_size=257_216,
+    )
+
+
 def load(is_tiny: bool, image_size: int, quantization: Quantization) -> LoadedModel:
     """Load the model through the loading path that training uses."""
-    tiny = resolve("tiny")
     if is_tiny:
-        return load_model(tiny, quantization=quantization, device="cpu")
+        return load_model(resolve("tiny"), quantization=quantization, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         torch.set_default_dtype(torch.bfloat16)
         with torch.device("cuda"):
@@ -63,8 +79,14 @@ def load(is_tiny: bool, image_size: int, quantization: Quantization) -> LoadedMo
         model.save_pretrained(folder)
         del model
         empty_cache()
-        base = replace(tiny, base=folder, fingerprint=None)
-        return load_model(base, quantization=quantization, device="cuda", family=load_family(tiny))
+        return load_from(Path(folder), quantization, "cuda")
+
+
+def load_from(folder: Path, quantization: Quantization, device: str) -> LoadedModel:
+    """Load a checkpoint without a processor: the embedded model's stands in for it."""
+    tiny = resolve("tiny")
+    base = replace(tiny, base=str(folder), fingerprint=None)
+    return load_model(base, quantization=quantization, device=device, family=load_family(tiny))
 
 
 def empty_cache() -> None:

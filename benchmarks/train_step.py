@@ -1,15 +1,17 @@
-"""One training step of PaliGemma-3B on a GPU: ours beside the stock Trainer's, in one run.
+"""One training step of ours beside those of the stock Trainer (and of TRL's), in one run.
 
-    python benchmarks/train_step.py           # true shapes, random weights, one GPU
-    python benchmarks/train_step.py --tiny    # the embedded model, on a CPU: tries the script out
+    python benchmarks/train_step.py --device cuda         # PaliGemma-3B at true shapes
+    python benchmarks/train_step.py --device cpu          # a small model, the true vocabulary
+    python benchmarks/train_step.py --device cpu --trl    # beside TRL too, fetched by pip
+    python benchmarks/train_step.py --tiny --device cuda  # the embedded model, on a CPU: a try
 
 Memory and speed depend on the shapes alone, so random weights give true figures. Both trainers get
 the same model, LoRA, batches and precision; each recomputes activations in its own way. `compiled`
-is ours with `torch.compile` on each decoder layer, which the trainer does not offer yet.
+is ours with `torch.compile` on each decoder layer, which the trainer does not offer yet. Of
+the CPU's rows `train_step_cpu.py` tells.
 """
 
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -26,13 +28,12 @@ from paligemma_3b import (
     load,
     step_flops,
 )
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from step_trainers import MAKERS, StepTimes, now
+from train_step_cpu import print_cpu_table
 
 from common.json_files import write_json
 from common.terminal_table import align
-from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
-from finetuning.training.trainer import AnswerTrainer, make_trainer
 from models.loading import LoadedModel
 from models.quantization import Quantization
 
@@ -54,35 +55,6 @@ class Case:
     trainer: str
 
 
-class StepTimes(TrainerCallback):
-    """Seconds of each step, the device waited for."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.start = 0.0
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Start the clock."""
-        self.start = now()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Stop it."""
-        self.seconds.append(now() - self.start)
-
-
-class StockTrainer(Trainer):
-    """The library's trainer, on examples in our order, so that the losses can be compared."""
-
-    _get_train_sampler = AnswerTrainer._get_train_sampler
-
-
-def now() -> float:
-    """Return the time once the device has done all that it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def measure_ceiling() -> float:
     """Measure the operations per second of a large bf16 matrix product on this GPU."""
     left, right = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in "ab")
@@ -96,34 +68,13 @@ def measure_ceiling() -> float:
 
 def make(case: Case, loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Any:
     """Make the trainer of a case."""
-    if case.trainer != "stock":
-        trainer = make_trainer(loaded, examples, recipe, folder, None, "none")
-        if case.trainer == "compiled":
-            for layer in loaded.model.get_submodule(loaded.family.language_model).layers:
-                layer.compile()
-        return trainer
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=recipe.max_steps or 1,
-        per_device_train_batch_size=case.batch_size,
-        learning_rate=recipe.learning_rate,
-        bf16=loaded.model.device.type == "cuda",
-        activation_checkpointing=case.recompute,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=1,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        save_strategy="no",
-        seed=recipe.seed,
-        report_to="none",
-        use_cpu=loaded.model.device.type == "cpu",
+    trainer = MAKERS["stock" if case.trainer == "stock" else "ours"](
+        loaded, examples, recipe, folder
     )
-    return StockTrainer(
-        model=add_lora(loaded.model, loaded.family, recipe),
-        args=arguments,
-        train_dataset=examples,
-        data_collator=loaded.family.collate,
-    )
+    if case.trainer == "compiled":
+        for layer in loaded.model.get_submodule(loaded.family.language_model).layers:
+            layer.compile()
+    return trainer
 
 
 def run_case(case: Case, loaded: LoadedModel, num_steps: int, ceiling: float) -> dict[str, Any]:
@@ -207,28 +158,45 @@ def shown(row: dict[str, Any]) -> list[str]:
 
 
 @click.command()
+@click.option("--device", type=click.Choice(("auto", "cuda", "cpu")), default="auto")
 @click.option("--tiny", is_flag=True, help="Take the embedded model, to try the script on a CPU.")
 @click.option("--image_sizes", default="448,224", show_default=True, help="Take these sizes.")
 @click.option("--bases", default="nf4,none", show_default=True, help="Hold the base in these.")
-@click.option("--batch_sizes", default="4,8,16", show_default=True, help="Take these batches.")
-@click.option("--num_steps", default=12, show_default=True, help="Take this many steps a row.")
+@click.option("--batch_sizes", help="Take these batches.  [default: 4,8,16; on a CPU 1,4]")
+@click.option("--num_steps", type=int, help="Take so many steps.  [default: 12; on a CPU 2]")
+@click.option("--trl", "with_trl", is_flag=True, help="Add TRL's SFTTrainer, on a CPU.")
+@click.option("--rounds", default=5, show_default=True, help="Measure so often, on a CPU.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
 def main(
-    tiny: bool, image_sizes: str, bases: str, batch_sizes: str, num_steps: int, output: Path | None
+    device: str,
+    tiny: bool,
+    image_sizes: str,
+    bases: str,
+    batch_sizes: str | None,
+    num_steps: int | None,
+    with_trl: bool,
+    rounds: int,
+    output: Path | None,
 ) -> None:
-    """Print peak memory, step time and share of the device's peak of both trainers."""
-    if not tiny and not torch.cuda.is_available():
+    """Print peak memory, step time and share of the device's peak of the trainers."""
+    has_gpu = torch.cuda.is_available()
+    if device == "cpu" or (device == "auto" and not has_gpu):
+        batches = list(map(int, (batch_sizes or "1,4").split(",")))
+        print_cpu_table(tiny, batches, rounds, num_steps or 2, with_trl, output)
+        return
+    if not tiny and not has_gpu:
         raise click.UsageError("No GPU is visible to PyTorch; --tiny tries the script on a CPU.")
-    device = "CPU" if tiny else torch.cuda.get_device_name()
-    click.echo(f"torch {torch.__version__}, {device}, LoRA r 16, {NUM_ANSWER_TOKENS} answer tokens")
+    batches = list(map(int, (batch_sizes or "4,8,16").split(",")))
+    name = "CPU" if tiny else torch.cuda.get_device_name()
+    click.echo(f"torch {torch.__version__}, {name}, LoRA r 16, {NUM_ANSWER_TOKENS} answer tokens")
     kinds: list[Quantization] = [k for k in get_args(Quantization) if k in bases.split(",")]
     sizes = [224] if tiny else list(map(int, image_sizes.split(",")))
     rows = []
-    for row in rows_of(tiny, sizes, kinds, list(map(int, batch_sizes.split(","))), num_steps):
+    for row in rows_of(tiny, sizes, kinds, batches, num_steps or 12):
         rows.append(row)
         click.echo("  ".join(shown(row)))  # at once: a later row may run out of time
         if output is not None:
-            write_json(output, {"device": device, "rows": rows})
+            write_json(output, {"device": name, "rows": rows})
     click.echo("\n" + align([[*HEAD, *FIGURES], *map(shown, rows)], left=(0, 1, 3, 4)))
 
 

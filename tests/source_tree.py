@@ -56,6 +56,7 @@ MAY_BE_HEAVY = {
     "merging/algebra/adapters.py",
     "merging/algebra/base.py",
     "merging/algebra/core.py",
+    "merging/algebra/dense_figures.py",
     "merging/algebra/export.py",
     "merging/algebra/factorise.py",
     "merging/algebra/full_model.py",

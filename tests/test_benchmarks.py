@@ -7,11 +7,14 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
 from benchmarks.demo_spread import spread_table
 from benchmarks.metrics import check_equal
 from benchmarks.metrics_plain import anls, distribution, vqa_accuracy
+from benchmarks.overhead import compare
 from benchmarks.paligemma_3b import paligemma_3b, step_flops
+from benchmarks.step_trainers import largest_difference
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "train_step.py"
 
@@ -19,7 +22,17 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "train_step.py"
 @pytest.mark.slow
 def test_the_gpu_script_runs_on_a_cpu_and_both_trainers_have_the_same_loss(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
-    options = ["--tiny", "--num_steps", "4", "--batch_sizes", "2", "--bases", "nf4"]
+    options = [
+        "--device",
+        "cuda",
+        "--tiny",
+        "--num_steps",
+        "4",
+        "--batch_sizes",
+        "2",
+        "--bases",
+        "nf4",
+    ]
     command = [sys.executable, str(SCRIPT), *options, "--output", str(file)]
     subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
     rows = json.loads(file.read_text())["rows"]
@@ -27,6 +40,56 @@ def test_the_gpu_script_runs_on_a_cpu_and_both_trainers_have_the_same_loss(tmp_p
     assert len(losses) == 4
     assert losses == dict.fromkeys(losses, pytest.approx(losses["on", "stock"], abs=1e-4))
     assert all(row["ms"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_on_a_cpu_both_trainers_have_the_same_gradients(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    options = ["--device", "cpu", "--tiny", "--rounds", "1", "--batch_sizes", "2"]
+    command = [sys.executable, str(SCRIPT), *options, "--output", str(file)]
+    subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["recompute"], row["trainer"]) for row in rows] == [
+        (recompute, trainer) for recompute in ("off", "on") for trainer in ("stock", "ours")
+    ]
+    assert all(float(row["gradients"]) <= 1e-6 for row in rows)
+    assert all(row["s"] > 0 and row["MB"] > 0 for row in rows)
+
+
+def test_the_difference_of_gradients_is_the_largest_relative_one() -> None:
+    expected = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([10.0])}
+    found = {"a": torch.tensor([3.0, 5.0]), "b": torch.tensor([11.0])}
+    assert largest_difference(found, expected) == pytest.approx(0.2)  # 1 of 5, and 1 of 10
+    for other in ({"a": found["a"]}, {**found, "c": torch.ones(1)}):
+        with pytest.raises(ValueError, match="do not train the same parameters"):
+            largest_difference(other, expected)
+    with pytest.raises(ValueError, match="do not train the same parameters"):
+        largest_difference(found, {**expected, "b": torch.zeros(1)})  # nothing to compare
+
+
+def test_the_loop_by_hand_has_our_losses_and_other_losses_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch, ours, plain, ratio, _ = compare(2, 4, 1)
+    assert batch == 2
+    assert float(str(ratio)) == pytest.approx(float(str(ours)) / float(str(plain)), rel=0.02)
+    other = ([0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr("benchmarks.overhead.train_plainly", lambda *_: other)
+    with pytest.raises(click.ClickException, match="losses differ"):
+        compare(2, 4, 1)
+
+
+@pytest.mark.slow
+def test_each_phase_runs_on_a_checkpoint_in_shards(tmp_path: Path) -> None:
+    script = SCRIPT.with_name("real_size.py")
+    command = [sys.executable, str(script), "--tiny", "--device", "cpu", "--folder", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if "|" in line]
+    assert len(rows[2:]) == 7
+    assert all(float(cell) > 0 for row in rows[2:] for cell in row[1:3])
+    shards = {path.name for path in (tmp_path / "base").glob("*.safetensors")}
+    assert len(shards) > 1
+    assert {path.name for path in (tmp_path / "full").glob("*.safetensors")} == shards
 
 
 def test_the_operations_of_a_step_are_those_worked_out_by_hand() -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,10 +87,12 @@ def export_full(
     with atomic_folder(out) as folder:
         _check_room(folder, sum(size for _, size in headers))
         for shard, (header, _) in zip(base.shards, headers, strict=True):
-            with _synced(folder / shard.path.name) as target:
+            path = folder / shard.path.name
+            with _synced(path) as target, _synced_early(target) as begin_to_sync:
                 target.write(header)
                 for tensor in shard.tensors:
                     writer.write(tensor, target)
+                    begin_to_sync()
             report.bytes_read += shard.path.stat().st_size
         _write_companions(base, folder, save_dtype)
         if base.index is not None:
@@ -239,3 +242,13 @@ def _synced(path: Path) -> Iterator[BinaryIO]:
         yield file
         file.flush()
         os.fsync(file.fileno())  # the folder's new name may outlive a power cut otherwise
+
+
+@contextmanager
+def _synced_early(file: BinaryIO) -> Iterator[Callable[[], None]]:
+    """Give a call that begins to sync a file while more is worked out: the end waits for little."""
+    with ThreadPoolExecutor(1) as pool:
+        begun: list[Future[None]] = []
+        yield lambda: begun.append(pool.submit(os.fsync, file.fileno()))
+        for future in begun:
+            future.result()  # a broken disk is reported once, maybe here

@@ -1,7 +1,7 @@
 """Adapters and a mode -> the merged update of each module, and what the merge did to it."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from merging.algebra.adapters import Adapter
 from merging.algebra.core import cosines, decompose, gram, overlaps
-from merging.algebra.factorise import concatenate, energy, from_core, from_dense
+from merging.algebra.dense_figures import dense_figures
+from merging.algebra.factorise import concatenate, from_core, from_dense
 from merging.algebra.low_rank import LowRank
 from merging.algebra.methods import (
     COEFFICIENTS,
@@ -19,7 +20,6 @@ from merging.algebra.methods import (
     DENSE,
     mask_seed,
     num_kept,
-    sign_conflict,
 )
 from merging.algebra.modes import MODES, Options, RankLimit, renormalize
 from merging.algebra.module import Module, make_modules
@@ -136,14 +136,10 @@ class Merge:
             measures["merged_norm"] = float(core.norm())
             measures["retention"] = _shares(inner, products.diagonal())
         elif merged is not None:
-            inner = torch.tensor(
-                [0.0 if u is None else u.inner_product(merged) for u in module.updates],
-                dtype=torch.float64,
-            )
-            measures["merged_norm"] = math.sqrt(energy(merged))
-            measures["retention"] = _shares(inner, products.diagonal())
-            parts = (update.parts() for update in module.updates if update is not None)
-            measures["sign_conflict"] = sign_conflict(zip(*parts, strict=True))
+            figures = dense_figures(module.updates, merged)
+            measures["merged_norm"] = math.sqrt(figures.energy)
+            measures["retention"] = _shares(figures.inner, products.diagonal())
+            measures["sign_conflict"] = figures.sign_conflict
         return measures
 
     def updates_of(self, index: int) -> Iterator[Tensor]:
@@ -252,7 +248,7 @@ def _total_gram(modules: Mapping[str, Module]) -> Tensor:
     return torch.stack([gram(module.cores) for module in modules.values()]).sum(dim=0)
 
 
-def _shares(inner: Tensor, squares: Tensor) -> list[float | None]:
+def _shares(inner: Iterable[float | Tensor], squares: Tensor) -> list[float | None]:
     """<merged, D_i> / |D_i|^2; None of an adapter that is zero in this module."""
     return [
         float(product / square) if square else None

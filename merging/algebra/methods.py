@@ -8,7 +8,7 @@ zero there.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -212,30 +212,6 @@ def mask_seed(seed: int, module_name: str, adapter_index: int) -> int:
     """Return the seed of one adapter's mask in one module, whatever is merged before or beside."""
     text = f"{seed}/{module_name}/{adapter_index}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def sign_conflict(parts: Iterable[Sequence[Tensor]]) -> float:
-    """Return the share of contested entries on which the adapters disagree, 0 to 1.
-
-    Contested are the entries where at least two updates are non-zero; they disagree where one is
-    positive and another negative. 0 if no entry is contested.
-
-    Args:
-        parts: of the updates, one after the other: in each the same entries of every update.
-    """
-    num_contested = num_opposed = 0
-    for part in parts:
-        # in numpy: torch takes four times as long to compare and count
-        entries = [update.numpy() for update in part]
-        is_taken = is_contested = is_positive = is_negative = np.zeros(entries[0].shape, dtype=bool)
-        for values in entries:
-            is_positive = is_positive | (values > 0)
-            is_negative = is_negative | (values < 0)
-            is_contested = is_contested | (is_taken & (values != 0))
-            is_taken = is_positive | is_negative
-        num_contested += int(np.count_nonzero(is_contested))
-        num_opposed += int(np.count_nonzero(is_positive & is_negative))
-    return num_opposed / num_contested if num_contested else 0.0
 
 
 COEFFICIENTS: dict[str, Callable[[Tensor, Options], list[float]]] = {

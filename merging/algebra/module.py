@@ -8,6 +8,7 @@ from torch import Tensor
 from merging.algebra.adapters import Adapter
 from merging.algebra.core import decompose
 from merging.algebra.low_rank import LowRank
+from merging.algebra.threads import side_by_side
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +41,8 @@ class Module:
 
 def make_modules(adapters: Sequence[Adapter], factors: Sequence[float]) -> dict[str, Module]:
     """Return the modules of the adapters by name, each update scaled by its adapter's factor."""
-    modules = {}
-    for name in sorted({name for adapter in adapters for name in adapter.updates}):
+
+    def make(name: str) -> Module:
         updates = tuple(
             None if update is None else replace(update, scale=factor * update.scale)
             for adapter, factor in zip(adapters, factors, strict=True)
@@ -49,5 +50,7 @@ def make_modules(adapters: Sequence[Adapter], factors: Sequence[float]) -> dict[
         )
         shape = next(update.shape for update in updates if update is not None)
         magnitudes = tuple(adapter.dora.get(name) for adapter in adapters)
-        modules[name] = Module(name, updates, magnitudes, decompose(updates, shape).cores)
-    return modules
+        return Module(name, updates, magnitudes, decompose(updates, shape).cores)
+
+    names = sorted({name for adapter in adapters for name in adapter.updates})
+    return dict(zip(names, side_by_side(make, names), strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,11 +65,11 @@ class StoredTensor:
 
     def read(self) -> Tensor:
         """Load it, in the dtype it is stored in (one of FLOAT_DTYPES)."""
-        content = bytearray(self.num_bytes)
+        content = np.empty(self.num_bytes, dtype=np.uint8)  # not zeroed first, in large pages
         with self.path.open("rb") as file:
             file.seek(self.start)
-            file.readinto(content)
-        return torch.frombuffer(content, dtype=FLOAT_DTYPES[self.dtype]).view(self.shape)
+            file.readinto(content.data)
+        return torch.from_numpy(content).view(FLOAT_DTYPES[self.dtype]).view(self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Exports that cannot be right are refused, and leave nothing."""
 
+import errno
 import json
 import os
 import platform
@@ -73,6 +74,42 @@ def test_a_killed_export_leaves_no_output_and_the_next_one_sweeps(
     export_full(open_base(str(sharded)), tmp_path / "out", nothing)
     assert leftovers(tmp_path) == ["out"]
     assert raw(tmp_path / "out" / SHARDS[1]) == raw(sharded / SHARDS[1])
+
+
+def test_the_disk_is_begun_with_before_all_is_worked_out(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: dict[str, list[int]] = {}
+    sync = os.fsync
+
+    def watched(number: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{number}").rpartition("/")[2]
+        sizes.setdefault(name, []).append(os.fstat(number).st_size)
+        sync(number)
+
+    monkeypatch.setattr("os.fsync", watched)
+    export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    for name in SHARDS:
+        whole = (tmp_path / "out" / name).stat().st_size
+        assert sizes[name][0] < whole == sizes[name][-1]
+
+
+def test_a_disk_that_fails_meanwhile_is_reported_and_nothing_stays(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_failures = 0
+
+    def fail_once(number: int) -> None:  # as Linux does: the next one tells of success
+        nonlocal num_failures
+        num_failures += 1
+        if num_failures == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", fail_once)
+    with pytest.raises(OSError, match="Input/output error"):
+        export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    assert num_failures > 1
+    assert leftovers(tmp_path) == []
 
 
 def test_an_export_of_a_running_process_is_left_alone(sharded: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from merging.algebra.methods import (
     DENSE,
     mask_seed,
     num_kept,
-    sign_conflict,
 )
 from merging.algebra.modes import MODES, default_options
 from tests.merging.algebra.plain_methods import (
@@ -210,22 +209,3 @@ def test_a_core_rule_leaves_the_cores_as_they_are(mode: str) -> None:
     before = cores.clone()
     CORE[mode](cores, default_options(mode, 2))
     assert torch.equal(cores, before)
-
-
-def test_sign_conflict_is_the_share_of_contested_entries_with_both_signs() -> None:
-    deltas = [
-        torch.tensor([[1.0, -1.0, 0.0, 2.0, 0.0, -1.0]]),
-        torch.tensor([[2.0, 3.0, 0.0, 0.0, 0.0, -1.0]]),
-        torch.tensor([[0.0, 1.0, 4.0, -1.0, 0.0, 0.0]]),
-    ]
-    # contested: the first, second, fourth and last; opposed: the second and fourth
-    assert sign_conflict([deltas]) == 0.5
-    assert sign_conflict([deltas[:1]]) == 0.0
-
-
-def test_sign_conflict_counts_over_all_parts_together() -> None:
-    deltas = [torch.tensor([[1.0, -1.0, 2.0, 0.0]]), torch.tensor([[1.0, 1.0, -1.0, 3.0]])]
-    parts = list(zip(*(delta.split([1, 3], dim=1) for delta in deltas), strict=True))
-    # of one contested entry none is opposed, of two both
-    assert [sign_conflict([part]) for part in parts] == [0.0, 1.0]
-    assert sign_conflict(parts) == pytest.approx(2 / 3)
