@@ -58,8 +58,14 @@ def train_by_us(
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(loaded, examples, recipe, Path(folder), None, "none")
         trainer.add_callback(ends)
-        add = trainer.watch.add
-        trainer.watch.add = lambda loss, ids: (losses.append(loss), add(loss, ids))  # type: ignore[method-assign]
+        compute_loss = trainer.compute_loss
+
+        def record(*args: Any, **kwargs: Any) -> torch.Tensor:
+            loss: torch.Tensor = compute_loss(*args, **kwargs)
+            losses.append(loss.detach())
+            return loss
+
+        trainer.compute_loss = record  # type: ignore[method-assign]
         trainer.train()
         trainer.model.unload()
     return ends.times, [float(loss) for loss in losses]
@@ -84,7 +90,7 @@ def train_plainly(
     schedule = LambdaLR(optimizer, share_of_rate)
     batches = DataLoader(
         examples,
-        recipe.batch_size,
+        int(recipe.batch_size),
         sampler=EpochSampler(len(examples), recipe.seed),
         collate_fn=loaded.family.collate,
     )

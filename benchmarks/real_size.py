@@ -102,7 +102,7 @@ def make_checkpoint(folder: Path, tiny: bool) -> None:
     sizes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     del sizes["lm_head.weight"]  # tied: not on disk
     shards = split(sizes, SHARD_BYTES if not tiny else SHARD_BYTES // 1000)
-    places = {}
+    places: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         write_base(folder / file, shard, real=True)

@@ -66,14 +66,14 @@ def make_trl(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -
     from torch.utils.data import SequentialSampler
     from trl import SFTConfig, SFTTrainer
 
-    class InOrder(SFTTrainer):  # type: ignore[misc]  # it takes none but a library's data set
+    class InOrder(SFTTrainer):  # it takes none but a library's data set
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return SequentialSampler(self.train_dataset)
 
     def collate(rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
         return loaded.family.collate([examples[0, row["index"]] for row in rows])
 
-    num_examples = (recipe.max_steps or 1) * recipe.batch_size
+    num_examples = (recipe.max_steps or 1) * int(recipe.batch_size)
     order = islice(EpochSampler(len(examples), recipe.seed), num_examples)
     trainer: Trainer = InOrder(
         model=add_lora(loaded.model, loaded.family, recipe),

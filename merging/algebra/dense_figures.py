@@ -1,4 +1,4 @@
-"""What a dense merge of a module is made of: how much of each adapter, and where they clash."""
+"""Figures of a dense merge of a module: how much of each adapter it has, and where they clash."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
