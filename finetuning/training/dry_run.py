@@ -116,7 +116,7 @@ def _memory(trainer: "AnswerTrainer") -> Iterator[tuple[str, str]]:
 def _time(trainer: "AnswerTrainer", num_steps: int, seconds: float) -> Iterator[tuple[str, str]]:
     """Yield the number of steps and what they take, scoring aside."""
     plan = trainer.plan
-    flops = plan.cost.one.flops * plan.batch_size * plan.accumulation
+    flops = _flops(trainer) * plan.batch_size * plan.accumulation
     whole = timedelta(seconds=round(seconds * num_steps))
     num_examples = plan.batch_size * plan.accumulation * trainer.args.world_size
     yield "steps", f"{num_steps:,}"
@@ -130,6 +130,18 @@ def _time(trainer: "AnswerTrainer", num_steps: int, seconds: float) -> Iterator[
         share = flops / seconds / _ceiling(trainer)
         yield "share of a large matrix product's speed", f"{share:.0%}"
     yield "attention kernel", plan.cost.one.attention or "the model's own"
+
+
+def _flops(trainer: "AnswerTrainer") -> int:
+    """Count the operations of one of the longest examples."""
+    from finetuning.training.examples import longest
+    from finetuning.training.operations import step_flops
+
+    batch = trainer.data_collator([longest(trainer.train_dataset)])
+    del batch["example_ids"]
+    inputs = {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
+    with trainer.compute_loss_context_manager():
+        return step_flops(trainer.model, inputs, trainer.loss_reduction)
 
 
 def _ceiling(trainer: "AnswerTrainer") -> float:

@@ -10,7 +10,6 @@ import psutil
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import Trainer
 
 from finetuning.training.compiled import as_written
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
-# PyTorch has no formula for the one kernel that a CPU has
-_ON_CPU = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
-    ),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda grad, query, key, value, *_, **__: sdpa_backward_flop_count(grad, query, key, value)
-    ),
-}
 # Of what a device has left. A GPU's allocator loses some of it to gaps; a CPU's keeps up to as much
 # again as the tensors take.
 _SHARE = {"cuda": 0.9, "cpu": 0.5}
@@ -42,21 +32,18 @@ class StepMemory:
     Attributes:
         held: after the forward pass, set by `after_forward`: what waits for the backward pass.
         peak: the most at any moment.
-        flops: the floating-point operations, a multiply-add as two, recomputation counted.
         attention: name of the attention kernel that ran; empty where none of PyTorch's did.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.held = self.peak = self.flops = self._live = self._before = 0
+        self.held = self.peak = self._live = self._before = 0
         self.attention = ""
-        self._counter = FlopCounterMode(display=False, custom_mapping=_ON_CPU)
         self._modes = ExitStack()
 
     def __enter__(self) -> Self:
         # compiled layers would be left as they are for good if they first ran while this looks on
         self._modes.enter_context(as_written())
-        self._modes.enter_context(self._counter)
         self._modes.enter_context(_Count(self))
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -67,7 +54,6 @@ class StepMemory:
         if self.device.type == "cuda":
             self.peak = torch.cuda.max_memory_allocated(self.device) - self._before
         self._modes.__exit__(*error)
-        self.flops = self._counter.get_total_flops()
 
     def after_forward(self) -> None:
         """Note what is held now."""

@@ -1,9 +1,10 @@
-"""The cost of a training step: memory by part, operations, and the kernel that attends.
+"""The cost of a training step: memory by part, and the kernel that attends.
 
 Micro-batches of one and of two examples are run and measured. Each further example takes as much as
 the second did, so that the memory of any batch size follows from the two.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ import torch
 
 from common.system_faults import is_out_of_memory
 from finetuning.training.gradients import check_gradients
+from finetuning.training.loss import answer_loss
 from finetuning.training.memory import StepMemory, available_bytes, optimizer_ratio
 from finetuning.training.number_watch import trained
-from finetuning.training.recipe import Recipe
+from finetuning.training.recipe import LossReduction, Recipe
 from models.encoding import Encoded
 from models.loading import LoadedModel, choose_dtype
 from models.quantization import parameter_bytes
@@ -119,8 +121,9 @@ def measure_step(
     def run(size: int) -> StepMemory:
         memory = StepMemory(model.device)
         batch = loaded.family.collate([example] * size)
+        measure = check_gradients if size == 1 else _run_step
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            check_gradients(model, batch, recipe.loss_reduction, memory)
+            measure(model, batch, recipe.loss_reduction, memory)
         return memory
 
     one = run(1)
@@ -146,3 +149,17 @@ def measure_step(
         room=available_bytes(model.device) - states,
         num_tokens=len(example.input_ids),
     )
+
+
+def _run_step(
+    model: "PreTrainedModel",
+    batch: Mapping[str, torch.Tensor],
+    reduction: LossReduction,
+    memory: StepMemory,
+) -> None:
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    with torch.random.fork_rng(), memory:
+        loss = answer_loss(model, batch, len(batch["labels"]), reduction)
+        memory.after_forward()
+        loss.backward()
+    model.zero_grad()

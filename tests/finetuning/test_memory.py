@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import TrainingArguments
 
+from finetuning.training import operations
 from finetuning.training.loss import answer_loss
 from finetuning.training.memory import StepMemory, _left_in_containers, optimizer_ratio
 from models.loading import LoadedModel
@@ -37,16 +39,29 @@ def test_what_was_there_before_is_not_counted_and_what_is_dropped_is_freed() -> 
         memory.after_forward()
     assert memory.held == 0
     assert memory.peak == 7 * 300 * 4
-    assert memory.flops == 3 * 2 * 7 * 500 * 300
 
 
-def test_operations_of_attention_are_counted_and_its_kernel_is_named() -> None:
+def test_the_kernel_of_attention_is_named() -> None:
     query = torch.randn(2, 4, 64, 16, requires_grad=True)
     with StepMemory(CPU) as memory:
         torch.nn.functional.scaled_dot_product_attention(query, query, query).sum().backward()
-    product = 2 * (2 * 4) * 64 * 64 * 16  # one of batch x heads, a multiply-add as two
     assert memory.attention == "flash"
-    assert memory.flops == (2 + 5) * product  # scores and values; the backward pass has five
+
+
+def test_operations_of_a_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of matrices forward, and attention forward and backward."""
+    query, weight = torch.randn(2, 4, 64, 16, requires_grad=True), torch.randn(16, 16)
+
+    def loss(*_: object) -> torch.Tensor:
+        mixed = torch.nn.functional.linear(query, weight)
+        return torch.nn.functional.scaled_dot_product_attention(mixed, mixed, mixed).sum()
+
+    monkeypatch.setattr(operations, "answer_loss", loss)
+    product = 2 * (2 * 4) * 64 * 64 * 16  # one of batch x heads, a multiply-add as two
+    attention = (2 + 5) * product  # scores and values; the backward pass has five
+    linear = 2 * (2 * 2 * 4 * 64 * 16 * 16)  # forward, and the gradient of its input
+    model: Any = torch.nn.Identity()
+    assert operations.step_flops(model, {}, "token") == attention + linear
 
 
 def test_a_step_is_what_the_profiler_saw_of_it(loaded: LoadedModel, tmp_path: Path) -> None:
