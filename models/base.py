@@ -45,6 +45,7 @@ class Family(ABC):
     # replaces its own default, which is what keeps lm_head out.
     unquantized_modules: tuple[str, ...]
     lora_groups: ClassVar[dict[str, str]] = {"attention": ATTENTION, "ffn": FFN}
+    num_turn_tokens: ClassVar[int] = 16  # separators and special tokens of a turn, at most
     takes_template: ClassVar[bool] = False  # whether --chat_template has a meaning
     image_options: ClassVar[tuple[str, ...]] = ()  # of FamilyOptions, those that it understands
 
@@ -204,6 +205,10 @@ class Family(ABC):
         assistant's turn at the end it is what the model is asked. Text is text: "<image>" or
         "<eos>" in it is spelled out, not obeyed.
         """
+
+    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        """Count the text tokens of each conversation, as `tokenize` makes them, many at once."""
+        return [len(self.tokenize(messages)[0]) - 1 for messages in conversations]  # no image
 
     @abstractmethod
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:

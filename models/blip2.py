@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from models.base import Family
 from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
 from models.settings import Decoding
+from models.text_tokens import count_around, encode_text
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ class Blip2(Family):
     name = "blip2"
     model_types = ("blip-2",)
     language_model = "language_model.model"
+    num_turn_tokens = 2  # </s>; the space before an answer and the line break behind
     unquantized_modules = (
         *("vision_model", "qformer", "language_projection"),
         "language_model.lm_head",
@@ -49,6 +51,20 @@ class Blip2(Family):
         The answer follows behind a space, where the prompt does not end with white space: in
         OPT's vocabulary most words begin with theirs.
         """
+        prompt, *answers = self._texts(messages)
+        prefix = [
+            IMAGE_PLACEHOLDER,
+            self.tokenizer.bos_token_id,
+            *encode_text(self.tokenizer, prompt),
+        ]
+        answer = [*encode_text(self.tokenizer, answers[0]), self.end_ids[0]] if answers else []
+        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
+
+    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        """Count as in Family: `</s>` comes with a prompt, the line break with an answer."""
+        return count_around(self.tokenizer, map(self._texts, conversations))
+
+    def _texts(self, messages: Sequence[Message]) -> list[str]:
         roles = [role for role, _ in messages]
         if roles not in (["user"], ["user", "assistant"]):
             raise ValueError(
@@ -56,12 +72,8 @@ class Blip2(Family):
                 "chat format."
             )
         prompt = messages[0][1]
-        prefix = [IMAGE_PLACEHOLDER, self.tokenizer.bos_token_id, *self._ids(prompt)]
-        answer: list[int] = []
-        if messages[1:]:
-            space = " " if prompt and not prompt[-1].isspace() else ""
-            answer = [*self._ids(space + messages[1][1]), self.end_ids[0]]
-        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
+        space = " " if prompt and not prompt[-1].isspace() else ""
+        return [prompt, *(space + text for _, text in messages[1:])]
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return `pixel_values` (3, height, width), float32, and an id for each of the queries."""
@@ -78,7 +90,3 @@ class Blip2(Family):
     def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
         """Answer each example, without the space before and the line break behind."""
         return [answer.strip() for answer in super().generate(model, batch, decoding)]
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(ids["input_ids"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.base import Family
 from models.encoding import IGNORE_INDEX, IMAGE_PLACEHOLDER, Message
+from models.text_tokens import count_around, encode_text
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ class PaliGemma(Family):
 
     name = "paligemma"
     model_types = ("paligemma",)
+    num_turn_tokens = 2  # <bos> and the line break; <eos>
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
     @cached_property
@@ -55,15 +57,31 @@ class PaliGemma(Family):
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         r"""Tokenise as `image <bos> prompt \n answer <eos>`."""
+        prompt, *answers = self._texts(messages)
+        prefix = [
+            IMAGE_PLACEHOLDER,
+            self.tokenizer.bos_token_id,
+            *encode_text(self.tokenizer, prompt),
+        ]
+        answer = (
+            [*encode_text(self.tokenizer, answers[0]), self.tokenizer.eos_token_id]
+            if answers
+            else []
+        )
+        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
+
+    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        """Count as in Family: `<bos>` comes with a prompt, `<eos>` with an answer."""
+        return count_around(self.tokenizer, map(self._texts, conversations))
+
+    def _texts(self, messages: Sequence[Message]) -> list[str]:
         roles = [role for role, _ in messages]
         if roles not in (["user"], ["user", "assistant"]):
             raise ValueError(
                 f"PaliGemma takes one user turn and at most one answer, got turns {roles}; "
                 "it has no chat format."
             )
-        prefix = [IMAGE_PLACEHOLDER, self.tokenizer.bos_token_id, *self._ids(messages[0][1] + "\n")]
-        answer = [*self._ids(messages[1][1]), self.tokenizer.eos_token_id] if messages[1:] else []
-        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
+        return [messages[0][1] + "\n", *(text for _, text in messages[1:])]
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""
@@ -78,7 +96,3 @@ class PaliGemma(Family):
         that it is to predict.
         """
         return {"token_type_ids": (text["labels"] != IGNORE_INDEX).long()}
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(ids["input_ids"])
