@@ -96,25 +96,19 @@ class Prompter:
             with_answers: each accepted answer counts too.
         """
         for start in range(0, len(examples), _BATCH):
-            batch = list(examples[start : start + _BATCH])
-            # most pass by their bytes, most others by their prompt's tokens and an answer's bytes
-            unsure = [e for e in batch if not self._is_short(e, with_answers)]
-            asked = self.family.count_tokens([self._turns(e) for e in unsure])
-            spare = [self._room_for_answer(e) if with_answers else 0 for e in unsure]
-            pairs = zip(unsure, asked, spare, strict=True)
-            unsure = [e for e, length, room in pairs if length + room > self.max_length]
-            if with_answers:
-                unsure = self._over_with_answers(unsure)
-            yield from unsure
-
-    def _is_short(self, example: Example, with_answers: bool) -> bool:
-        room = self._room_for_answer(example) if with_answers else 0
-        return self.is_surely_short(self._turns(example), room)
-
-    def _room_for_answer(self, example: Example) -> int:
-        """More tokens than the longest answer and its layout have."""
-        longest = max((len(answer.encode()) for answer in example.references), default=0)
-        return longest + self.family.num_turn_tokens
+            unsure = []
+            for example in examples[start : start + _BATCH]:
+                turns, room = self._turns(example), 0
+                if with_answers:
+                    longest = max(map(len, map(str.encode, example.references)), default=0)
+                    room = longest + self.family.num_turn_tokens
+                if not self.is_surely_short(turns, room):
+                    unsure.append((example, turns, room))
+            # of those that do not pass by their bytes most do by the prompt's true length
+            counts = self.family.count_tokens([turns for _, turns, _ in unsure])
+            pairs = zip(unsure, counts, strict=True)
+            over = [example for (example, _, room), n in pairs if n + room > self.max_length]
+            yield from self._over_with_answers(over) if with_answers else over
 
     def _over_with_answers(self, examples: Sequence[Example]) -> list[Example]:
         answers = [sorted({answer.strip() for answer in e.references}) for e in examples]
