@@ -145,9 +145,13 @@ class Family(ABC):
         """Return what turns an image into pixels, on Pillow: torchvision is not needed."""
         from transformers import AutoImageProcessor
 
+        from models.pixels import quickened
+
         # by the config, where the processor's own name is none: early revisions of Qwen2.5-VL
         # call theirs Qwen2_5_VLImageProcessor
-        return self._from_pretrained(AutoImageProcessor, config=self.config, backend="pil")
+        return quickened(
+            self._from_pretrained(AutoImageProcessor, config=self.config, backend="pil")
+        )
 
     def _from_pretrained(self, kind: Any, **arguments: Any) -> Any:
         place = {"revision": self.revision} if self.saved is None else {}
@@ -219,8 +223,10 @@ class Family(ABC):
 
         Never truncates.
         """
+        from models.pixels import as_taken
+
         ids, is_target = self.tokenize(messages)
-        pixels, image_ids = self.process_image(image)
+        pixels, image_ids = self.process_image(as_taken(image, self.image_processor))
         place = ids.index(IMAGE_PLACEHOLDER)
         return Encoded(
             input_ids=ids[:place] + image_ids + ids[place + 1 :],

@@ -31,7 +31,11 @@ class PaliGemma(Family):
         """Return the whole processor: it knows how many tokens an image is."""
         from transformers import AutoProcessor
 
-        return self._from_pretrained(AutoProcessor)
+        from models.pixels import quickened
+
+        processor = self._from_pretrained(AutoProcessor)
+        processor.image_processor = quickened(processor.image_processor)
+        return processor
 
     @property
     def image_processor(self) -> Any:

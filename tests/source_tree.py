@@ -72,6 +72,7 @@ MAY_BE_HEAVY = {
     "merging/algebra/writer.py",
     "merging/trial.py",
     "models/adapter_loading.py",
+    "models/pixels.py",
     "models/tiny/pretrain.py",
 }
 
