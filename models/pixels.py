@@ -37,9 +37,16 @@ class _QuickSteps(PilBackend):
     """The steps of an image of bytes; what is anything else takes the library's way."""
 
     def process_image(self, image: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-        """Return (3, height, width) bytes without a copy; of a grey image one channel, thrice."""
+        """Return (3, height, width) bytes; of a grey image one channel, thrice."""
         if not isinstance(image, Image.Image) or image.mode not in ("L", "RGB"):
             return super().process_image(image, *args, **kwargs)
+        if type(self)._preprocess is PilBackend._preprocess and kwargs.get("do_resize"):
+            # the first step then: done here, a large image is never copied, and done again it is
+            # of the size that it has
+            shape = np.broadcast_to(np.uint8(0), (3, image.height, image.width))
+            target = _target(shape, kwargs["size"])
+            if target is not None and kwargs["resample"] is not None:
+                image = image.resize(target, kwargs["resample"])
         pixels = np.asarray(image)
         if image.mode == "L":
             return np.broadcast_to(pixels, (3, *pixels.shape))
