@@ -36,7 +36,7 @@ def as_taken(image: Image.Image, processor: Any) -> Image.Image:
 class _QuickSteps(PilBackend):
     """The steps of an image of bytes; what is anything else takes the library's way."""
 
-    def process_image(self, image: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+    def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
         """Return (3, height, width) bytes; of a grey image one channel, thrice."""
         if not isinstance(image, Image.Image) or image.mode not in ("L", "RGB"):
             return super().process_image(image, *args, **kwargs)
@@ -54,7 +54,7 @@ class _QuickSteps(PilBackend):
 
     def resize(
         self, image: np.ndarray, size: Any, resample: Any = None, *args: Any, **kwargs: Any
-    ) -> np.ndarray:
+    ) -> Any:
         """Resize bytes by Pillow, a grey image as one channel."""
         known = image.dtype == np.uint8 and len(image) == 3 and resample is not None
         target = _target(image, size) if known else None
@@ -67,12 +67,12 @@ class _QuickSteps(PilBackend):
             return np.broadcast_to(pixels, (3, *pixels.shape))
         return np.moveaxis(pixels, -1, 0)
 
-    def rescale(self, image: np.ndarray, scale: float, **kwargs: Any) -> np.ndarray:
+    def rescale(self, image: np.ndarray, scale: float, **kwargs: Any) -> Any:
         """Multiply in double precision, as the library does, without an image in it."""
         scaled = np.empty(image.shape, np.float32)
         return np.multiply(image, np.float64(scale), out=scaled, casting="same_kind")
 
-    def normalize(self, image: np.ndarray, mean: Any, std: Any, **kwargs: Any) -> np.ndarray:
+    def normalize(self, image: np.ndarray, mean: Any, std: Any, **kwargs: Any) -> Any:
         """Normalise each channel in one new image."""
         if image.dtype != np.float32 or np.shape(mean) != (3,) or np.shape(std) != (3,):
             return super().normalize(image, mean, std, **kwargs)
