@@ -57,7 +57,8 @@ def test_a_training_measures_its_own_share(
     read, loss = EncodedExamples.__getitem__, AnswerTrainer.compute_loss
     monkeypatch.setattr(EncodedExamples, "__getitem__", clock.moving(read, 3))
     monkeypatch.setattr(AnswerTrainer, "compute_loss", clock.moving(loss, 4))
-    changes = {"max_train_samples": 8, "num_epochs": 3, "save_steps": 100, "skip_evaluation": True}
+    changes: dict[str, Any] = {"max_train_samples": 8, "num_epochs": 3, "save_steps": 100}
+    changes |= {"skip_evaluation": True, "quantization": "none"}
     finetune(job(pico1, tmp_path / "run", **changes))
     logs = read_json(tmp_path / "run/trainer_state.json")["log_history"]
     # each of 3 epochs reads 8 examples and has 2 steps
