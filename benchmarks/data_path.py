@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -183,7 +184,7 @@ def shown(row: dict[str, Any]) -> list[str]:
 def main(tiny: bool, workers: str, output: Path | None) -> None:
     """Print images a second of the three ways."""
     torch.set_num_threads(1)
-    versions = f"torch {torch.__version__}, transformers {__version__}, Pillow {Image.__version__}"
+    versions = f"torch {torch.__version__}, transformers {__version__}, Pillow {version("pillow")}"
     click.echo(f"{versions}, {platform.platform()}, {os.cpu_count()} processors")
     rows = []
     for kind, files in sources(tiny).items():
