@@ -181,7 +181,7 @@ def shown(row: dict[str, Any]) -> list[str]:
 def main(tiny: bool, workers: str, output: Path | None) -> None:
     """Print images a second of the three ways."""
     torch.set_num_threads(1)
-    versions = f"torch {torch.__version__}, transformers {__version__}, Pillow {version("pillow")}"
+    versions = f"torch {torch.__version__}, transformers {__version__}, Pillow {version('pillow')}"
     click.echo(f"{versions}, {platform.platform()}, {os.cpu_count()} processors")
     rows = []
     for kind, files in sources(tiny).items():
