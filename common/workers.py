@@ -1,4 +1,4 @@
-"""How many processes read images beside the one that computes."""
+"""The number of processes that read images beside the one that computes."""
 
 import os
 from pathlib import Path

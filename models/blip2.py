@@ -10,23 +10,22 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import Family
-from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.encoding import Encoded
+from models.plain import PlainFamily
 from models.settings import Decoding
-from models.text_tokens import count_around, encode_text
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
 
-class Blip2(Family):
+class Blip2(PlainFamily):
     """The checkpoints whose language model is a decoder; those with T5 are refused."""
 
     name = "blip2"
+    title = "BLIP-2"
     model_types = ("blip-2",)
     language_model = "language_model.model"
-    num_turn_tokens = 2  # </s>; the space before an answer and the line break behind
     unquantized_modules = (
         *("vision_model", "qformer", "language_projection"),
         "language_model.lm_head",
@@ -45,35 +44,13 @@ class Blip2(Family):
                 "than transformers 4.46; take a newer revision."
             )
 
-    def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Tokenise as `image </s> prompt answer \n`.
+    def layout(self, prompt: str, answers: Sequence[str]) -> list[str]:
+        """Put a space before the answer, where the prompt does not end with white space.
 
-        The answer follows behind a space, where the prompt does not end with white space: in
-        OPT's vocabulary most words begin with theirs.
+        In OPT's vocabulary most words begin with theirs.
         """
-        prompt, *answers = self._texts(messages)
-        prefix = [
-            IMAGE_PLACEHOLDER,
-            self.tokenizer.bos_token_id,
-            *encode_text(self.tokenizer, prompt),
-        ]
-        answer = [*encode_text(self.tokenizer, answers[0]), self.end_ids[0]] if answers else []
-        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
-
-    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
-        """Count as in Family: `</s>` comes with a prompt, the line break with an answer."""
-        return count_around(self.tokenizer, map(self._texts, conversations))
-
-    def _texts(self, messages: Sequence[Message]) -> list[str]:
-        roles = [role for role, _ in messages]
-        if roles not in (["user"], ["user", "assistant"]):
-            raise ValueError(
-                f"BLIP-2 takes one user turn and at most one answer, got turns {roles}; it has no "
-                "chat format."
-            )
-        prompt = messages[0][1]
         space = " " if prompt and not prompt[-1].isspace() else ""
-        return [prompt, *(space + text for _, text in messages[1:])]
+        return [prompt, *(space + answer for answer in answers)]
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return `pixel_values` (3, height, width), float32, and an id for each of the queries."""

@@ -9,21 +9,20 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import Family
-from models.encoding import IGNORE_INDEX, IMAGE_PLACEHOLDER, Message
-from models.text_tokens import count_around, encode_text
+from models.encoding import IGNORE_INDEX
+from models.plain import PlainFamily
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
 
-class PaliGemma(Family):
+class PaliGemma(PlainFamily):
     """Both generations; they differ in the language model (Gemma, Gemma 2), not in the layout."""
 
     name = "paligemma"
+    title = "PaliGemma"
     model_types = ("paligemma",)
-    num_turn_tokens = 2  # <bos> and the line break; <eos>
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
     @cached_property
@@ -59,33 +58,9 @@ class PaliGemma(Family):
             )
         return int(number)
 
-    def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Tokenise as `image <bos> prompt \n answer <eos>`."""
-        prompt, *answers = self._texts(messages)
-        prefix = [
-            IMAGE_PLACEHOLDER,
-            self.tokenizer.bos_token_id,
-            *encode_text(self.tokenizer, prompt),
-        ]
-        answer = (
-            [*encode_text(self.tokenizer, answers[0]), self.tokenizer.eos_token_id]
-            if answers
-            else []
-        )
-        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
-
-    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
-        """Count as in Family: `<bos>` comes with a prompt, `<eos>` with an answer."""
-        return count_around(self.tokenizer, map(self._texts, conversations))
-
-    def _texts(self, messages: Sequence[Message]) -> list[str]:
-        roles = [role for role, _ in messages]
-        if roles not in (["user"], ["user", "assistant"]):
-            raise ValueError(
-                f"PaliGemma takes one user turn and at most one answer, got turns {roles}; "
-                "it has no chat format."
-            )
-        return [messages[0][1] + "\n", *(text for _, text in messages[1:])]
+    def layout(self, prompt: str, answers: Sequence[str]) -> list[str]:
+        """End the prompt with a line break."""
+        return [prompt + "\n", *answers]
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""
