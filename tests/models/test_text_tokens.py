@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.prompting import Prompter, check_texts
-from models import chat, text_tokens
+from models import chat, plain, text_tokens
 from models.base import Family
 from models.checkpoint import resolve
 from models.encoding import Message
@@ -81,7 +81,7 @@ class Counter:
             self.calls += 1
             return encode(*arguments, **named)  # type: ignore[arg-type]
 
-        for module in (text_tokens, chat):
+        for module in (text_tokens, chat, plain):
             monkeypatch.setattr(module, "encode_text", counted)
 
 
