@@ -40,12 +40,9 @@ HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "dataset
 MAY_BE_HEAVY = {
     "evaluation/prediction.py",
     "finetuning/training/adapter_probe.py",
-<<<<<<< HEAD
     "finetuning/training/arguments.py",
     "finetuning/training/compiled.py",
-=======
     "finetuning/training/data_wait.py",
->>>>>>> e07e711 (Workers by auto, that stay between epochs; the share of time that training waits for data)
     "finetuning/training/examples.py",
     "finetuning/training/gradients.py",
     "finetuning/training/loss.py",
