@@ -29,10 +29,11 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of a command: wall-clock seconds, and its largest resident memory in MB."""
+    """The cost of a command: seconds by the clock and of a processor, largest memory in MB."""
 
     duration_s: float
     peak_mb: float
+    cpu_s: float = 0.0  # of a command that was run as a whole
 
 
 def measure(script: Path, *arguments: object) -> Cost:
@@ -52,7 +53,7 @@ def measure(script: Path, *arguments: object) -> Cost:
         code = os.waitstatus_to_exitcode(status)
         raise click.ClickException(f"{' '.join(command)} ended with exit code {code}.")
     unit = 1 if sys.platform == "darwin" else 1024
-    return Cost(duration_s, usage.ru_maxrss * unit / 1e6)
+    return Cost(duration_s, usage.ru_maxrss * unit / 1e6, usage.ru_utime + usage.ru_stime)
 
 
 def make_data(task: str, num_examples: int, root: Path) -> Path:

@@ -65,7 +65,7 @@ def stream(path: Path, head: str = "[", tail: str = "]") -> Iterator[Callable[[s
         file.write(tail)
 
 
-def write_vqav2(num_examples: int, folder: Path, rng: Random) -> None:
+def write_vqav2(num_examples: int, folder: Path, rng: Random, subtype: str = "val2014") -> None:
     """Write questions with ten answers each, spelled in as many ways as people do."""
     families = {"yes/no": _yes_no(), "number": _numbers(), "other": _other_answers(rng)}
     weights = {kind: [(rank + 2) ** -0.7 for rank in range(len(f))] for kind, f in families.items()}
@@ -82,8 +82,11 @@ def write_vqav2(num_examples: int, folder: Path, rng: Random) -> None:
         kind: iter(rng.choices(families[kind], weights[kind], k=kinds.count(kind)))
         for kind in families
     }
-    head = '{"info": {}, "license": {}, "data_type": "mscoco", "data_subtype": "val2014", '
-    names = ("v2_OpenEnded_mscoco_val2014_questions.json", "v2_mscoco_val2014_annotations.json")
+    head = '{"info": {}, "license": {}, "data_type": "mscoco", "data_subtype": "' + subtype + '", '
+    names = (
+        f"v2_OpenEnded_mscoco_{subtype}_questions.json",
+        f"v2_mscoco_{subtype}_annotations.json",
+    )
     with (
         stream(
             folder / names[0], head + '"task_type": "Open-Ended", "questions": [', "]}"

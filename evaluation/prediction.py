@@ -10,10 +10,11 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from common import processes
+from common.workers import count_workers
 from evaluation.answer_log import AnswerLog
 from evaluation.prompting import Prompter
 from models.encoding import Encoded
-from models.settings import Decoding
+from models.settings import Auto, Decoding
 from tasks.base import Dataset, Example, Task
 from tasks.report import Report, answer
 
@@ -34,7 +35,7 @@ class Predictor:
     prompter: Prompter
     batch_size: int
     decoding: Decoding
-    num_workers: int = 0
+    num_workers: int | Auto = "auto"
 
     def __call__(self, examples: Sequence[Example], log: AnswerLog | None = None) -> list[str]:
         """Answer each example by raw generated text.
@@ -76,7 +77,7 @@ class Predictor:
         loader = DataLoader(
             _Encoding(examples, self.prompter),
             batch_sampler=list(batches.values()),
-            num_workers=self.num_workers,
+            num_workers=count_workers(self.num_workers, sum(map(len, batches.values()))),
             collate_fn=list,
         )
         bar = tqdm(loader, desc="answering", leave=False, disable=processes.rank() > 0)
@@ -97,7 +98,7 @@ def make_predictor(
     *,
     batch_size: int,
     generation: Mapping[str, Any] = {},
-    num_workers: int = 0,
+    num_workers: int | Auto = "auto",
 ) -> Predictor:
     """Return a predictor that generates as the task does, unless other settings are given.
 
@@ -108,7 +109,7 @@ def make_predictor(
         batch_size: examples answered at once.
         generation: options or settings that hold those of `Decoding` by name; None and absent
             ones are the task's.
-        num_workers: processes that read images.
+        num_workers: processes that read images, or `auto`.
     """
     names = [field.name for field in fields(Decoding)]
     given = {name: generation[name] for name in names if generation.get(name) is not None}

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from tasks.base import Dataset, Example, Task
 
 logger = logging.getLogger(__name__)
 
+_BATCH = 8192  # texts that are tokenised at once
 _QUESTION = ("question", "query", "instruction")  # what a template may call it
 _FIELD = re.compile(r"\{\{|\}\}|\{(" + "|".join(_QUESTION) + r")\}")
 
@@ -54,10 +56,7 @@ class Prompter:
         Raises:
             ValueError: it is over the budget; names the example, its length and the options.
         """
-        turns = self._opening + [(turn.role, turn.text) for turn in example.turns[:-1]]
-        turns.append(("user", self.prompt(example)))
-        if answer is not None:
-            turns.append(("assistant", answer))
+        turns = self._turns(example, answer)
         if self.is_surely_short(turns):
             return turns
         length = self.num_tokens(turns)
@@ -84,24 +83,57 @@ class Prompter:
             raise ValueError(f"{reason} (example {example.example_id}).") from error
         return dataclasses.replace(encoded, example_id=example.example_id)
 
-    def surely_fits(self, example: Example) -> bool:
-        """Return True where each accepted answer fits; tokenise the prompt once at most."""
-        longest = max((len(answer.encode()) for answer in example.references), default=0)
+    def num_tokens(self, turns: Sequence[Message]) -> int:
+        """Count the text tokens of a conversation."""
+        (length,) = self.family.count_tokens([turns])
+        return length
+
+    def over_budget(self, examples: Sequence[Example], *, with_answers: bool) -> Iterator[Example]:
+        """Find the examples over the budget, in order; thousands are tokenised at once.
+
+        Args:
+            examples: what is asked; no image is opened.
+            with_answers: each accepted answer counts too.
+        """
+        for start in range(0, len(examples), _BATCH):
+            unsure = []
+            for example in examples[start : start + _BATCH]:
+                turns, room = self._turns(example), 0
+                if with_answers:
+                    longest = max(map(len, map(str.encode, example.references)), default=0)
+                    room = longest + self.family.num_turn_tokens
+                if not self.is_surely_short(turns, room):
+                    unsure.append((example, turns, room))
+            # of those that do not pass by their bytes most do by the prompt's true length
+            counts = self.family.count_tokens([turns for _, turns, _ in unsure])
+            pairs = zip(unsure, counts, strict=True)
+            over = [example for (example, _, room), n in pairs if n + room > self.max_length]
+            yield from self._over_with_answers(over) if with_answers else over
+
+    def _over_with_answers(self, examples: Sequence[Example]) -> list[Example]:
+        answers = [sorted({answer.strip() for answer in e.references}) for e in examples]
+        turns = [self._turns(e, a) for e, own in zip(examples, answers, strict=True) for a in own]
+        counts = iter(self.family.count_tokens(turns))
+        return [
+            example
+            for example, own in zip(examples, answers, strict=True)
+            if max([next(counts) for _ in own], default=0) > self.max_length
+        ]
+
+    def is_surely_short(self, turns: Sequence[Message], room: int = 0) -> bool:
+        """Return True where the budget holds without counting: no token is shorter than a byte.
+
+        Args:
+            turns: the conversation.
+            room: tokens that must be left over.
+        """
+        room += self.family.num_turn_tokens * len(turns) + self.family.num_layout_tokens
+        return sum(len(text.encode()) for _, text in turns) + room <= self.max_length
+
+    def _turns(self, example: Example, answer: str | None = None) -> list[Message]:
         turns = self._opening + [(turn.role, turn.text) for turn in example.turns[:-1]]
         turns.append(("user", self.prompt(example)))
-        if self.is_surely_short([*turns, ("assistant", "x" * longest)]):
-            return True
-        return self.num_tokens(turns) + longest + 16 <= self.max_length
-
-    def num_tokens(self, turns: list[Message]) -> int:
-        """Count the text tokens of a conversation."""
-        return len(self.family.tokenize(turns)[0]) - 1  # without the image's place
-
-    def is_surely_short(self, turns: list[Message]) -> bool:
-        """Return True where the budget holds without counting: no token is shorter than a byte."""
-        # separators and special tokens of a turn, in any family
-        layout = 16 * len(turns) + self.family.num_layout_tokens
-        return sum(len(text.encode()) for _, text in turns) + layout <= self.max_length
+        return turns if answer is None else [*turns, ("assistant", answer)]
 
     def _shortened(self, example: Example, turns: list[Message]) -> list[Message]:
         """Keep the longest head of the question that fits; the answer stays whole."""
@@ -203,9 +235,7 @@ def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> 
         ValueError: one is, and nothing says to truncate; or an answer alone is.
     """
     num_cut = 0
-    for example in dataset:
-        if with_answers and prompter.surely_fits(example):
-            continue
+    for example in prompter.over_budget(dataset, with_answers=with_answers):
         answers = {answer.strip() for answer in example.references} if with_answers else {None}
         sent = [prompter.messages(example, answer) for answer in sorted(answers, key=str)]
         whole = prompter.prompt(example)

@@ -8,7 +8,7 @@ from typing import Any
 from models.checkpoint import Checkpoint, resolve
 from models.loading import Dtype
 from models.quantization import Quantization
-from models.settings import FamilyOptions
+from models.settings import Auto, FamilyOptions
 from tasks.base import Source, Task
 from tasks.usable import OnBadImage
 
@@ -100,7 +100,7 @@ class EvaluationRequest:
         table: the user's table in place of a split, whose name the output folder gets.
         max_eval_samples: size of a seeded subset; None takes all.
         seed: seed of the subset and of drawn answers.
-        num_workers: processes that read images.
+        num_workers: processes that read images, or `auto`.
         on_bad_image: whether an image that cannot be read is an error or skipped.
         batch_size: examples answered at once.
         decoding: settings of `models.base.Decoding` by name; the run's or the task's where absent.
@@ -121,7 +121,7 @@ class EvaluationRequest:
     table: Path | None = None
     max_eval_samples: int | None = None
     seed: int = 0
-    num_workers: int = 0
+    num_workers: int | Auto = "auto"
     on_bad_image: OnBadImage = "error"
     batch_size: int = 8
     decoding: Mapping[str, Any] = field(default_factory=dict)

@@ -1,14 +1,13 @@
 """One evaluation from its request to its folder: a model's answers, or a file of answers."""
 
-import gc
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import processes
+from common.collector import without_collector
 from common.files import check_writable
 from evaluation.answer_log import remove_answers
 from evaluation.answering import answer_and_log
@@ -191,18 +190,7 @@ def _make_prompter(
     )
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep Python from walking millions of new objects again and again, all of which stay."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-@_without_collector()
+@without_collector()
 def _read(request: EvaluationRequest) -> Answers:
     """Read the answers of a file; the split's images need not be there."""
     task, path = request.task, request.predictions

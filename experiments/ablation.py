@@ -33,7 +33,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image_column: str | None = None
     instruction_column: str | None = None
     response_column: str | None = None
-    num_workers: int = 0
+    num_workers: int | None = None
 
 
 class TaskEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,7 +189,7 @@ def _run(
         **model_options,
         "data_root": None if task is None else task.data_root,
         **(_data_options(ablation.data) if get_task(task_name).reads_tables else {}),
-        "num_workers": ablation.data.num_workers or None,
+        "num_workers": ablation.data.num_workers,
         **_variant_options(variant),
         **training_options(ablation.training, model.torch_dtype),
         "skip_evaluation": not ablation.evaluation.enabled,

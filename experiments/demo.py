@@ -38,6 +38,7 @@ RECIPE = Recipe(
     lora_dropout=0.0,
     eval_batch_size=100,
     max_eval_samples=300,
+    num_workers=0,  # so small an image is read more quickly than it is handed over
 )
 # What a task has otherwise. Reading the pages is learned late and at once: in fewer steps, or with
 # the tower that sees frozen, the score hung on the seed.

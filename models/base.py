@@ -45,6 +45,7 @@ class Family(ABC):
     # replaces its own default, which is what keeps lm_head out.
     unquantized_modules: tuple[str, ...]
     lora_groups: ClassVar[dict[str, str]] = {"attention": ATTENTION, "ffn": FFN}
+    num_turn_tokens: ClassVar[int] = 16  # separators and special tokens of a turn, at most
     takes_template: ClassVar[bool] = False  # whether --chat_template has a meaning
     image_options: ClassVar[tuple[str, ...]] = ()  # of FamilyOptions, those that it understands
 
@@ -144,9 +145,13 @@ class Family(ABC):
         """Return what turns an image into pixels, on Pillow: torchvision is not needed."""
         from transformers import AutoImageProcessor
 
+        from models.pixels import quickened
+
         # by the config, where the processor's own name is none: early revisions of Qwen2.5-VL
         # call theirs Qwen2_5_VLImageProcessor
-        return self._from_pretrained(AutoImageProcessor, config=self.config, backend="pil")
+        return quickened(
+            self._from_pretrained(AutoImageProcessor, config=self.config, backend="pil")
+        )
 
     def _from_pretrained(self, kind: Any, **arguments: Any) -> Any:
         place = {"revision": self.revision} if self.saved is None else {}
@@ -205,6 +210,10 @@ class Family(ABC):
         "<eos>" in it is spelled out, not obeyed.
         """
 
+    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        """Count the text tokens of each conversation, as `tokenize` makes them, many at once."""
+        return [len(self.tokenize(messages)[0]) - 1 for messages in conversations]  # no image
+
     @abstractmethod
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return the pixels of an image by the model's names, and the ids that stand for it."""
@@ -214,8 +223,10 @@ class Family(ABC):
 
         Never truncates.
         """
+        from models.pixels import as_taken
+
         ids, is_target = self.tokenize(messages)
-        pixels, image_ids = self.process_image(image)
+        pixels, image_ids = self.process_image(as_taken(image, self.image_processor))
         place = ids.index(IMAGE_PLACEHOLDER)
         return Encoded(
             input_ids=ids[:place] + image_ids + ids[place + 1 :],

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import Family
-from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.encoding import Encoded
+from models.plain import PlainFamily
 from models.settings import Decoding
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Blip2(Family):
+class Blip2(PlainFamily):
     """The checkpoints whose language model is a decoder; those with T5 are refused."""
 
     name = "blip2"
+    title = "BLIP-2"
     model_types = ("blip-2",)
     language_model = "language_model.model"
     unquantized_modules = (
@@ -43,25 +44,13 @@ class Blip2(Family):
                 "than transformers 4.46; take a newer revision."
             )
 
-    def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Tokenise as `image </s> prompt answer \n`.
+    def layout(self, prompt: str, answers: Sequence[str]) -> list[str]:
+        """Put a space before the answer, where the prompt does not end with white space.
 
-        The answer follows behind a space, where the prompt does not end with white space: in
-        OPT's vocabulary most words begin with theirs.
+        In OPT's vocabulary most words begin with theirs.
         """
-        roles = [role for role, _ in messages]
-        if roles not in (["user"], ["user", "assistant"]):
-            raise ValueError(
-                f"BLIP-2 takes one user turn and at most one answer, got turns {roles}; it has no "
-                "chat format."
-            )
-        prompt = messages[0][1]
-        prefix = [IMAGE_PLACEHOLDER, self.tokenizer.bos_token_id, *self._ids(prompt)]
-        answer: list[int] = []
-        if messages[1:]:
-            space = " " if prompt and not prompt[-1].isspace() else ""
-            answer = [*self._ids(space + messages[1][1]), self.end_ids[0]]
-        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
+        space = " " if prompt and not prompt[-1].isspace() else ""
+        return [prompt, *(space + answer for answer in answers)]
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return `pixel_values` (3, height, width), float32, and an id for each of the queries."""
@@ -78,7 +67,3 @@ class Blip2(Family):
     def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
         """Answer each example, without the space before and the line break behind."""
         return [answer.strip() for answer in super().generate(model, batch, decoding)]
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(ids["input_ids"])

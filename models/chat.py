@@ -6,17 +6,18 @@ layout: no text is obeyed as a special token, and exactly the assistant's words 
 ends them are learned.
 """
 
-import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any, ClassVar
 
 from models.base import Family
-from models.chat_marks import MARK, Piece, mark_of, pieces_of
+from models.chat_marks import MARK, Piece, mark_of, marked_turns, parted, pieces_of
 from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
 from models.processor_files import processor_template
 from models.settings import Decoding
 from models.template_limits import TemplateFault, render
+from models.text_tokens import count_growing, encode_text
 
 _BLANK = "\N{EM SPACE}"  # white space that no template writes by itself
 _ANYTHING = "\ue000"  # a text that no token joins with what follows
@@ -97,20 +98,10 @@ class ChatFamily(Family):
 
     def lay_out(self, messages: Sequence[Message], image_text: str) -> tuple[list[int], list[bool]]:
         """Tokenise like `tokenize`, with the tokens of a text in the image's place."""
-        parts = self._parts(tuple(role for role, _ in messages))
-        messages = [(role, self._as_written(role, text)) for role, text in messages]
-        num_places = sum(text.count(self.image_token) for text, _ in parts)
-        if num_places != 1:
-            raise ValueError(
-                f"The chat template of {self.location} writes {self.image_token} {num_places} "
-                "times in a conversation with one image; give one that writes it once by "
-                "--chat_template."
-            )
         done: list[Piece] = []
         ids: list[int] = []
         is_target: list[bool] = []
-        for text, is_learned in parts:
-            pieces = pieces_of(text.replace(self.image_token, image_text), messages)
+        for pieces, is_learned in self._pieces(messages, image_text):
             done += pieces
             whole = self._ids(done)
             # Where the tokens before would come out otherwise with the rest in view, the rest is
@@ -121,6 +112,36 @@ class ChatFamily(Family):
             is_target += [is_learned] * len(new)
         start = self._start_ids(done[0].text)
         return start + ids, [False] * len(start) + is_target
+
+    def _pieces(
+        self, messages: Sequence[Message], image_text: str
+    ) -> list[tuple[list[Piece], bool]]:
+        """The parts of a conversation in pieces, and whether each is learned."""
+        parts = self._parts(tuple(role for role, _ in messages))
+        messages = [(role, self._as_written(role, text)) for role, text in messages]
+        return [
+            (pieces_of(text.replace(self.image_token, image_text), messages), is_learned)
+            for text, is_learned in parts
+        ]
+
+    def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        """Count as in Family; where tokens before change with the rest in view, one by one."""
+        heads = [self._heads(messages) for messages in conversations]
+        return [
+            len(self.tokenize(messages)[0]) - 1
+            if count is None
+            else len(self._start_ids(texts[0])) + count - 1
+            for messages, texts, count in zip(
+                conversations, heads, count_growing(self.tokenizer, heads), strict=True
+            )
+        ]
+
+    def _heads(self, messages: Sequence[Message]) -> list[str]:
+        """The texts up to the end of each part; none where a special token must be spelled out."""
+        parts = self._pieces(messages, self.image_token)
+        if self._holds_special([piece for pieces, _ in parts for piece in pieces]):
+            return []
+        return list(accumulate("".join(piece.text for piece in pieces) for pieces, _ in parts))
 
     def _as_written(self, role: str, text: str) -> str:
         """Return a text as the template writes it: some cut the white space at its ends."""
@@ -145,10 +166,12 @@ class ChatFamily(Family):
     def _start_ids(self, text: str) -> list[int]:
         """The token that the tokenizer starts texts with, where the template does not write it."""
         bos = self.tokenizer.bos_token
-        if bos is None or text.startswith(bos):
-            return []
-        bos_id = self.tokenizer.bos_token_id
-        return [bos_id] if self.tokenizer("")["input_ids"][:1] == [bos_id] else []
+        return [] if bos is None or text.startswith(bos) else self._own_start
+
+    @cached_property
+    def _own_start(self) -> list[int]:
+        ids: list[int] = self.tokenizer("")["input_ids"][:1]
+        return ids if ids == [self.tokenizer.bos_token_id] else []
 
     @cached_property
     def _special_tokens(self) -> set[str]:
@@ -159,39 +182,46 @@ class ChatFamily(Family):
         added = self.tokenizer.added_tokens_decoder.values()
         return {str(token) for token in added if token.special} | {self.image_token}
 
-    def _ids(self, pieces: Sequence[Piece], continues: bool = False) -> list[int]:
+    def _holds_special(self, pieces: Sequence[Piece]) -> bool:
         written = "".join(piece.text for piece in pieces if not piece.is_layout)
-        if not any(token in written for token in self._special_tokens):
+        return any(token in written for token in self._special_tokens)
+
+    def _ids(self, pieces: Sequence[Piece], continues: bool = False) -> list[int]:
+        if not self._holds_special(pieces):
             whole = Piece("".join(piece.text for piece in pieces), is_layout=True)
             return self._tokens(whole, continues)
         ids: list[int] = []
         for piece in pieces:
-            for part in self._parted(piece):
+            for part in parted(piece, self.image_token):
                 ids += self._tokens(part, continues or bool(ids))
         return ids
 
-    def _parted(self, piece: Piece) -> list[Piece]:
-        """A text in parts without the image's token: not called special, it would be obeyed."""
-        if piece.is_layout:
-            return [piece]
-        first, rest = re.escape(self.image_token[0]), re.escape(self.image_token[1:])
-        return [Piece(text, False) for text in re.split(f"(?<={first})(?={rest})", piece.text)]
-
     def _tokens(self, piece: Piece, continues: bool) -> list[int]:
         """Tokens of a piece; where it continues a text, without the space that begins texts."""
-
-        def ids(text: str) -> list[int]:
-            encoding = self.tokenizer(
-                text, add_special_tokens=False, split_special_tokens=not piece.is_layout
-            )
-            return list(encoding["input_ids"])
-
+        ids = partial(encode_text, self.tokenizer, split_special_tokens=not piece.is_layout)
         if not continues:
             return ids(piece.text)
         return ids(_ANYTHING + piece.text)[len(ids(_ANYTHING)) :]
 
     def _parts(self, roles: tuple[str, ...]) -> list[tuple[str, bool]]:
-        """The rendered conversation in parts, and whether each is learned."""
+        """The rendered conversation in parts, and whether each is learned; rendered once."""
+        if roles not in self._known_parts:
+            parts = self._new_parts(roles)
+            num_places = sum(text.count(self.image_token) for text, _ in parts)
+            if num_places != 1:
+                raise ValueError(
+                    f"The chat template of {self.location} writes {self.image_token} {num_places} "
+                    "times in a conversation with one image; give one that writes it once by "
+                    "--chat_template."
+                )
+            self._known_parts[roles] = parts
+        return self._known_parts[roles]
+
+    @cached_property
+    def _known_parts(self) -> dict[tuple[str, ...], list[tuple[str, bool]]]:
+        return {}
+
+    def _new_parts(self, roles: tuple[str, ...]) -> list[tuple[str, bool]]:
         rendered = self._render(roles)
         marks = list(MARK.finditer(rendered))
         if [int(mark[1]) for mark in marks] != list(range(len(roles))):
@@ -263,14 +293,6 @@ class ChatFamily(Family):
         return self.image_token in written
 
     def _write(self, roles: tuple[str, ...], as_parts: bool, blank: str = "") -> str:
-        turns: list[dict[str, Any]] = []
-        for index, role in enumerate(roles):
-            text, has_image = blank + mark_of(index) + blank, index == roles.index("user")
-            if as_parts:
-                part = [{"type": "image"}] if has_image else []
-                turns.append({"role": role, "content": [*part, {"type": "text", "text": text}]})
-            else:
-                content = f"{self.image_token}\n{text}" if has_image else text
-                turns.append({"role": role, "content": content})
+        turns = marked_turns(roles, None if as_parts else self.image_token, blank)
         tokens = self.tokenizer.special_tokens_map
         return render(self.template, turns, roles[-1] != "assistant", tokens)

@@ -135,7 +135,9 @@ class Generic(ChatFamily):
 
         Gemma 3 has line breaks around its image, which are one token with those of the layout.
         """
-        inputs = self._process(image)
+        from models.pixels import as_taken
+
+        inputs = self._process(as_taken(image, self.image_processor))
         if _OFFSETS not in inputs:
             return super().encode(image, messages)
         text = inputs.pop(_OFFSETS)[0][0]["replacement"]

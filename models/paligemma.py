@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from models.base import Family
-from models.encoding import IGNORE_INDEX, IMAGE_PLACEHOLDER, Message
+from models.encoding import IGNORE_INDEX
+from models.plain import PlainFamily
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
 
-class PaliGemma(Family):
+class PaliGemma(PlainFamily):
     """Both generations; they differ in the language model (Gemma, Gemma 2), not in the layout."""
 
     name = "paligemma"
+    title = "PaliGemma"
     model_types = ("paligemma",)
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
@@ -29,7 +30,11 @@ class PaliGemma(Family):
         """Return the whole processor: it knows how many tokens an image is."""
         from transformers import AutoProcessor
 
-        return self._from_pretrained(AutoProcessor)
+        from models.pixels import quickened
+
+        processor = self._from_pretrained(AutoProcessor)
+        processor.image_processor = quickened(processor.image_processor)
+        return processor
 
     @property
     def image_processor(self) -> Any:
@@ -53,17 +58,9 @@ class PaliGemma(Family):
             )
         return int(number)
 
-    def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        r"""Tokenise as `image <bos> prompt \n answer <eos>`."""
-        roles = [role for role, _ in messages]
-        if roles not in (["user"], ["user", "assistant"]):
-            raise ValueError(
-                f"PaliGemma takes one user turn and at most one answer, got turns {roles}; "
-                "it has no chat format."
-            )
-        prefix = [IMAGE_PLACEHOLDER, self.tokenizer.bos_token_id, *self._ids(messages[0][1] + "\n")]
-        answer = [*self._ids(messages[1][1]), self.tokenizer.eos_token_id] if messages[1:] else []
-        return prefix + answer, [False] * len(prefix) + [True] * len(answer)
+    def layout(self, prompt: str, answers: Sequence[str]) -> list[str]:
+        """End the prompt with a line break."""
+        return [prompt + "\n", *answers]
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""
@@ -78,7 +75,3 @@ class PaliGemma(Family):
         that it is to predict.
         """
         return {"token_type_ids": (text["labels"] != IGNORE_INDEX).long()}
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(ids["input_ids"])

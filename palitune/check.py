@@ -27,7 +27,8 @@ def check_command() -> click.Command:
         count_option(
             "--num_workers",
             "Data",
-            "Decode images in this many threads [default: one a processor].",
+            "Decode images in this many threads; auto takes one a processor.",
+            default="auto",
         ),
         Option(
             ["--json", "json_file"],

@@ -252,7 +252,12 @@ def _example_options() -> list[click.Parameter]:
             help="Draw the subset of --max_eval_samples, and answers, by this seed.",
         ),
         count_option(
-            "--num_workers", "Data", "Read images in this many processes.", default=0, minimum=0
+            "--num_workers",
+            "Data",
+            "Read images in this many processes; auto takes one a free processor, none for few "
+            "images.",
+            default="auto",
+            minimum=0,
         ),
         *options.recipe_options(Recipe(), ("on_bad_image",)),
     ]

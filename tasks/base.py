@@ -26,7 +26,7 @@ class ImageRef(Protocol):
         ...
 
     def open(self) -> Image.Image:
-        """Decode the image: RGB, its own size."""
+        """Decode the image, its own size: RGB, or L where it is grey."""
         ...
 
     def dimensions(self) -> tuple[int, int]:

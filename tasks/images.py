@@ -31,7 +31,7 @@ class FileImage:
         return self.path
 
     def open(self) -> Image.Image:
-        """Decode the file: RGB, its own size."""
+        """Decode the file: RGB or L, its own size."""
         return decode_image(self._content(), self.path)
 
     def dimensions(self) -> tuple[int, int]:
@@ -70,7 +70,7 @@ class DatasetImage:
         return f"{self.table_name}, row {self.index}"
 
     def open(self) -> Image.Image:
-        """Decode the cell: RGB, its own size."""
+        """Decode the cell: RGB or L, its own size."""
         cell = self._cell()
         return FileImage(cell).open() if isinstance(cell, str) else decode_image(cell, self.name)
 
@@ -127,7 +127,10 @@ def read_dimensions(file: BinaryIO, name: str) -> tuple[int, int]:
 
 
 def decode_image(content: bytes, name: str) -> Image.Image:
-    """Decode an image file as a person would see it on white paper: upright, RGB, 8 bits.
+    """Decode an image file as a person would see it on white paper: upright, 8 bits a channel.
+
+    Returns:
+        RGB; of a file that is grey throughout its own kind L, a third of the bytes.
 
     Raises:
         ValueError: not an image, truncated or too large; begins with `name`.
@@ -137,7 +140,8 @@ def decode_image(content: bytes, name: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content))
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)  # without a copy where it is upright
+        return _on_white(image)
     except Image.DecompressionBombError as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
@@ -160,14 +164,15 @@ def _unknown(name: str) -> ValueError:
     )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return _scale_grey(image).convert("RGB")
+        return _scale_grey(image)
     if image.has_transparency_data:  # an alpha channel, or one transparent colour
         with_alpha = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, with_alpha).convert("RGB")
-    return image.convert("RGB")
+    wanted = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def _scale_grey(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from common.collector import without_collector
 from tasks.base import Dataset, MissingSplit, Source, Task
 
 
@@ -29,6 +30,7 @@ def resolve_split(
         MissingSplit: no files for it; of the default split where none is there.
     """
 
+    @without_collector()
     def load(name: str) -> Dataset:
         if answered is None:
             return task.load(name, source)

@@ -1,7 +1,6 @@
 """The examples of a split that can be used: every image is decoded, each once."""
 
 import logging
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Literal
 
 from PIL import Image
 
+from common.workers import usable_cpus
 from tasks.base import Dataset, ImageRef, Source, Task
 from tasks.checks import check_ids, name_some
 from tasks.faults import Fault
@@ -22,7 +22,7 @@ OnBadImage = Literal["error", "skip"]
 
 
 def check_split(
-    task: Task, split: str | None, source: Source, num_workers: int | None = None
+    task: Task, split: str | None, source: Source, num_workers: int | Literal["auto"] = "auto"
 ) -> tuple[Dataset, list[Fault]]:
     """Read a split, and decode every image of it.
 
@@ -30,7 +30,7 @@ def check_split(
         task: whose split.
         split: its name; None takes the first that is there.
         source: where it lies.
-        num_workers: threads that decode; None takes one a processor.
+        num_workers: threads that decode; `auto` takes one a processor.
 
     Returns:
         The usable examples, and what is wrong with the others: each example is in one of the two.
@@ -44,12 +44,12 @@ def check_split(
     return dataset.leave_out(bad), faults + bad
 
 
-def unreadable_images(dataset: Dataset, num_workers: int | None = None) -> list[Fault]:
+def unreadable_images(dataset: Dataset, num_workers: int | Literal["auto"] = "auto") -> list[Fault]:
     """Decode every image of a split, each once, and return the examples whose image is bad.
 
     Args:
         dataset: the split; its ids are unique.
-        num_workers: threads that decode; None takes one a processor.
+        num_workers: threads that decode; `auto` takes one a processor.
     """
     from tqdm import tqdm
 
@@ -58,7 +58,7 @@ def unreadable_images(dataset: Dataset, num_workers: int | None = None) -> list[
     for example in dataset:
         images.setdefault(example.image.name, example.image)
         examples[example.image.name].append(example.example_id)
-    threads = num_workers or os.cpu_count() or 1
+    threads = usable_cpus() if num_workers == "auto" else max(1, num_workers)
     # the filters of warnings are shared by all threads, so they are set around them
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -82,7 +82,7 @@ def _fault(image: ImageRef) -> str | None:
 
 
 def without_bad_images(
-    dataset: Dataset, on_bad_image: OnBadImage, num_workers: int | None = None
+    dataset: Dataset, on_bad_image: OnBadImage, num_workers: int | Literal["auto"] = "auto"
 ) -> Dataset:
     """Return a split without the examples whose image cannot be read, where those are skipped.
 

@@ -55,7 +55,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     answer: str
 
 
-class Annotation(msgspec.Struct, frozen=True):
+class Annotation(msgspec.Struct, frozen=True, gc=False):
     """A record of the annotations file; a Hub copy leaves it empty where answers are withheld."""
 
     question_id: int
@@ -65,7 +65,7 @@ class Annotation(msgspec.Struct, frozen=True):
     multiple_choice_answer: str | None = None
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A question with its image and, unless withheld, its ten answers."""
 
     question: Question

@@ -42,6 +42,7 @@ MAY_BE_HEAVY = {
     "finetuning/training/adapter_probe.py",
     "finetuning/training/arguments.py",
     "finetuning/training/compiled.py",
+    "finetuning/training/data_wait.py",
     "finetuning/training/examples.py",
     "finetuning/training/gradients.py",
     "finetuning/training/loss.py",
@@ -73,6 +74,7 @@ MAY_BE_HEAVY = {
     "merging/algebra/writer.py",
     "merging/trial.py",
     "models/adapter_loading.py",
+    "models/pixels.py",
     "models/tiny/pretrain.py",
 }
 

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 import torch
 
+from benchmarks import data_path
 from benchmarks.demo_spread import spread_table
 from benchmarks.metrics import check_equal
 from benchmarks.metrics_plain import anls, distribution, vqa_accuracy
@@ -165,3 +167,47 @@ def test_a_run_of_the_spread_is_not_done_again(tmp_path: Path) -> None:
         stamp = (tmp_path / "out/digits-0/run.json").stat().st_mtime_ns
         outputs[-1].append(str(stamp))
     assert outputs[0] == outputs[1]
+
+
+def rows_of(script: str, tmp_path: Path, *options: str) -> list[dict[str, object]]:
+    """The rows of a benchmark's JSON; its table must have as many."""
+    file = tmp_path / "rows.json"
+    command = [sys.executable, str(SCRIPT.with_name(script)), *options, "--output", str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    rows: list[dict[str, object]] = json.loads(file.read_text())["rows"]
+    assert len(result.stdout.splitlines()) == 2 + len(rows)
+    return rows
+
+
+@pytest.mark.slow
+def test_the_three_ways_from_file_to_batch_give_the_same_pixels(tmp_path: Path) -> None:
+    rows = rows_of("data_path.py", tmp_path, "--tiny", "--workers", "0,1")
+    assert [row["workers"] for row in rows] == [0, 1] * 4
+    assert all(float(str(row[way])) > 0 for row in rows for way in ("ours", "processor", "plain"))
+
+
+def test_speeds_of_other_pixels_are_not_compared() -> None:
+    ours = torch.zeros(2, 3, 4, 4)
+    data_path.check_equal("scan", "plain", ours + 9e-7, ours)
+    for other in (ours + 2e-6, ours[:1], ours * float("nan")):
+        with pytest.raises(click.ClickException, match="scan: the plain way gives other pixels"):
+            data_path.check_equal("scan", "plain", other, ours)
+
+
+@pytest.mark.slow
+def test_the_start_is_measured_at_each_size(tmp_path: Path) -> None:
+    rows = rows_of("growth.py", tmp_path, "--sizes", "40,250")
+    assert [row["num_questions"] for row in rows] == [40, 250]
+    assert all(float(str(row[name])) > 0 for row in rows for name in ("start_s", "peak_mb"))
+
+
+def test_the_bytes_of_a_record_are_those_beyond_the_smallest_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))  # the script imports those beside it
+    growth = import_module("growth")
+    row = {"num_questions": 4000, "start_s": 9.0, "cpu_s": 7.0, "peak_mb": 500.0}
+    row |= {"example_cpu_s": 0.02, "load": 1.0}
+    larger = row | {"num_questions": 6000, "peak_mb": 501.0}  # 1 MB for 2,000 more
+    assert growth.shown(larger, row)[:5] == ["6,000", "9.0", "7.0", "501", "500"]
+    assert growth.shown(row, row)[4] == "-"

@@ -39,7 +39,6 @@ def make_arguments(
         optim=_fused(recipe.optim, loaded.model.device.type),
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
-        dataloader_num_workers=recipe.num_workers,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,  # each LoRA matrix takes part in each step
         eval_strategy=every if metric else "no",

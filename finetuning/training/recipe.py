@@ -75,7 +75,12 @@ class Recipe:
         "Data",
         "Cut prompts that are over --max_length; they are counted, and answers are never cut.",
     )
-    num_workers: int = setting(0, "Data", "Read images in this many processes.", minimum=0)
+    num_workers: int | Auto = setting(
+        "auto",
+        "Data",
+        "Read images in this many processes; auto takes one a free processor, none for few images.",
+        minimum=0,
+    )
     on_bad_image: OnBadImage = setting(
         "error",
         "Data",

@@ -59,6 +59,8 @@ def _train(prepared: Prepared) -> list[Report]:
     if is_first and not is_finished:
         _begin(prepared, sum(t.numel() for t in trained(trainer.model).values()))
     trainer = _train_to_the_end(prepared, trainer, last)
+    if (waited := trainer.data_wait.share()) is not None:
+        trainer.log({"data_wait_share": round(waited, 4)})
     if is_first:
         with explained(job.output_dir):
             trainer.watch.check_weights(trainer.model, trainer.state, recipe.learning_rate)

@@ -16,9 +16,11 @@ from transformers import (
     set_seed,
 )
 
+from common.workers import count_workers
 from finetuning.training import checkpoints
 from finetuning.training.arguments import make_arguments
 from finetuning.training.compiled import as_written, compile_layers
+from finetuning.training.data_wait import DataWait
 from finetuning.training.examples import (
     EncodedExamples,
     EpochSampler,
@@ -73,6 +75,8 @@ class AnswerTrainer(Trainer):
         self.control: Any
         self.loss_reduction = loss_reduction
         self.watch = NumberWatch()
+        self.data_wait = DataWait()
+        self.add_callback(self.data_wait)
         self.staging: Path | None = None  # where a checkpoint is being written
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
@@ -82,7 +86,8 @@ class AnswerTrainer(Trainer):
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
         """Return the micro-batches of one optimiser step and what their loss is divided by."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        with self.data_wait:
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         num_items = torch.tensor(count_items(batches, self.loss_reduction), device=device)
         if self.args.world_size > 1:  # DDP averages gradients: the mean over processes is right
             num_items = self.accelerator.gather(num_items).float().mean()
@@ -229,6 +234,8 @@ def make_trainer(
         set_recomputation(model, plan.recompute)
     arguments.per_device_train_batch_size = plan.batch_size
     arguments.gradient_accumulation_steps = plan.accumulation
+    arguments.dataloader_num_workers = count_workers(recipe.num_workers, len(examples))
+    arguments.dataloader_persistent_workers = arguments.dataloader_num_workers > 0
     logger.info("plan: %s", plan.summary())
     if recipe.compile:
         compile_layers(model, loaded.family)

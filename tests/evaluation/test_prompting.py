@@ -129,7 +129,7 @@ def test_earlier_turns_count_for_the_budget(tmp_path: Path) -> None:
     made = make_prompter(get_task("frames_chat"), family, max_length=64)
     turns = (Turn("user", "how? " * 40), Turn("assistant", "so."), Turn("user", "why?"))
     example = Example(example_id=1, image=None, turns=turns, references=("so.",))  # type: ignore[arg-type]
-    assert not made.surely_fits(example)
+    assert list(made.over_budget([example], with_answers=True)) == [example]
     with pytest.raises(ValueError, match=r"Example 1 has .* text tokens, the budget is 64"):
         made.messages(example, "so.")
 

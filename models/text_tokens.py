@@ -1,0 +1,75 @@
+"""Token ids of texts: of one, and of thousands at once, which is several times as quick."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+
+def encode_text(tokenizer: Any, text: str, split_special_tokens: bool = True) -> list[int]:
+    """Return the ids of a text alone; special tokens in it are spelled out, unless told not to."""
+    switches = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
+    return list(tokenizer(text, **switches)["input_ids"])
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str], *, split_special_tokens: bool) -> list[Any]:
+    """Tokenise texts without special tokens around them; whole, whatever the tokenizer's limits.
+
+    Args:
+        tokenizer: of transformers.
+        texts: what to tokenise.
+        split_special_tokens: spell special tokens in the texts out.
+
+    Returns:
+        For each text what has its ids as `ids` and their number as `len`.
+    """
+    if tokenizer.is_fast:
+        # sets the switches of the backend, which a tokenizer.json may have otherwise
+        encode_text(tokenizer, "", split_special_tokens)
+        found: list[Any] = tokenizer.backend_tokenizer.encode_batch_fast(
+            texts, add_special_tokens=False
+        )
+        return found
+    return [_Ids(encode_text(tokenizer, text, split_special_tokens)) for text in texts]
+
+
+class _Ids(list[int]):
+    """What a tokenizer without a backend makes of a text."""
+
+    @property
+    def ids(self) -> list[int]:
+        return self
+
+
+def count_around(tokenizer: Any, conversations: Iterable[Sequence[str]]) -> list[int]:
+    """Count the tokens of conversations in which each text comes with one special token.
+
+    Args:
+        tokenizer: of transformers.
+        conversations: the texts of each.
+    """
+    texts = list(conversations)
+    encoded = iter(
+        encode_texts(tokenizer, [t for turns in texts for t in turns], split_special_tokens=True)
+    )
+    return [sum(1 + len(next(encoded)) for _ in turns) for turns in texts]
+
+
+def count_growing(tokenizer: Any, conversations: Sequence[Sequence[str]]) -> list[int | None]:
+    """Count the tokens of conversations by their texts up to the end of each part.
+
+    Args:
+        tokenizer: of transformers; special tokens in the texts are special.
+        conversations: of each such texts, each the beginning of the next.
+
+    Returns:
+        The number of tokens of the last; None where there is none, or one is not tokenised as the
+        beginning of the next.
+    """
+    texts = [text for heads in conversations for text in heads]
+    encoded = iter(encode_texts(tokenizer, texts, split_special_tokens=False))
+    counts: list[int | None] = []
+    for heads in conversations:
+        found = [next(encoded).ids for _ in heads]
+        grows = found and all(whole[: len(ids)] == ids for ids, whole in pairwise(found))
+        counts.append(len(found[-1]) if grows else None)
+    return counts
