@@ -113,7 +113,7 @@ class ClipScorer:
         """Embed one batch of images: (number of images, width), float32, of any length."""
         import torch
 
-        pixels = torch.stack([self._pixels(image.open()) for image in images])
+        pixels = torch.stack([self._pixels(image.open().convert("RGB")) for image in images])
         output = self.model.get_image_features(pixel_values=pixels.to(self.model.device))
         embeddings: torch.Tensor = output.pooler_output
         return embeddings.cpu()

@@ -59,8 +59,6 @@ def _train(prepared: Prepared) -> list[Report]:
     if is_first and not is_finished:
         _begin(prepared, sum(t.numel() for t in trained(trainer.model).values()))
     trainer = _train_to_the_end(prepared, trainer, last)
-    if (waited := trainer.data_wait.share()) is not None:
-        trainer.log({"data_wait_share": round(waited, 4)})
     if is_first:
         with explained(job.output_dir):
             trainer.watch.check_weights(trainer.model, trainer.state, recipe.learning_rate)
@@ -77,6 +75,8 @@ def _train(prepared: Prepared) -> list[Report]:
     if not is_first:
         return []
     reports = list(filter(None, scored))
+    if not is_finished:
+        trainer.log({f"training_{name}": value for name, value in trainer.costs().items()})
     if reports:
         metrics = joint.joint_metrics(reports)
         trainer.log({f"final_{name}": value for name, value in metrics.items()})

@@ -164,6 +164,7 @@ class AnswerTrainer(Trainer):
             "gradient_checkpointing": plan.recompute,
             "predicted_peak_memory": peak.total,
             "measured_peak_memory": peak.total - peak.step + self.peak.step,
+            "data_wait_share": self.data_wait.share(),
         }
 
     def _rate(self) -> float:

@@ -62,7 +62,8 @@ def test_a_training_measures_its_own_share(
     finetune(job(pico1, tmp_path / "run", **changes))
     logs = read_json(tmp_path / "run/trainer_state.json")["log_history"]
     # each of 3 epochs reads 8 examples and has 2 steps
-    shares = [log["data_wait_share"] for log in logs if "data_wait_share" in log]
+    name = "training_data_wait_share"
+    shares = [log[name] for log in logs if name in log]
     assert shares == [3 * 8 * 3 / (3 * 8 * 3 + 3 * 2 * 4)]
 
 
