@@ -75,13 +75,24 @@ class Prompter:
         Raises:
             ValueError: over the budget, or the image cannot be used; names the example.
         """
-        messages = self.messages(example, answer)
+        return self.encode_all([example], answer)[0]
+
+    def encode_all(self, examples: Sequence[Example], answer: str | None = None) -> list[Encoded]:
+        """Encode examples on one image, which is opened once and whose pixels they share.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        conversations = [self.messages(example, answer) for example in examples]
         try:
-            encoded = self.family.encode(example.image.open(), messages)
+            encoded = self.family.encode_all(examples[0].image.open(), conversations)
         except ValueError as error:
             reason = str(error).rstrip(".")
-            raise ValueError(f"{reason} (example {example.example_id}).") from error
-        return dataclasses.replace(encoded, example_id=example.example_id)
+            raise ValueError(f"{reason} (example {examples[0].example_id}).") from error
+        return [
+            dataclasses.replace(entry, example_id=example.example_id)
+            for entry, example in zip(encoded, examples, strict=True)
+        ]
 
     def num_tokens(self, turns: Sequence[Message]) -> int:
         """Count the text tokens of a conversation."""

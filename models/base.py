@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.encoding import Encoded, Message, with_image
 from models.padding import pad_on_the_left
 from models.processor_files import lacks_sentencepiece, save_settings
 from models.settings import Decoding, FamilyOptions
@@ -223,17 +223,16 @@ class Family(ABC):
 
         Never truncates.
         """
+        return self.encode_all(image, [messages])[0]
+
+    def encode_all(
+        self, image: "Image.Image", conversations: Sequence[Sequence[Message]]
+    ) -> list[Encoded]:
+        """Encode several conversations on one image, which share its pixels."""
         from models.pixels import as_taken
 
-        ids, is_target = self.tokenize(messages)
         pixels, image_ids = self.process_image(as_taken(image, self.image_processor))
-        place = ids.index(IMAGE_PLACEHOLDER)
-        return Encoded(
-            input_ids=ids[:place] + image_ids + ids[place + 1 :],
-            is_target=is_target[:place] + [False] * len(image_ids) + is_target[place + 1 :],
-            image_span=(place, place + len(image_ids)),
-            pixels=pixels,
-        )
+        return [with_image(*self.tokenize(m), image_ids, pixels) for m in conversations]
 
     def collate(self, batch: Sequence[Encoded]) -> dict[str, "torch.Tensor"]:
         """Make a batch of `B` examples, padded on the left to `L` tokens.
@@ -278,23 +277,14 @@ class Family(ABC):
         return self.end_ids[0] if padding is None else int(padding)
 
     def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
-        """Answer each example, without special tokens."""
+        """Answer each example, without special tokens; those with the same pixels see them once."""
         import torch
 
-        inputs = {
-            name: tensor.to(model.device)
-            for name, tensor in self.collate(batch).items()
-            if name != "labels"
-        }
-        sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+        from models.generation import generate_ids
+        from models.shared_images import share_images
+
+        inputs = {name: value for name, value in self.collate(batch).items() if name != "labels"}
         with torch.no_grad():
-            output = model.generate(
-                **inputs,
-                max_new_tokens=decoding.max_new_tokens,
-                min_new_tokens=decoding.min_new_tokens,
-                num_beams=decoding.num_beams,
-                do_sample=decoding.do_sample,
-                **(sampling if decoding.do_sample else {}),
-            )
-        answers = output[:, inputs["input_ids"].shape[1] :]
+            inputs = share_images(model, batch, inputs, self.stack)
+        answers = generate_ids(model, inputs, decoding)
         return list(self.tokenizer.batch_decode(answers, skip_special_tokens=True))

@@ -36,3 +36,19 @@ class Encoded:
     def num_image_tokens(self) -> int:
         """Return the number of tokens that stand for the image."""
         return self.image_span[1] - self.image_span[0]
+
+
+def with_image(
+    ids: list[int],
+    is_target: list[bool],
+    image_ids: list[int],
+    pixels: Mapping[str, "torch.Tensor"],
+) -> Encoded:
+    """Put the tokens of an image where IMAGE_PLACEHOLDER stands among those of a conversation."""
+    place = ids.index(IMAGE_PLACEHOLDER)
+    return Encoded(
+        input_ids=ids[:place] + image_ids + ids[place + 1 :],
+        is_target=is_target[:place] + [False] * len(image_ids) + is_target[place + 1 :],
+        image_span=(place, place + len(image_ids)),
+        pixels=pixels,
+    )

@@ -10,7 +10,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from models.chat import ChatFamily
-from models.encoding import Encoded, Message
+from models.encoding import Encoded, Message, with_image
 
 if TYPE_CHECKING:
     import torch
@@ -130,26 +130,35 @@ class Generic(ChatFamily):
         """Return the same as a token; what it becomes may hold others."""
         return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
-    def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
-        """Encode an example; the image's text is tokenised where it stands, as the processor does.
+    def encode_all(
+        self, image: "Image.Image", conversations: Sequence[Sequence[Message]]
+    ) -> list[Encoded]:
+        """Encode several; the image's text is tokenised where it stands, as the processor does.
 
         Gemma 3 has line breaks around its image, which are one token with those of the layout.
         """
         from models.pixels import as_taken
 
         inputs = self._process(as_taken(image, self.image_processor))
+        ids = inputs.pop("input_ids")[0].tolist()
         if _OFFSETS not in inputs:
-            return super().encode(image, messages)
+            return [with_image(*self.tokenize(m), ids, inputs) for m in conversations]
         text = inputs.pop(_OFFSETS)[0][0]["replacement"]
-        ids, is_target = self.lay_out(messages, text)
-        image_ids = self._without_edges(inputs.pop("input_ids")[0].tolist())
+        image_ids = self._without_edges(ids)
+        return [self._around(inputs, image_ids, *self.lay_out(m, text)) for m in conversations]
+
+    @staticmethod
+    def _around(
+        pixels: dict[str, Any], image_ids: list[int], ids: list[int], is_target: list[bool]
+    ) -> Encoded:
+        """Find the image's tokens among those of its conversation."""
         places = range(len(ids) - len(image_ids) + 1)
         start = next(place for place in places if ids[place : place + len(image_ids)] == image_ids)
         return Encoded(
             input_ids=ids,
             is_target=is_target,
             image_span=(start, start + len(image_ids)),
-            pixels=inputs,
+            pixels=pixels,
         )
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
