@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 class AnswerLog:
     """The answers of an evaluation so far, one file a process; its first line says of what.
 
+    `batch_size` is the number that they were given by, where it was chosen for them: answers that
+    are gone on with must come by the same batches.
+
     Args:
         folder: of the evaluation.
         identity: all that decides the answers, as JSON has it.
@@ -30,15 +33,16 @@ class AnswerLog:
         self.folder = folder
         self.identity = json.loads(json.dumps(identity))
         self.file: IO[str] | None = None
+        self.batch_size: int | None = None
         found = [_read(path) for path in _paths(folder)]
-        others = [_difference(self.identity, identity) for identity, _ in found]
+        others = [_difference(self.identity, identity) for identity, _, _ in found]
         if resume and any(others) and not allow_other:
             raise ValueError(
                 f"{folder} holds answers of an evaluation with {next(filter(None, others))}: "
                 "resume with the same settings, or leave --resume out to start anew."
             )
         is_kept = resume and not any(others)
-        known = [answers for _, answers in found]
+        known = [answers for _, _, answers in found]
         num_known = len({key for answers in known for key in answers})
         if num_known and processes.rank() == 0:
             logger.warning(
@@ -47,6 +51,8 @@ class AnswerLog:
                 "used" if is_kept else "replaced; --resume goes on with them",
             )
         self.answers = {k: v for part in known for k, v in part.items()} if is_kept else {}
+        if is_kept:
+            self.batch_size = next((size for _, size, _ in found if size is not None), None)
         processes.gather(None)  # all have read before one writes
         if processes.rank() == 0:
             self._write_anew()
@@ -69,7 +75,8 @@ class AnswerLog:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f".answers-{processes.rank()}.jsonl"
             self.file = path.open("w", encoding="utf-8")
-            self.file.write(json.dumps({"identity": self.identity}) + "\n")
+            first = {"identity": self.identity, "batch_size": self.batch_size}
+            self.file.write(json.dumps(first) + "\n")
         for example_id, text in zip(ids, texts, strict=True):
             self.file.write(json.dumps({"id": example_id, "text": text}) + "\n")
             self.answers[example_id] = text
@@ -92,8 +99,8 @@ def _paths(folder: Path) -> list[Path]:
     return sorted(folder.glob(".answers-*.jsonl"))
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Any, str]]:
-    """The identity and the answers of a file; its last line may be torn."""
+def _read(path: Path) -> tuple[dict[str, Any], int | None, dict[Any, str]]:
+    """The identity, the batch size and the answers of a file; its last line may be torn."""
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -101,8 +108,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Any, str]]:
         except json.JSONDecodeError:
             break
     if not rows or "identity" not in rows[0]:
-        return {}, {}
-    return rows[0]["identity"], {row["id"]: row["text"] for row in rows[1:]}
+        return {}, None, {}
+    answers = {row["id"]: row["text"] for row in rows[1:]}
+    return rows[0]["identity"], rows[0].get("batch_size"), answers
 
 
 def _difference(now: Mapping[str, Any], then: Mapping[str, Any]) -> str | None:

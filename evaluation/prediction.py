@@ -1,5 +1,6 @@
 """Batched generation: examples in, raw answers out, in the order given."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -11,29 +12,44 @@ from tqdm import tqdm
 
 from common import processes
 from common.workers import count_workers
+from common.system_faults import is_out_of_memory
 from evaluation.answer_log import AnswerLog
+from evaluation.batching import choose_batch_size, make_batches
 from evaluation.prompting import Prompter
 from models.encoding import Encoded
+from models.quantization import dequantized_on_cpu
 from models.settings import Auto, Decoding
-from tasks.base import Dataset, Example, Task
+from tasks.base import Dataset, Example, ImageRef, Task
 from tasks.report import Report, answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
     """A model with everything that decides what it answers; calling it answers examples.
 
-    Examples of like length share a batch, so little is padded; answers do not depend on the
-    batch size, up to the rounding of the model's precision, unless they are drawn. Of several
-    processes each answers every so many-th batch, and all get the answers of all.
+    Questions on one image share a batch, and batches are of like length, so that little is seen
+    twice and little is padded; answers do not depend on the batch size, up to the rounding of the
+    model's precision, unless they are drawn. Of several processes each answers every so many-th
+    batch, and all get the answers of all.
+
+    Attributes:
+        model: answers.
+        prompter: asks.
+        batch_size: examples answered at once; `auto` takes what memory bears, and fewer where it
+            runs out all the same.
+        decoding: the settings of generation.
+        num_workers: processes that read images.
     """
 
     model: Any
     prompter: Prompter
-    batch_size: int
+    batch_size: int | Auto
     decoding: Decoding
     num_workers: int | Auto = "auto"
 
@@ -47,10 +63,9 @@ class Predictor:
         Raises:
             RuntimeError: not every example was answered, by one of the processes.
         """
-        lengths = [len(self.prompter.prompt(example)) for example in examples]
-        order = sorted(range(len(examples)), key=lambda i: (-lengths[i], i))
-        size = self.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        lengths = self.prompter.input_lengths(examples)
+        size = self._batch_size(max(lengths, default=0), log)
+        batches = make_batches(lengths, [example.image for example in examples], size)
         ids = [[examples[i].example_id for i in batch] for batch in batches]
         todo = [n for n in range(len(batches)) if log is None or not log.has(ids[n])]
         mine = todo[processes.rank() :: processes.num_processes()]
@@ -70,6 +85,20 @@ class Predictor:
             )
         return [answers[i] for i in range(len(examples))]
 
+    def _batch_size(self, length: int, log: AnswerLog | None) -> int:
+        """Settle on a number; that of the answers which an interrupted evaluation left counts."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        if log is not None and log.batch_size is not None:
+            return log.batch_size
+        longest, beams = length + self.decoding.max_new_tokens, self.decoding.num_beams
+        # one for all processes: they share the batches out by their numbers
+        size = min(processes.gather(choose_batch_size(self.model, longest, beams)))
+        logger.info("answering %d examples at once", size)
+        if log is not None:
+            log.batch_size = size
+        return size
+
     def _generate(
         self, examples: Sequence[Example], batches: Mapping[int, list[int]]
     ) -> Iterator[tuple[int, list[str]]]:
@@ -83,12 +112,31 @@ class Predictor:
         bar = tqdm(loader, desc="answering", leave=False, disable=processes.rank() > 0)
         was_training = self.model.training
         self.model.eval()
-        with torch.random.fork_rng(enabled=self.decoding.do_sample):
+        limit = max(map(len, batches.values()), default=1)
+        with (
+            torch.random.fork_rng(enabled=self.decoding.do_sample),
+            dequantized_on_cpu(self.model),
+        ):
             for number, batch in zip(batches, bar, strict=True):
-                if self.decoding.do_sample:  # by batch: whoever answers it, and after whatever
-                    torch.manual_seed(self.decoding.seed * 1_000_003 + number)
-                yield number, self.prompter.family.generate(self.model, batch, self.decoding)
+                while (texts := self._try(number, batch, limit)) is None:
+                    torch.cuda.empty_cache()
+                    limit = (min(limit, len(batch)) + 1) // 2
+                    logger.warning("Memory ran out; going on with %d examples at once.", limit)
+                yield number, texts
         self.model.train(was_training)
+
+    def _try(self, number: int, batch: Sequence[Encoded], limit: int) -> list[str] | None:
+        """Answer a batch by at most `limit` at once; None where memory for `auto` runs out."""
+        if self.decoding.do_sample:  # by batch: whoever answers it, and after whatever
+            torch.manual_seed(self.decoding.seed * 1_000_003 + number)
+        parts = (batch[start : start + limit] for start in range(0, len(batch), limit))
+        generate = self.prompter.family.generate
+        try:
+            return [t for part in parts for t in generate(self.model, part, self.decoding)]
+        except (MemoryError, RuntimeError) as error:
+            if self.batch_size != "auto" or limit == 1 or not is_out_of_memory(error):
+                raise
+            return None
 
 
 def make_predictor(
@@ -96,7 +144,7 @@ def make_predictor(
     task: Task,
     prompter: Prompter,
     *,
-    batch_size: int,
+    batch_size: int | Auto,
     generation: Mapping[str, Any] = {},
     num_workers: int | Auto = "auto",
 ) -> Predictor:
@@ -106,7 +154,7 @@ def make_predictor(
         model: the loaded model.
         task: whose examples it answers.
         prompter: asks.
-        batch_size: examples answered at once.
+        batch_size: examples answered at once, or `auto`.
         generation: options or settings that hold those of `Decoding` by name; None and absent
             ones are the task's.
         num_workers: processes that read images, or `auto`.
@@ -148,3 +196,17 @@ class _Encoding(TorchDataset[Encoded]):
 
     def __getitem__(self, index: int) -> Encoded:
         return self.prompter.encode(self.examples[index])
+
+    def __getitems__(self, places: list[int]) -> list[Encoded]:
+        """Encode a batch, in order; each image is opened once."""
+        of_image: dict[ImageRef, list[int]] = {}
+        for place in places:
+            of_image.setdefault(self.examples[place].image, []).append(place)
+        encoded = {
+            place: entry
+            for same in of_image.values()
+            for place, entry in zip(
+                same, self.prompter.encode_all([self.examples[i] for i in same]), strict=True
+            )
+        }
+        return [encoded[place] for place in places]

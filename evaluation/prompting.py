@@ -131,6 +131,23 @@ class Prompter:
             if max([next(counts) for _ in own], default=0) > self.max_length
         ]
 
+    def input_lengths(self, examples: Sequence[Example]) -> list[int]:
+        """Count all tokens that a model reads of each example; reads headers of images at most."""
+        count = self.family.count_image_tokens
+        are_alike = type(self.family).count_image_tokens is Family.count_image_tokens
+        sizes = [(1, 1) if are_alike else example.image.dimensions() for example in examples]
+        texts = [
+            num_tokens
+            for start in range(0, len(examples), _BATCH)
+            for num_tokens in self.family.count_tokens(
+                [self._turns(example) for example in examples[start : start + _BATCH]]
+            )
+        ]
+        return [
+            min(num_tokens, self.max_length) + count(*size)
+            for num_tokens, size in zip(texts, sizes, strict=True)
+        ]
+
     def is_surely_short(self, turns: Sequence[Message], room: int = 0) -> bool:
         """Return True where the budget holds without counting: no token is shorter than a byte.
 

@@ -218,6 +218,16 @@ class Family(ABC):
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return the pixels of an image by the model's names, and the ids that stand for it."""
 
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """Count the tokens of an image of this shape; any shape has as many unless overridden."""
+        return self._num_image_tokens
+
+    @cached_property
+    def _num_image_tokens(self) -> int:
+        from PIL import Image
+
+        return len(self.process_image(Image.new("RGB", (640, 480)))[1])
+
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
         """Encode an example for training (the assistant's turn is last) or generation (it is not).
 

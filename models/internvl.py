@@ -66,15 +66,26 @@ class InternVL(ChatFamily):
         # the checkpoint's file says not to crop, and its processor crops all the same
         pixels = self.image_processor(image, crop_to_patches=True, return_tensors="pt")
         tiles = pixels["pixel_values"]
+        start, end = self.tokenizer.convert_tokens_to_ids(["<img>", "</img>"])
+        context = [self.image_token_id] * (len(tiles) * self._num_tile_tokens)
+        return {"pixel_values": tiles}, [start, *context, end]
+
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """Count the tokens of the tiles of an image of this shape, and the two around them."""
+        count = self.image_processor.get_number_of_image_patches
+        num_tiles = int(count(height, width, {"crop_to_patches": True}))
+        return num_tiles * self._num_tile_tokens + 2
+
+    @property
+    def _num_tile_tokens(self) -> int:
+        size = self.image_processor.size
         rows, columns = (
             int(side // patch * self.config.downsample_ratio)
             for side, patch in zip(
-                tiles.shape[2:], self.config.vision_config.patch_size, strict=True
+                (size.height, size.width), self.config.vision_config.patch_size, strict=True
             )
         )
-        start, end = self.tokenizer.convert_tokens_to_ids(["<img>", "</img>"])
-        context = [self.image_token_id] * (len(tiles) * rows * columns)
-        return {"pixel_values": tiles}, [start, *context, end]
+        return rows * columns
 
     def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
         """Join the tiles of all images one after the other."""

@@ -73,6 +73,13 @@ class LlavaNext(Llava):
         size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
         return image.resize(size, self.image_processor.resample)
 
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """Count the tokens of an image of this shape, made smaller where it is over the limit."""
+        from PIL import Image
+
+        shrunk = self._shrunk(Image.new("L", (width, height)))
+        return self.num_tokens(shrunk.height, shrunk.width)
+
     def num_tokens(self, height: int, width: int) -> int:
         """Count an image's tokens: features of the whole, then grid rows with their newlines."""
         side, patch = self.config.vision_config.image_size, self.config.vision_config.patch_size

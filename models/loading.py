@@ -48,7 +48,7 @@ def load_family(checkpoint: Checkpoint) -> Family:
     else:
         family = _try_family(checkpoint)
     if family.image_options:  # how many tokens an image is depends on its shape and on options
-        logger.info("an image of 640 x 480 is %d tokens", _num_tokens(family))
+        logger.info("an image of 640 x 480 is %d tokens", family.count_image_tokens(640, 480))
     return family
 
 
@@ -68,7 +68,7 @@ def _try_family(checkpoint: Checkpoint) -> Family:
     """A family that the config.json does not name, if what it needs of the checkpoint is there."""
     try:
         family = _make_family(checkpoint)
-        _ = family.config, _num_tokens(family), family.num_layout_tokens, family.end_ids
+        _ = family.config, family.count_image_tokens(640, 480), family.num_layout_tokens, family.end_ids
         family.empty_model.get_submodule(family.language_model)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).rstrip(".")
@@ -77,12 +77,6 @@ def _try_family(checkpoint: Checkpoint) -> Family:
             f"{checkpoint.family.name} ({reason}); name another family by --model_type, or none."
         ) from error
     return family
-
-
-def _num_tokens(family: Family) -> int:
-    from PIL import Image
-
-    return len(family.process_image(Image.new("RGB", (640, 480)))[1])
 
 
 def load_model(

@@ -8,13 +8,19 @@ Three faults were met and are guarded against here:
 - on a CPU dequantisation is wrong for some widths that are not multiples of 64.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 Quantization = Literal["nf4", "int8", "none"]
 
@@ -155,6 +161,71 @@ def prepare_quantized(model: Any, unquantized_modules: Sequence[str]) -> dict[st
                 "cannot be used there; pass --quantization none."
             )
     return count_by_part(list(layers))
+
+
+@contextmanager
+def replaced_forward(layer: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a layer compute otherwise inside the block."""
+    before = layer.__dict__.get("forward")
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+        if before is not None:
+            layer.forward = before
+
+
+@contextmanager
+def dequantized_on_cpu(model: Any) -> Iterator[None]:
+    """Hold the 4-bit layers of a model on a CPU in full inside the block, where memory allows.
+
+    bitsandbytes decodes a whole layer for each token that is written there. The layers compute
+    with the very values that it decodes, once; the 4-bit ones stay beside them. More than half of
+    the memory that is free is never taken.
+    """
+    layers = _cpu_layers_in_4_bits(model)
+    size = sum(la.in_features * la.out_features * la.compute_dtype.itemsize for la in layers)
+    if not layers or size > _free_memory() // 2:
+        yield
+        return
+    logger.info("%d layers are decoded from 4 bits once, for %.1f GB", len(layers), size / 1e9)
+    with ExitStack() as stack:
+        for layer in layers:
+            full = partial(_forward_in_full, layer, _decoded(layer))
+            stack.enter_context(replaced_forward(layer, full))
+        yield
+
+
+def _cpu_layers_in_4_bits(model: Any) -> list[Any]:
+    if model.device.type != "cpu" or find_spec("bitsandbytes") is None:
+        return []
+    import bitsandbytes as bnb
+
+    found = [layer for layer in model.modules() if isinstance(layer, bnb.nn.Linear4bit)]
+    return [layer for layer in found if layer.compute_dtype is not None]
+
+
+def _free_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _decoded(layer: Any) -> "Tensor":
+    """Return a layer's weights (out, in) as its kernel decodes them."""
+    import bitsandbytes.functional as bnb
+
+    weight = bnb.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return weight.to(layer.compute_dtype)
+
+
+def _forward_in_full(layer: Any, weight: "Tensor", inputs: "Tensor") -> "Tensor":
+    """Compute what the 4-bit layer does, in its precision."""
+    from torch.nn.functional import linear
+
+    bias = None if layer.bias is None else layer.bias.to(weight.dtype)
+    return linear(inputs.to(weight.dtype), weight, bias).to(inputs.dtype)
 
 
 def round_trip_error(width: int, device: Any = "cpu") -> float:

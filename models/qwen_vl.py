@@ -129,6 +129,13 @@ class QwenVL(ChatFamily):
                 f"side may be {_MAX_ELONGATION} times the other; crop it, or pass --image_size."
             )
 
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """Count the blocks of patches of an image of this shape."""
+        processor = self.image_processor
+        side = self._side(processor)
+        sides = (height, width) if side is None else (side, side)
+        return int(processor.get_number_of_image_patches(*sides)) // processor.merge_size**2
+
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return the patches and their grid, and an id for each block of them.
 
