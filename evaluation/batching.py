@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-MOST_ON_CPU = 32  # more are no faster there, see benchmarks/evaluate.py
+MOST_ON_CPU = 128  # more are no faster there, see benchmarks/evaluate.py
 MOST_ON_GPU = 256
 
 
@@ -49,7 +49,9 @@ def choose_batch_size(model: Any, length: int, num_beams: int) -> int:
     if model.device.type == "cuda":
         import torch
 
-        unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+        unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(
+            model.device
+        )
         most, memory = MOST_ON_GPU, (torch.cuda.mem_get_info(model.device)[0] + unused) // 2
     else:
         import psutil

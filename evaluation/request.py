@@ -102,7 +102,7 @@ class EvaluationRequest:
         seed: seed of the subset and of drawn answers.
         num_workers: processes that read images, or `auto`.
         on_bad_image: whether an image that cannot be read is an error or skipped.
-        batch_size: examples answered at once.
+        batch_size: examples answered at once; `auto` takes as many as memory bears.
         decoding: settings of `models.base.Decoding` by name; the run's or the task's where absent.
         prompt: settings of the prompt.
         metrics: what is measured beside the official metrics.
@@ -123,7 +123,7 @@ class EvaluationRequest:
     seed: int = 0
     num_workers: int | Auto = "auto"
     on_bad_image: OnBadImage = "error"
-    batch_size: int = 8
+    batch_size: int | Auto = "auto"
     decoding: Mapping[str, Any] = field(default_factory=dict)
     prompt: PromptRequest = field(default_factory=PromptRequest)
     metrics: MetricsRequest = field(default_factory=MetricsRequest)

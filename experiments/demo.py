@@ -189,7 +189,7 @@ def sample_trial(names: Sequence[str], num_examples: int | None) -> Trial:
         base=open_base("tiny"),
         datasets=datasets,
         settings={},
-        batch_size=RECIPE.eval_batch_size or 8,
+        batch_size=RECIPE.eval_batch_size,
         device="auto",
     )
 
@@ -243,4 +243,4 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _predictor(task: Task, recipe: Recipe, model_path: str) -> Predict:
     loaded = load_model(resolve(model_path), quantization=recipe.quantization)
     prompter = make_prompter(task, loaded.family)
-    return make_predictor(loaded.model, task, prompter, batch_size=recipe.eval_batch_size or 8)
+    return make_predictor(loaded.model, task, prompter, batch_size=recipe.eval_batch_size)

@@ -19,6 +19,7 @@ from merging.algebra.full_model import Onto
 from merging.algebra.rounding import nf4_round_trip
 from models.checkpoint import Checkpoint
 from models.loading import load_family, load_model
+from models.settings import Auto
 from tasks.base import Dataset
 from tasks.metrics.uncertainty import mean_uncertainty
 from tasks.report import score
@@ -67,7 +68,7 @@ class Trial:
         base: the same, as its files.
         datasets: one per task.
         settings: task name -> settings of the run that trained on it: prompt and text budget.
-        batch_size: examples answered at once.
+        batch_size: examples answered at once, or `auto`.
         processor_checkpoint: the base with the processor that encodes images and texts.
         device: as in `models.loading.choose_device`.
         log: takes each score as it comes, and gives those that it has.
@@ -77,7 +78,7 @@ class Trial:
     base: Base
     datasets: Sequence[Dataset]
     settings: Mapping[str, Mapping[str, Any]]
-    batch_size: int
+    batch_size: int | Auto
     device: str
     processor_checkpoint: Checkpoint | None = None
     log: AnswerLog | None = None

@@ -16,9 +16,7 @@ from models.settings import Decoding
 _BY_ROW = ("attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 
 
-def generate_ids(
-    model: Any, inputs: Mapping[str, Any], decoding: Decoding
-) -> torch.Tensor:
+def generate_ids(model: Any, inputs: Mapping[str, Any], decoding: Decoding) -> torch.Tensor:
     """Generate the answers of `B` examples.
 
     Args:
@@ -91,10 +89,11 @@ def answer_greedily(
         rows, input_ids = rows[stays], input_ids[stays]
         if len(rows):
             inputs = _of_rows(inputs, stays)
+    padding = generation_config._pad_token_tensor  # None where nothing but the length ends a row
     return torch.nn.utils.rnn.pad_sequence(
         [ended[row] for row in range(len(ended))],
         batch_first=True,
-        padding_value=int(generation_config.pad_token_id),
+        padding_value=0 if padding is None else int(padding),
     )
 
 

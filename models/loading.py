@@ -68,7 +68,12 @@ def _try_family(checkpoint: Checkpoint) -> Family:
     """A family that the config.json does not name, if what it needs of the checkpoint is there."""
     try:
         family = _make_family(checkpoint)
-        _ = family.config, family.count_image_tokens(640, 480), family.num_layout_tokens, family.end_ids
+        _ = (
+            family.config,
+            family.count_image_tokens(640, 480),
+            family.num_layout_tokens,
+            family.end_ids,
+        )
         family.empty_model.get_submodule(family.language_model)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).rstrip(".")

@@ -269,8 +269,9 @@ def _generation_options() -> list[click.Parameter]:
         count_option(
             "--batch_size",
             group,
-            "Answer this many examples at once; the answers do not depend on it.",
-            default=8,
+            "Answer this many examples at once; the answers do not depend on it, and auto takes "
+            "as many as memory bears.",
+            default="auto",
         ),
         *options.recipe_options(None, GENERATION),
         Option(

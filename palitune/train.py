@@ -179,8 +179,6 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
     values = {**values, **run_settings}
     source = click.get_current_context().get_parameter_source
-    # what auto chose for training is not known here
-    batch_size = 8 if values["batch_size"] == "auto" else 2 * values["batch_size"]
     result = evaluate(
         EvaluationRequest(
             task=task,
@@ -191,7 +189,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             seed=values["seed"],
             num_workers=values["num_workers"],
             on_bad_image=values["on_bad_image"],
-            batch_size=values["eval_batch_size"] or batch_size,
+            batch_size=values["eval_batch_size"],
             decoding={
                 name: values[name]
                 for name in GENERATION

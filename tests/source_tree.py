@@ -74,6 +74,7 @@ MAY_BE_HEAVY = {
     "merging/algebra/writer.py",
     "merging/trial.py",
     "models/adapter_loading.py",
+    "models/generation.py",
     "models/pixels.py",
     "models/tiny/pretrain.py",
 }

@@ -115,12 +115,11 @@ class Prepared:
         from evaluation.prediction import make_predictor
 
         recipe = self.recipe
-        size = 4 if recipe.batch_size == "auto" else recipe.batch_size
         return make_predictor(
             model,
             part.task,
             part.prompter,
-            batch_size=recipe.eval_batch_size or 2 * size,
+            batch_size=recipe.eval_batch_size,
             generation=asdict(recipe),
             num_workers=recipe.num_workers,
         )

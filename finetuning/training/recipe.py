@@ -218,10 +218,10 @@ class Recipe:
     eval_epochs: bool = setting(
         False, "Progress", "Score after each epoch and keep the best checkpoint."
     )
-    eval_batch_size: int | None = setting(
-        None,
+    eval_batch_size: int | Auto = setting(
+        "auto",
         "Progress",
-        "Answer this many examples at once [default: twice batch_size].",
+        "Answer this many examples at once; auto takes as many as memory bears.",
         minimum=1,
     )
     early_stopping_patience: int | None = setting(
