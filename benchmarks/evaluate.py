@@ -128,7 +128,7 @@ def rows_of(
     """Measure all ways on five questions an image and on one, ours first and ours last."""
     task = get_task("vqav2")
     prompter = make_prompter(task, loaded.family)
-    ways = {
+    ways: dict[str, Answer] = {
         "ours": make_predictor(loaded.model, task, prompter, batch_size="auto"),
         "one": plainly(loaded, prompter, 1),
         "naive": plainly(loaded, prompter, NAIVE_BATCH),

@@ -87,7 +87,7 @@ class Predictor:
 
     def _batch_size(self, length: int, log: AnswerLog | None) -> int:
         """Settle on a number; that of the answers which an interrupted evaluation left counts."""
-        if self.batch_size != "auto":
+        if isinstance(self.batch_size, int):
             return self.batch_size
         if log is not None and log.batch_size is not None:
             return log.batch_size

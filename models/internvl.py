@@ -82,7 +82,7 @@ class InternVL(ChatFamily):
         rows, columns = (
             int(side // patch * self.config.downsample_ratio)
             for side, patch in zip(
-                (size.height, size.width), self.config.vision_config.patch_size, strict=True
+                (size["height"], size["width"]), self.config.vision_config.patch_size, strict=True
             )
         )
         return rows * columns

@@ -217,7 +217,8 @@ def _decoded(layer: Any) -> "Tensor":
     import bitsandbytes.functional as bnb
 
     weight = bnb.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
-    return weight.to(layer.compute_dtype)
+    decoded: Tensor = weight.to(layer.compute_dtype)
+    return decoded
 
 
 def _forward_in_full(layer: Any, weight: "Tensor", inputs: "Tensor") -> "Tensor":

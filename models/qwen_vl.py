@@ -134,7 +134,8 @@ class QwenVL(ChatFamily):
         processor = self.image_processor
         side = self._side(processor)
         sides = (height, width) if side is None else (side, side)
-        return int(processor.get_number_of_image_patches(*sides)) // processor.merge_size**2
+        num_patches: int = processor.get_number_of_image_patches(*sides)
+        return num_patches // int(processor.merge_size) ** 2
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return the patches and their grid, and an id for each block of them.

@@ -37,9 +37,11 @@ def share_images(
     """
     places: dict[int, int] = {}
     image_of = [places.setdefault(id(encoded.pixels), len(places)) for encoded in batch]
+    if len(places) == len(batch):
+        return dict(inputs)
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model
     see = getattr(whole.base_model, "get_image_features", None)
-    if len(places) == len(batch) or see is None or not _takes_features(whole):
+    if see is None or not _takes_features(whole):
         return dict(inputs)
     distinct = [batch[image_of.index(place)] for place in range(len(places))]
     pixels = stack([encoded.pixels for encoded in distinct])

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -17,8 +17,8 @@ from tasks.faults import Fault
 AnswerSampling = Literal["published", "majority", "first"]
 
 
-class ImageRef(Protocol):
-    """An image that is not read before it is opened."""
+class ImageRef(Hashable, Protocol):
+    """An image that is not read before it is opened; equal ones are one image."""
 
     @property
     def name(self) -> str:
