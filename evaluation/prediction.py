@@ -93,7 +93,7 @@ class Predictor:
             return log.batch_size
         longest, beams = length + self.decoding.max_new_tokens, self.decoding.num_beams
         # one for all processes: they share the batches out by their numbers
-        size = min(processes.gather(choose_batch_size(self.model, longest, beams)))
+        size: int = min(processes.gather(choose_batch_size(self.model, longest, beams)))
         logger.info("answering %d examples at once", size)
         if log is not None:
             log.batch_size = size
