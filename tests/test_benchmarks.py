@@ -211,3 +211,15 @@ def test_the_bytes_of_a_record_are_those_beyond_the_smallest_size(
     larger = row | {"num_questions": 6000, "peak_mb": 501.0}  # 1 MB for 2,000 more
     assert growth.shown(larger, row)[:5] == ["6,000", "9.0", "7.0", "501", "500"]
     assert growth.shown(row, row)[4] == "-"
+
+
+@pytest.mark.slow
+def test_our_evaluation_answers_as_the_plain_ways_do(tmp_path: Path) -> None:
+    """The script prints no row where the answers differ."""
+    script, file = SCRIPT.with_name("evaluate.py"), tmp_path / "rows.json"
+    command = [sys.executable, str(script), "--tiny", "--output", str(file)]
+    subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
+    rows = json.loads(file.read_text())["rows"]
+    kinds = {(row["family"], row["base"], row["questions an image"], row["ours"]) for row in rows}
+    assert len(rows) == len(kinds) == 12
+    assert all(row["examples_s"] > 0 and row["x_one"] > 0 < row["x_naive"] for row in rows)
