@@ -11,8 +11,8 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from common import processes
-from common.workers import count_workers
 from common.system_faults import is_out_of_memory
+from common.workers import count_workers
 from evaluation.answer_log import AnswerLog
 from evaluation.batching import choose_batch_size, make_batches
 from evaluation.prompting import Prompter
