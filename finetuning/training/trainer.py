@@ -235,8 +235,8 @@ def make_trainer(
         set_recomputation(model, plan.recompute)
     arguments.per_device_train_batch_size = plan.batch_size
     arguments.gradient_accumulation_steps = plan.accumulation
+    # new ones each epoch: each start draws a random number, in a resumed run as in a whole one
     arguments.dataloader_num_workers = count_workers(recipe.num_workers, len(examples))
-    arguments.dataloader_persistent_workers = arguments.dataloader_num_workers > 0
     logger.info("plan: %s", plan.summary())
     if recipe.compile:
         compile_layers(model, loaded.family)

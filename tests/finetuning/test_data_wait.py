@@ -68,7 +68,7 @@ def test_a_training_measures_its_own_share(
 
 
 @pytest.mark.parametrize(("few", "num_workers"), [(9, 0), (8, 2)])
-def test_many_examples_are_read_by_workers_that_stay(
+def test_many_examples_are_read_by_workers(
     loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int, num_workers: int
 ) -> None:
     assert RECIPE.num_workers == "auto"
@@ -76,7 +76,6 @@ def test_many_examples_are_read_by_workers_that_stay(
     monkeypatch.setattr(workers, "FEW_EXAMPLES", few)
     arguments = make(loaded, RECIPE, tmp_path, num_examples=8).args
     assert arguments.dataloader_num_workers == num_workers
-    assert arguments.dataloader_persistent_workers == (num_workers > 0)
 
 
 def test_another_word_than_auto_is_refused() -> None:
