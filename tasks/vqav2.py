@@ -100,9 +100,9 @@ class VqaV2(Task):
             return Dataset(self, split, _official_rows(source, split))
         table = open_hub_copy(source, _HUB[split], f"vqav2 split '{split}'", _COLUMNS)
         pairs = zip(table.rows(Question), table.rows(Annotation), strict=True)
-        image = table.images()
-        rows = [
-            _row(question, image(index), annotation)
+        image, images = table.images(), dict[int, ImageRef]()
+        rows = [  # what is asked of one image shares it, as in the official files
+            _row(question, images.setdefault(question.image_id, image(index)), annotation)
             for index, (question, annotation) in enumerate(pairs)
         ]
         return Dataset(self, split, rows)
