@@ -25,7 +25,8 @@ from tasks.base import (
 from tasks.checks import name_some
 from tasks.faults import Fault
 from tasks.files import find_files, image_finder, local_root
-from tasks.hub import HubCopy, HubTable, column_names, is_hub_copy, open_hub_copy
+from tasks.hub import HubTable, column_names, is_hub_copy, open_hub_copy
+from tasks.hub_download import HubCopy
 from tasks.records import note, read_records, unique, with_inner_images
 from tasks.text_scoring import score_captions
 

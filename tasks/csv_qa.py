@@ -19,7 +19,8 @@ from tasks.base import Dataset, Example, ImageRef, MissingSplit, Scores, Source,
 from tasks.cells import text_cell, text_cells
 from tasks.checks import name_some
 from tasks.faults import Fault
-from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
+from tasks.hub import column_names, is_hub_copy, open_hub_copy
+from tasks.hub_download import HubCopy
 from tasks.images import FileImage
 from tasks.table_images import check_apart, find_files, is_url, local_names
 from tasks.tables import SUFFIXES, note_line, read_rows

@@ -20,7 +20,8 @@ from tasks.base import (
     Turn,
 )
 from tasks.files import find_files, image_finder, local_root
-from tasks.hub import HubCopy, column_names, is_hub_copy, open_hub_copy
+from tasks.hub import column_names, is_hub_copy, open_hub_copy
+from tasks.hub_download import HubCopy
 from tasks.records import read_records, unique, with_inner_images
 
 _HUB = {  # the copy that is scored on has no training split

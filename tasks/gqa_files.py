@@ -16,7 +16,8 @@ import msgspec
 
 from tasks.base import ImageRef, MissingSplit, Source
 from tasks.files import decode, find_files, image_finder, local_root
-from tasks.hub import HubCopy, HubTable, column_names, is_hub_copy, open_hub_copy
+from tasks.hub import HubTable, column_names, is_hub_copy, open_hub_copy
+from tasks.hub_download import HubCopy
 from tasks.metrics import gqa as metric
 from tasks.records import UNREADABLE, check_inner, note, read_keyed, unique
 

@@ -1,6 +1,5 @@
 """Hub copies through `datasets`: parquet on the Hub or in a folder, or saved to disk."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,24 +10,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from common.hub import hub_is_reachable, unreachable
 from tasks.base import MissingSplit, Source
 from tasks.checks import name_some
+from tasks.hub_download import HubCopy, download
 from tasks.images import DatasetImage
 
 T = TypeVar("T")
 _BATCH = 1000
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class HubCopy:
-    """The place of a split on the Hub."""
-
-    repo: str
-    split: str
-    config: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +159,7 @@ def open_hub_copy(
     if source.data_root is not None:
         table, name = _open_saved(source.data_root, copy, wanted)
     else:
-        table, name = _download(copy, source.hub_revision, default), f"{copy.repo} ({copy.split})"
+        table, name = download(copy, source.hub_revision, default), f"{copy.repo} ({copy.split})"
     if not len(table):
         raise ValueError(f"{name}, read for {wanted}, has no rows.")
     columns, may_lack = columns or {}, source.faults is not None
@@ -210,51 +198,6 @@ def _open_saved(root: Path, copy: HubCopy, wanted: str) -> tuple[Any, str]:
             "--hub_split names the one to take."
         )
     return splits[copy.split], f"{folder} ({copy.split})"
-
-
-def _download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
-    if not os.path.isdir(copy.repo) and not hub_is_reachable():
-        raise _unreachable(copy.repo)
-    import datasets  # slow, so only where it is of use
-
-    logger.info("loading %s from the Hub", copy)
-    try:
-        return datasets.load_dataset(copy.repo, copy.config, split=copy.split, revision=revision)
-    except RuntimeError as error:
-        if "scripts are no longer supported" not in str(error):
-            raise
-        raise ValueError(
-            f"{copy.repo} is a loading script, which `datasets` no longer runs; take a parquet "
-            f"copy such as {default_repo}, the default where --hub_repo is left out."
-        ) from error
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise ValueError(
-            f"{copy.repo} is not on the Hub or needs a login; check --hub_repo, run "
-            "`hf auth login`, or pass --data_root with the official files."
-        ) from error
-    except datasets.exceptions.DatasetsError as error:
-        raise ValueError(
-            f"{copy.repo} cannot be read: {_first_line(error.__cause__ or error)}; its files are "
-            "damaged or not alike, so load it again or take another copy."
-        ) from error
-    except OSError as error:
-        if error.errno is not None and error.filename is not None:
-            raise  # this machine's disk, not the network
-        raise _unreachable(copy.repo) from error
-    except ValueError as error:  # no such config or split; says which there are
-        kind = MissingSplit if "Unknown split" in str(error) else ValueError
-        raise kind(
-            f"{copy.repo} cannot give this split: {_first_line(error)}; see --hub_config and "
-            "--hub_split."
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
-
-
-def _unreachable(repo: str) -> ValueError:
-    return unreachable(f"{repo} cannot be read", "pass --data_root with the official files")
 
 
 def _empty_places(images: Any) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from tasks import hub
+from tasks import hub_download
 from tasks.base import Dataset, MissingSplit, Source
 from tasks.registry import get_task
 from tasks.splits import resolve_split
@@ -281,8 +281,11 @@ def test_a_repository_that_is_not_there_names_the_login(monkeypatch: pytest.Monk
     def refuse(*_: Any, **__: Any) -> Dataset:
         raise datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub.")
 
-    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_download, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
     with one_sentence("a/b is not on the Hub or needs a login", "hf auth login"):
         get_task("vqav2").load("val", Source(hub_repo="a/b"))
 
