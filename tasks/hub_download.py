@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
@@ -63,6 +64,12 @@ def download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
         raise ValueError(
             f"{copy.repo} is not on the Hub or needs a login; check --hub_repo, run "
             "`hf auth login`, or pass --data_root with the official files."
+        ) from error
+    except datasets.exceptions.NonMatchingSplitsSizesError as error:
+        expected, found = re.findall(r"num_examples=(\d+)", str(error))[:2]
+        raise ValueError(
+            f"{copy.repo} has {found} rows in split {copy.split} and its card says {expected}; "
+            "files are missing or new, so take another copy or another --hub_revision."
         ) from error
     except (datasets.exceptions.DatasetsError, pyarrow.ArrowInvalid) as error:
         raise ValueError(
@@ -140,7 +147,6 @@ def _fetch(files: Sequence[str], name: str) -> None:
     if len(places) < len(files) or len({(p["repo"], p["commit"]) for p in places}) > 1:
         return  # local files, or files of several repositories: `datasets` reads them
     from huggingface_hub import constants, snapshot_download
-    from tqdm import tqdm
 
     wanted: dict[str, Any] = {
         "repo_id": places[0]["repo"],
@@ -161,9 +167,17 @@ def _fetch(files: Sequence[str], name: str) -> None:
         "%s: %d file(s), %s to download, %s here already",
         *(name, len(plan), size_of(missing), size_of(here)),
     )
-    # not the bar of the Hub's library, which is off for all else; None: on a terminal alone
-    bar: Any = partial(tqdm, leave=False, disable=True if processes.rank() else None)
-    snapshot_download(**wanted, tqdm_class=bar)
+    with ExitStack() as bars:  # the library leaves them open
+        make_bar: Any = partial(_bar, bars)
+        snapshot_download(**wanted, tqdm_class=make_bar)
+
+
+def _bar(bars: ExitStack, **settings: Any) -> Any:
+    """Draw a bar on a terminal alone; our commands switch the bars of the Hub's library off."""
+    from tqdm import tqdm
+
+    is_hidden = True if processes.rank() else None
+    return bars.enter_context(tqdm(**{**settings, "leave": False, "disable": is_hidden}))
 
 
 def _first_line(error: BaseException) -> str:

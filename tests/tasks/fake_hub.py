@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -74,10 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if "/paths-info/" not in self.path:
             return self._send(404, b"")
-        if self.headers["Content-Type"].startswith("application/json"):
-            paths = json.loads(asked)["paths"]
-        else:
-            paths = [unquote(part.partition("=")[2]) for part in asked.split("&") if "paths=" in part]
+        paths = [value for key, value in parse_qsl(asked) if key == "paths"]
         entries: list[object] = []
         for path in paths:
             if path in self.hub.files:

@@ -40,11 +40,6 @@ def write_gqa_parquet(root: Path) -> Path:
     return root / "repo"
 
 
-@pytest.fixture
-def no_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
 @pytest.mark.parametrize("task", HUB_TASKS)
 def test_a_saved_copy_gives_the_examples_with_their_own_images(tmp_path: Path, task: str) -> None:
     write_hub_copy(tmp_path, task)

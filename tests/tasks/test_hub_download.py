@@ -1,11 +1,18 @@
 """What a split costs to download, against a small Hub on this machine; and the cache afterwards."""
 
+import fcntl
 import json
 import os
 import random
+import re
+import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +29,18 @@ from tests.tasks.fake_hub import FakeHub, served
 REPO = "owner/documents"
 WANTED = {f"pages/validation-0000{part}-of-00002.parquet" for part in (0, 1)}
 
-# What a command does with a split, less the command: its log, then its examples with their images.
+# What a command does with splits, less the command: its log, then the examples and their images.
 LOAD = """
 import hashlib, json, logging, sys
 from tasks.base import Source
 from tasks.registry import get_task
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-repo, split, revision = json.loads(sys.argv[1])
-source = Source(hub_repo=repo, hub_config="pages", hub_split=split, hub_revision=revision)
-for example in get_task("docvqa").load("val", source):
-    pixels = hashlib.sha256(example.image.open().tobytes()).hexdigest()
-    print(json.dumps([example.example_id, example.references, pixels]))
+logging.basicConfig(format="%(message)s")
+logging.getLogger("tasks").setLevel(logging.INFO)
+for split in sys.argv[1:]:
+    source = Source(hub_repo="owner/documents", hub_config="pages", hub_split=split)
+    for example in get_task("docvqa").load("val", source):
+        pixels = hashlib.sha256(example.image.open().tobytes()).hexdigest()
+        print(json.dumps([example.example_id, example.references, pixels]))
 """
 LOAD_ALL = "import datasets\ndatasets.load_dataset('owner/documents', 'pages')\n"
 
@@ -46,7 +54,7 @@ def card(num_validation: int) -> str:
             lines += [f"  - split: {split}", f"    path: {config}/{split}-*"]
     lines += ["dataset_info:", "- config_name: pages", "  splits:"]
     for split, count in {"train": 4, "validation": num_validation, "test": 3}.items():
-        lines += [f"  - name: {split}", f"    num_examples: {count}"]
+        lines += [f"  - name: {split}", f"    num_examples: {count}", "    num_bytes: 1"]
     return "\n".join([*lines, "---", ""])
 
 
@@ -80,14 +88,19 @@ def hub(folder: Path) -> Iterator[FakeHub]:
 
 
 def run(
-    hub: FakeHub, home: Path, code: str = LOAD, split: str = "validation", **more: str
+    hub: FakeHub,
+    home: Path,
+    *splits: str,
+    code: str = LOAD,
+    stderr: int = subprocess.PIPE,
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, for the libraries read the environment once."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), **more}
-    words = [sys.executable, "-c", code, json.dumps([REPO, split, None])]
+    words = [sys.executable, "-c", code, *(splits or ("validation",))]
     return subprocess.run(
-        words, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False
+        words, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr, text=True
     )
 
 
@@ -101,13 +114,112 @@ def tables_of(hub: FakeHub) -> dict[str, int]:
     return {path: size for path, size in hub.fetched.items() if path.endswith(".parquet")}
 
 
+def read_terminal(reader: int) -> str:
+    shown = b""
+    with suppress(OSError):  # the end, on Linux
+        while part := os.read(reader, 2**12):
+            shown += part
+    return shown.decode()
+
+
 def test_only_the_files_of_the_split_are_fetched_and_their_size_is_told_before(
-    hub: FakeHub, tmp_path: Path, folder: Path
+    hub: FakeHub, tmp_path: Path
 ) -> None:
-    first = run(hub, tmp_path)
-    assert [example[0] for example in examples(first)] == [500, 501, 502]
+    online = run(hub, tmp_path)
+    assert [example[0] for example in examples(online)] == [500, 501, 502]
     assert tables_of(hub) == {path: len(hub.files[path]) for path in WANTED}
     size = size_of(sum(tables_of(hub).values()))
-    told = f"owner/documents, split validation: 2 file(s), {size} to download, 0.0 MiB here already"
-    assert told in first.stderr
-    assert float(size.split()[0]) > 0.5
+    told = f"{REPO}, split validation: 2 file(s), {size} to download, 0.0 MiB here already\n"
+    assert told in online.stderr and float(size.split()[0]) > 0.5
+    assert "Downloading" not in online.stderr  # the bar: a log is no terminal
+
+    hub.fetched.clear()
+    again, offline = run(hub, tmp_path), run(hub, tmp_path, HF_HUB_OFFLINE="1")
+    assert examples(again) == examples(offline) == examples(online)
+    assert hub.fetched == {} and "to download" not in again.stderr
+
+
+def test_each_split_has_a_cache_of_its_own(hub: FakeHub, tmp_path: Path) -> None:
+    online = run(hub, tmp_path, "validation", "train")
+    assert [e[0] for e in examples(online)] == [500, 501, 502, 100, 101, 102, 103]
+    splits = {path.split("-")[0] for path in tables_of(hub)}
+    assert splits == {"pages/validation", "pages/train"}
+    offline = run(hub, tmp_path, "validation", "train", HF_HUB_OFFLINE="1")
+    assert examples(offline) == examples(online)
+
+
+def test_what_was_cached_with_all_splits_serves_online_and_offline(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    assert run(hub, tmp_path, code=LOAD_ALL).returncode == 0
+    assert len(tables_of(hub)) == 6
+    hub.fetched.clear()
+    online, offline = run(hub, tmp_path), run(hub, tmp_path, HF_HUB_OFFLINE="1")
+    assert [example[0] for example in examples(online)] == [500, 501, 502]
+    assert examples(offline) == examples(online)
+    assert hub.fetched == {}
+    assert not list(tmp_path.rglob("datasets/single_splits/**/*.arrow"))
+
+
+def test_files_that_are_here_are_not_fetched_again(hub: FakeHub, tmp_path: Path) -> None:
+    """The user removed the cache of `datasets` and one file of the Hub's."""
+    examples(run(hub, tmp_path))
+    shutil.rmtree(tmp_path / "datasets")
+    gone = max(WANTED)
+    for file in tmp_path.rglob(Path(gone).name):
+        file.resolve().unlink()
+        file.unlink()
+    hub.fetched.clear()
+    sizes = [size_of(len(hub.files[path])) for path in (gone, min(WANTED))]
+    assert f"{sizes[0]} to download, {sizes[1]} here already" in run(hub, tmp_path).stderr
+    assert list(tables_of(hub)) == [gone]
+
+
+def test_a_part_of_a_split_costs_that_split(hub: FakeHub, tmp_path: Path) -> None:
+    some = examples(run(hub, tmp_path, "validation[1:]"))
+    assert [example[0] for example in some] == [501, 502]
+    assert set(tables_of(hub)) == WANTED
+
+
+def test_a_split_that_is_not_there_costs_nothing(hub: FakeHub, tmp_path: Path) -> None:
+    refused = run(hub, tmp_path, "trian")
+    last = refused.stderr.splitlines()[-1]
+    assert "MissingSplit" in last and "['train', 'validation', 'test']" in last
+    assert tables_of(hub) == {}
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_download(hub: FakeHub, tmp_path: Path) -> None:
+    small = "import os, shutil\nfrom types import SimpleNamespace\n"
+    small += "shutil.disk_usage = lambda _: SimpleNamespace(free=2**18)\n"
+    last = run(hub, tmp_path, code=small + LOAD).stderr.splitlines()[-1]
+    assert last.startswith("ValueError: ") and "0.2 MiB free" in last and "HF_HOME" in last
+    assert tables_of(hub) == {}
+
+
+def test_a_terminal_shows_the_progress_of_the_download(hub: FakeHub, tmp_path: Path) -> None:
+    """The Hub's library is told to draw no bars, as by every command; this one is shown."""
+    reader, writer = os.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with ThreadPoolExecutor(1) as pool:  # a full terminal would stop the process
+        screen = pool.submit(read_terminal, reader)
+        run(hub, tmp_path, stderr=writer, HF_HUB_DISABLE_PROGRESS_BARS="1")
+        os.close(writer)
+        shown = screen.result()
+    assert "to download" in shown
+    assert re.search(r"100%\S* *\| *[\d.]+", shown), shown
+
+
+@pytest.mark.usefixtures("no_shared_cache")
+def test_a_split_with_fewer_rows_than_its_card_says_is_refused(tmp_path: Path) -> None:
+    repo = write_repository(tmp_path, num_validation=5)
+    source = Source(hub_repo=str(repo), hub_config="pages")
+    with one_sentence(f"{repo} has 3 rows in split validation and its card says 5"):
+        get_task("docvqa").load("val", source)
+
+
+@pytest.mark.usefixtures("no_shared_cache")
+def test_a_damaged_file_of_another_split_does_no_harm(tmp_path: Path) -> None:
+    repo = write_repository(tmp_path)
+    (repo / "pages/train-00000-of-00002.parquet").write_bytes(b"PAR1")
+    source = Source(hub_repo=str(repo), hub_config="pages")
+    assert len(get_task("docvqa").load("val", source)) == 3
