@@ -1,5 +1,6 @@
 """A split on the Hub: only its own files are fetched, of all that a repository holds."""
 
+import errno
 import logging
 import os
 import re
@@ -43,7 +44,8 @@ def download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
 
     Raises:
         MissingSplit: the repository has no such split.
-        ValueError: the Hub or the repository cannot be read, or the disk is too small.
+        ValueError: the Hub or the repository cannot be read.
+        OSError: the disk is too small, or cannot be written to.
     """
     if not os.path.isdir(copy.repo) and not hub_is_reachable():
         raise _unreachable(copy.repo)
@@ -86,6 +88,10 @@ def download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
             f"{copy.repo} cannot give this split: {_first_line(error)}; see --hub_config and "
             "--hub_split."
         ) from error
+    except Exception as error:
+        if not type(error).__module__.startswith("httpx"):  # what the Hub's library stands on
+            raise
+        raise _unreachable(copy.repo) from error  # the connection broke off
 
 
 def _load(copy: HubCopy, revision: str | None) -> Any:
@@ -141,7 +147,7 @@ def _fetch(files: Sequence[str], name: str) -> None:
     """Download files of a repository into the cache of the Hub, after a line on their size.
 
     Raises:
-        ValueError: the disk of that cache has too little room.
+        OSError: the disk of that cache has too little room.
     """
     places = [place for file in files if (place := _FILE.fullmatch(file))]
     if len(places) < len(files) or len({(p["repo"], p["commit"]) for p in places}) > 1:
@@ -157,11 +163,14 @@ def _fetch(files: Sequence[str], name: str) -> None:
     plan = snapshot_download(**wanted, dry_run=True)
     missing = sum(file.file_size or 0 for file in plan if file.will_download)
     here = sum(file.file_size or 0 for file in plan if not file.will_download)
+    os.makedirs(constants.HF_HUB_CACHE, exist_ok=True)
     free = shutil.disk_usage(constants.HF_HUB_CACHE).free
     if missing > free:
-        raise ValueError(
-            f"{size_of(missing)} are to be downloaded and {constants.HF_HUB_CACHE} has "
-            f"{size_of(free)} free, so free some space or set HF_HOME to a larger disk"
+        raise OSError(
+            errno.ENOSPC,
+            f"{name} takes {size_of(missing)} to download and {size_of(free)} are free, so free "
+            "some space or set HF_HOME to a folder on a larger disk",
+            constants.HF_HUB_CACHE,
         )
     logger.info(
         "%s: %d file(s), %s to download, %s here already",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx2
 import pytest
 
 from common.terminal_table import size_of
@@ -192,7 +193,8 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(hub: FakeHub, tmp_
     small = "import os, shutil\nfrom types import SimpleNamespace\n"
     small += "shutil.disk_usage = lambda _: SimpleNamespace(free=2**18)\n"
     last = run(hub, tmp_path, code=small + LOAD).stderr.splitlines()[-1]
-    assert last.startswith("ValueError: ") and "0.2 MiB free" in last and "HF_HOME" in last
+    assert "split validation takes 0.9 MiB to download and 0.2 MiB are free" in last
+    assert last.startswith("OSError: ") and "HF_HOME" in last and str(tmp_path / "hub") in last
     assert tables_of(hub) == {}
 
 
@@ -207,6 +209,27 @@ def test_a_terminal_shows_the_progress_of_the_download(hub: FakeHub, tmp_path: P
         shown = screen.result()
     assert "to download" in shown
     assert re.search(r"100%\S* *\| *[\d.]+", shown), shown
+
+
+def test_a_connection_that_breaks_off_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(*_: Any, **__: Any) -> Any:
+        raise httpx2.RemoteProtocolError("peer closed connection")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", break_off)
+    with one_sentence(f"{REPO} cannot be read", "--data_root"):
+        get_task("docvqa").load("val", Source(hub_repo=REPO))
+
+
+def test_a_repository_without_a_card_is_read_by_the_names_of_its_files(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    pages = {path: content for path, content in hub.files.items() if path.startswith("pages/")}
+    hub.files = {path.replace("pages/", "data/"): content for path, content in pages.items()}
+    code = LOAD.replace('hub_config="pages", ', "")
+    online = run(hub, tmp_path, code=code)
+    assert [example[0] for example in examples(online)] == [500, 501, 502]
+    assert set(tables_of(hub)) == {path.replace("pages/", "data/") for path in WANTED}
+    assert examples(run(hub, tmp_path, code=code, HF_HUB_OFFLINE="1")) == examples(online)
 
 
 @pytest.mark.usefixtures("no_shared_cache")
