@@ -154,13 +154,12 @@ def _fetch(files: Sequence[str], name: str) -> None:
         return  # local files, or files of several repositories: `datasets` reads them
     from huggingface_hub import constants, snapshot_download
 
+    repo, commit = places[0]["repo"], places[0]["commit"]
     wanted: dict[str, Any] = {
-        "repo_id": places[0]["repo"],
         "repo_type": "dataset",
-        "revision": places[0]["commit"],
         "allow_patterns": [escape(place["path"]) for place in places],
     }
-    plan = snapshot_download(**wanted, dry_run=True)
+    plan = snapshot_download(repo, revision=commit, dry_run=True, **wanted)
     missing = sum(file.file_size or 0 for file in plan if file.will_download)
     here = sum(file.file_size or 0 for file in plan if not file.will_download)
     os.makedirs(constants.HF_HUB_CACHE, exist_ok=True)
@@ -178,7 +177,7 @@ def _fetch(files: Sequence[str], name: str) -> None:
     )
     with ExitStack() as bars:  # the library leaves them open
         make_bar: Any = partial(_bar, bars)
-        snapshot_download(**wanted, tqdm_class=make_bar)
+        snapshot_download(repo, revision=commit, tqdm_class=make_bar, **wanted)
 
 
 def _bar(bars: ExitStack, **settings: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -69,19 +69,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
-
-    def do_POST(self) -> None:
-        asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        if "/paths-info/" not in self.path:
-            return self._send(404, b"")
-        paths = [value for key, value in parse_qsl(asked) if key == "paths"]
-        entries: list[object] = []
-        for path in paths:
-            if path in self.hub.files:
-                entries.append(self.hub.entry(path))
-            elif self.hub.folder(path, is_deep=False) is not None:
-                entries.append({"type": "directory", "path": path, "oid": "0" * 40})
-        return self._send(200, json.dumps(entries).encode())
 
     def do_GET(self) -> None:
         address = urlsplit(unquote(self.path))
