@@ -1,6 +1,5 @@
 """The command that fine-tunes on a task or on several at once."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,8 +20,6 @@ from tasks.registry import get_task
 
 if TYPE_CHECKING:
     from finetuning.training.job import Job
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
 
@@ -61,8 +58,6 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
     ]
 
     def finetune(**values: Any) -> None:
-        # at once: the libraries take some seconds to import
-        logger.info("%s on %s, into %s", values["model_path"], task_name, values["output_dir"])
         if values.pop("skip_training", False):
             return _score_run(get_task(task_name), values)
         if values.pop("dry_run"):

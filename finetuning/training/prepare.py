@@ -1,5 +1,6 @@
 """A training made ready: its data, prompts and model checked and loaded, nothing written yet."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from finetuning.training.plan import Plan
     from finetuning.training.trainer import AnswerTrainer
     from models.clip import ClipScorer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,9 @@ def prepare(job: Job) -> Prepared:
     """
     job, checkpoint = check_model(job)
     recipe = job.recipe
+    # at once: data and libraries take their time
+    names = " and ".join(pair.task.name for pair in job.tasks)
+    logger.info("%s on %s, into %s", job.model_path, names, job.output_dir)
     data = [load_data(pair, recipe) for pair in job.tasks]
     selections = [
         load_selection(pair, recipe, eval_data)
