@@ -197,7 +197,7 @@ class CountOrAuto(click.ParamType[int | Auto]):
 
     name = "number or auto"
 
-    def __init__(self, minimum: int = 0) -> None:
+    def __init__(self, minimum: int | None = None) -> None:
         self.number = click.IntRange(min=minimum)
 
     def convert(

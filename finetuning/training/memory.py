@@ -31,13 +31,14 @@ class StepMemory:
 
     Attributes:
         held: after the forward pass, set by `after_forward`: what waits for the backward pass.
-        peak: the most at any moment.
+        moments: the most during each operation, one after the other.
         attention: name of the attention kernel that ran; empty where none of PyTorch's did.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.held = self.peak = self._live = self._before = 0
+        self.held = self._live = self._before = 0
+        self.moments: list[int] = []
         self.attention = ""
         self._modes = ExitStack()
 
@@ -46,14 +47,16 @@ class StepMemory:
         self._modes.enter_context(as_written())
         self._modes.enter_context(_Count(self))
         if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self.device.type == "cuda":
-            self.peak = torch.cuda.max_memory_allocated(self.device) - self._before
         self._modes.__exit__(*error)
+
+    @property
+    def peak(self) -> int:
+        """Return the most at any moment."""
+        return max(self.moments, default=0)
 
     def after_forward(self) -> None:
         """Note what is held now."""
@@ -64,7 +67,16 @@ class StepMemory:
     def add(self, num_bytes: int) -> None:
         """Count bytes that are taken, or freed where it is negative."""
         self._live += num_bytes
-        self.peak = max(self.peak, self._live)
+
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Note the most that is taken inside the block."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        yield
+        if self.device.type == "cuda":
+            self._live = torch.cuda.max_memory_allocated(self.device) - self._before
+        self.moments.append(self._live)
 
 
 class _Count(TorchDispatchMode):
@@ -79,12 +91,13 @@ class _Count(TorchDispatchMode):
         name = str(func)
         if "_scaled_dot_product_" in name and "backward" not in name:
             self.memory.attention = name.split("_scaled_dot_product_")[1].partition("_attention")[0]
-        if self.memory.device.type == "cuda":
-            return func(*args, **(kwargs or {}))
-        self._follow((args, kwargs), is_made_here=False)
-        made = func(*args, **(kwargs or {}))
-        self._follow(made, is_made_here=True)
-        return made
+        with self.memory.operation():
+            if self.memory.device.type == "cuda":
+                return func(*args, **(kwargs or {}))
+            self._follow((args, kwargs), is_made_here=False)
+            made = func(*args, **(kwargs or {}))
+            self._follow(made, is_made_here=True)
+            return made
 
     def _follow(self, values: Any, *, is_made_here: bool) -> None:
         """Count the storages of tensors that are new; those that come in were there before."""

@@ -1,7 +1,7 @@
 """The cost of a training step: memory by part, and the kernel that attends.
 
-Micro-batches of one and of two examples are run and measured. Each further example takes as much as
-the second did, so that the memory of any batch size follows from the two.
+Micro-batches of one and of two examples are run and measured, operation by operation. Each further
+example takes as much as the second did, so that the memory of any batch size follows from the two.
 """
 
 from collections.abc import Mapping
@@ -61,8 +61,7 @@ class StepCost:
 
     Attributes:
         weights, adapter, states: bytes of the frozen base, of the adapter, of the optimiser.
-        one: a micro-batch of one example.
-        further: what each further example adds to `held` and to `peak`.
+        one, two: a micro-batch of one example, and of two; the first again where two do not fit.
         logits: bytes of one example's answer.
         room: bytes that a step may take, by what the device has left.
         num_tokens: of the example.
@@ -72,17 +71,19 @@ class StepCost:
     adapter: int
     states: int
     one: StepMemory
-    further: tuple[int, int]
+    two: StepMemory
     logits: int
     room: int
     num_tokens: int
 
     def peak(self, size: int, accumulation: int) -> Peak:
         """Predict the peak of a training with micro-batches of `size` examples."""
-        held, most = (
-            first + (size - 1) * more
-            for first, more in zip((self.one.held, self.one.peak), self.further, strict=True)
-        )
+        held = self._extrapolated(self.one.held, self.two.held, size)
+        # moment by moment: the one that has the most is another with more examples
+        ones, twos = self.one.moments, self.two.moments
+        if len(ones) != len(twos):  # a kernel was chosen by the size
+            ones, twos = [self.one.peak], [self.two.peak]
+        most = max(self._extrapolated(*pair, size) for pair in zip(ones, twos, strict=True))
         most = max(most, held, 2 * self.adapter)  # the optimiser's own step has gradients too
         return Peak(
             weights=self.weights,
@@ -91,6 +92,10 @@ class StepCost:
             logits=min(size * self.logits, held),
             workspace=most - held,
         )
+
+    def _extrapolated(self, one: int, two: int, size: int) -> int:
+        """What `size` examples take, by what one and two do; as much each where two are unknown."""
+        return size * one if self.two is self.one else one + (size - 1) * (two - one)
 
 
 def measure_step(
@@ -126,12 +131,10 @@ def measure_step(
             measure(model, batch, recipe.loss_reduction, memory)
         return memory
 
-    one = run(1)
-    further = (one.held, one.peak)  # as much as the first is a bound
+    one = two = run(1)
     if with_two:
         try:
             two = run(2)
-            further = (two.held - one.held, two.peak - one.peak)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -142,7 +145,7 @@ def measure_step(
         adapter=adapter,
         states=states,
         one=one,
-        further=further,
+        two=two,
         logits=sum(example.is_target)
         * model.get_output_embeddings().weight.shape[0]
         * _LOG_PROBABILITY,

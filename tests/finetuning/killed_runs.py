@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from finetuning.training import run as training_run
 from finetuning.training.job import Job
+from finetuning.training.prepare import Prepared
 from finetuning.training.run import finetune
 from finetuning.training.trainer import AnswerTrainer
 
@@ -70,14 +70,14 @@ def train(job: Job, kill_at: int | None = None, *, with_random_state: bool = Tru
 def _train(job: Job, kill_at: int | None, with_random_state: bool) -> int:
     moments = _Moments(job.output_dir, kill_at)
     sys.addaudithook(moments.audit)
-    make = training_run._make_trainer
+    make = Prepared.make_trainer
 
     def make_watched(*arguments: Any) -> AnswerTrainer:
         trainer: AnswerTrainer = make(*arguments)
         trainer.add_callback(moments)
         return trainer
 
-    training_run._make_trainer = make_watched
+    Prepared.make_trainer = make_watched  # type: ignore[method-assign]
     if not with_random_state:
         AnswerTrainer._load_rng_state = lambda *_: None  # type: ignore[method-assign]
     finetune(job)

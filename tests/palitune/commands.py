@@ -93,7 +93,7 @@ def check_metrics(
     """The fixed shape: these keys, plain numbers, null for what is not available."""
     fixed = ["task", "split", "num_examples", "metric", "value", "metrics", "breakdown"]
     assert list(metrics)[:7] == fixed
-    assert set(metrics) - {"reasons", "notes"} == {*fixed, "uncertainty", "provenance"}
+    assert set(metrics) - {"reasons", "notes", "training"} == {*fixed, "uncertainty", "provenance"}
     assert metrics["uncertainty"]["standard_error"] >= 0
     assert (metrics["task"], metrics["split"]) == (task, split or DEFAULT_SPLIT[task])
     assert metrics["num_examples"] == num_examples

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from finetuning.training import run as finetune
+from finetuning.training import prepare as finetune
 from models import loading, quantization
 from palitune.main import palitune
 from tests.helpers import make_pico, sentence
