@@ -7,8 +7,8 @@
 
 Memory and speed depend on the shapes alone, so random weights give true figures. Both trainers get
 the same model, LoRA, batches and precision; each recomputes activations in its own way. `compiled`
-is ours with `torch.compile` on each decoder layer, which the trainer does not offer yet. Of
-the CPU's rows `train_step_cpu.py` tells.
+is ours with `--compile`, and `planned_gib` the peak that our plan predicted. Of the CPU's rows
+`train_step_cpu.py` tells.
 """
 
 import tempfile
@@ -41,7 +41,7 @@ WARMUP_STEPS = 3
 # compiled and recomputed at once, torch 2.11 fails an assertion of its own
 WAYS = ((True, "ours"), (True, "stock"), (False, "ours"), (False, "stock"), (False, "compiled"))
 HEAD = ("px", "base", "batch", "recompute", "trainer")
-FIGURES = ("peak_gib", "above_gib", "ms", "examples_s", "mfu", "limit_ms", "loss")
+FIGURES = ("planned_gib", "peak_gib", "above_gib", "ms", "examples_s", "mfu", "limit_ms", "loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +66,6 @@ def measure_ceiling() -> float:
     return 2 * 8192**3 / median(times[3:])
 
 
-def make(case: Case, loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Any:
-    """Make the trainer of a case."""
-    trainer = MAKERS["stock" if case.trainer == "stock" else "ours"](
-        loaded, examples, recipe, folder
-    )
-    if case.trainer == "compiled":
-        for layer in loaded.model.get_submodule(loaded.family.language_model).layers:
-            layer.compile()
-    return trainer
-
-
 def run_case(case: Case, loaded: LoadedModel, num_steps: int, ceiling: float) -> dict[str, Any]:
     """Train a few steps and return the row: memory in GiB, the median step, the first loss."""
     recipe = Recipe(
@@ -86,13 +75,15 @@ def run_case(case: Case, loaded: LoadedModel, num_steps: int, ceiling: float) ->
         logging_steps=1,
         loss_reduction="token",
         gradient_checkpointing="on" if case.recompute else "off",
+        compile=case.trainer == "compiled",
     )
     config = loaded.model.config
     examples = RandomExamples(config, 2 * case.batch_size)
     empty_cache()
     weights = torch.cuda.memory_allocated() / 2**30 if ceiling else 0.0
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make(case, loaded, examples, recipe, Path(folder))
+        make = MAKERS["stock" if case.trainer == "stock" else "ours"]
+        trainer = make(loaded, examples, recipe, Path(folder))
         times = StepTimes()
         trainer.add_callback(times)
         empty_cache()
@@ -105,6 +96,7 @@ def run_case(case: Case, loaded: LoadedModel, num_steps: int, ceiling: float) ->
             peak = torch.cuda.max_memory_allocated() / 2**30 if ceiling else 0.0
             flops = step_flops(config, case.batch_size, case.recompute, recipe.lora_rank)
             figures = {
+                "planned_gib": trainer.plan.peak.total / 2**30 if case.trainer != "stock" else 0.0,
                 "peak_gib": peak,
                 "above_gib": peak - weights,
                 "ms": 1000 * seconds,
