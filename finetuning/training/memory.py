@@ -1,4 +1,4 @@
-"""Memory of a training step: what tensors take, what the device has left, what the process took."""
+"""Memory of a training step: what tensors take, and what the device has left for them."""
 
 import weakref
 from collections.abc import Iterator
