@@ -17,8 +17,8 @@ from finetuning.training.compiled import as_written
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-# Of what a device has left. A GPU's allocator loses some of it to gaps; a CPU's loses more, of small
-# tensors several times what they take.
+# Of what a device has left. A GPU's allocator loses some of it to gaps; a CPU's loses more, of
+# small tensors several times what they take.
 _SHARE = {"cuda": 0.9, "cpu": 0.5}
 
 
