@@ -85,11 +85,7 @@ def modules_without_gradient(
     with torch.random.fork_rng():
         with torch.no_grad():
             answer_loss(model.eval(), batch, num_items, reduction)
-        with memory or nullcontext():
-            loss = answer_loss(model.train(), batch, num_items, reduction)
-            if memory is not None:
-                memory.after_forward()
-            loss.backward()
+        loss = run_step(model.train(), batch, reduction, memory)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"The loss of the first example is {float(loss.detach())} before any step: "
@@ -100,3 +96,22 @@ def modules_without_gradient(
     dead = [name for name, p in updates if p.grad is None or not p.grad.abs().max() > 0]
     model.zero_grad()
     return dead, len(updates)
+
+
+def run_step(
+    model: "PreTrainedModel",
+    batch: Mapping[str, torch.Tensor],
+    reduction: LossReduction,
+    memory: "StepMemory | None" = None,
+) -> torch.Tensor:
+    """Run a forward and a backward pass of one batch, and return its loss; gradients stay.
+
+    The arguments are those of `check_gradients`.
+    """
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    with memory or nullcontext():
+        loss = answer_loss(model, batch, count_items([batch], reduction), reduction)
+        if memory is not None:
+            memory.after_forward()
+        loss.backward()
+    return loss

@@ -60,18 +60,26 @@ class Plan:
             f"{size_of(self.peak.step)} for the step, which has room for {size_of(self.cost.room)}"
         )
 
-    def smaller(self, recipe: Recipe) -> "Plan | None":
-        """Return a plan that takes less, of what the recipe leaves open; None where there is none.
+    def smaller(self, recipe: Recipe) -> Recipe | None:
+        """Return a recipe that takes less, of what is left open; None where nothing is.
 
         Args:
             recipe: as the user gave it.
         """
-        if recipe.gradient_checkpointing == "auto" and not (self.recompute or recipe.compile):
-            return replace(self, recompute=True)
-        if recipe.batch_size == "auto" and self.batch_size > 1:
-            half = self.batch_size // 2
-            return replace(self, batch_size=half, accumulation=2 * self.accumulation)
-        return None
+        size, accumulation, recompute = self.batch_size, self.accumulation, self.recompute
+        if recipe.gradient_checkpointing == "auto" and not (recompute or recipe.compile):
+            recompute = True
+        elif recipe.batch_size == "auto" and size > 1:
+            size, accumulation = size // 2, 2 * accumulation
+        else:
+            return None
+        return replace(
+            recipe,
+            batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            effective_batch_size=None,
+            gradient_checkpointing="on" if recompute else "off",
+        )
 
 
 def make_plan(

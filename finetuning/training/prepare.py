@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from evaluation.prediction import Predictor
-    from finetuning.training.plan import Plan
     from finetuning.training.trainer import AnswerTrainer
     from models.clip import ClipScorer
 
@@ -80,15 +79,12 @@ class Prepared:
         """Return the settings."""
         return self.job.recipe
 
-    def make_trainer(
-        self, recipe: Recipe, output_dir: Path, plan: "Plan | None" = None
-    ) -> "AnswerTrainer":
+    def make_trainer(self, recipe: Recipe, output_dir: Path) -> "AnswerTrainer":
         """Make a trainer on the examples of all parts.
 
         Args:
             recipe: how to train.
             output_dir: where checkpoints go.
-            plan: how a step is cut; None measures it.
         """
         from finetuning.training.examples import EncodedExamples, JointExamples
         from finetuning.training.trainer import make_trainer
@@ -110,7 +106,6 @@ class Prepared:
             output_dir,
             scorer=self.metrics if any(part.selection_data for part in parts) else None,
             metric=joint.METRIC if len(parts) > 1 else parts[0].task.metric,
-            plan=plan,
         )
 
     def predictor(self, model: "PreTrainedModel", part: Part) -> "Predictor":

@@ -101,13 +101,13 @@ def _train_to_the_end(
             _train_once(trainer, job.output_dir, last)
             return trainer
         except RuntimeError as error:
-            plan = trainer.plan.smaller(prepared.recipe)
+            recipe = trainer.plan.smaller(prepared.recipe)
             is_short = error.__cause__ is not None and is_out_of_memory(error.__cause__)
-            if plan is None or not is_short or processes.num_processes() > 1:
+            if recipe is None or not is_short or processes.num_processes() > 1:
                 raise
-        logger.warning("Memory ran out; the training goes on with %s.", plan.cut())
         trainer.model.unload()
-        trainer = prepared.make_trainer(prepared.recipe, job.output_dir, plan)
+        trainer = prepared.make_trainer(recipe, job.output_dir)
+        logger.warning("Memory ran out; the training goes on with %s.", trainer.plan.cut())
         last = checkpoints.to_resume(job.output_dir, is_first=True)
 
 

@@ -4,18 +4,16 @@ Micro-batches of one and of two examples are run and measured, operation by oper
 example takes as much as the second did, so that the memory of any batch size follows from the two.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from common.system_faults import is_out_of_memory
-from finetuning.training.gradients import check_gradients
-from finetuning.training.loss import answer_loss
+from finetuning.training.gradients import check_gradients, run_step
 from finetuning.training.memory import StepMemory, available_bytes, optimizer_ratio
 from finetuning.training.number_watch import trained
-from finetuning.training.recipe import LossReduction, Recipe
+from finetuning.training.recipe import Recipe
 from models.encoding import Encoded
 from models.loading import LoadedModel, choose_dtype
 from models.quantization import parameter_bytes
@@ -126,9 +124,11 @@ def measure_step(
     def run(size: int) -> StepMemory:
         memory = StepMemory(model.device)
         batch = loaded.family.collate([example] * size)
-        measure = check_gradients if size == 1 else _run_step
-        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        measure = check_gradients if size == 1 else run_step
+        autocast = torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
+        with autocast, torch.random.fork_rng():
             measure(model, batch, recipe.loss_reduction, memory)
+        model.zero_grad()
         return memory
 
     one = two = run(1)
@@ -152,17 +152,3 @@ def measure_step(
         room=available_bytes(model.device) - states,
         num_tokens=len(example.input_ids),
     )
-
-
-def _run_step(
-    model: "PreTrainedModel",
-    batch: Mapping[str, torch.Tensor],
-    reduction: LossReduction,
-    memory: StepMemory,
-) -> None:
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    with torch.random.fork_rng(), memory:
-        loss = answer_loss(model, batch, len(batch["labels"]), reduction)
-        memory.after_forward()
-        loss.backward()
-    model.zero_grad()

@@ -28,7 +28,6 @@ from finetuning.training.examples import (
     collate,
     longest,
 )
-from finetuning.training.gradients import set_recomputation
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.memory import MeasuredPeak
@@ -213,7 +212,6 @@ def make_trainer(
     output_dir: Path,
     scorer: Scorer | None,
     metric: str,
-    plan: Plan | None = None,
 ) -> AnswerTrainer:
     """Make a trainer ready to run, its model with LoRA on top and checked.
 
@@ -224,15 +222,11 @@ def make_trainer(
         output_dir: checkpoints go into a folder of it.
         scorer: scores the model during training, or None.
         metric: name of the headline among the scorer's figures.
-        plan: how a step is cut; None measures it.
     """
     model = add_lora(loaded.model, loaded.family, recipe)
     is_scored = scorer is not None and recipe.evaluates_during_training
     arguments = make_arguments(loaded, recipe, output_dir, metric if is_scored else None)
-    if plan is None:
-        plan = make_plan(model, loaded, longest(examples), recipe, arguments)
-    else:
-        set_recomputation(model, plan.recompute)
+    plan = make_plan(model, loaded, longest(examples), recipe, arguments)
     arguments.per_device_train_batch_size = plan.batch_size
     arguments.gradient_accumulation_steps = plan.accumulation
     # new ones each epoch: each start draws a random number, in a resumed run as in a whole one

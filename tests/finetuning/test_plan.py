@@ -140,9 +140,12 @@ def test_before_the_batch_is_halved_activations_are_recomputed(
     loaded: LoadedModel, tmp_path: Path
 ) -> None:
     recipe = replace(SMALL, batch_size="auto", effective_batch_size=4)
-    plans = [planned(loaded, tmp_path, recipe)]
-    while (smaller := plans[-1].smaller(recipe)) is not None:
-        plans.append(smaller)
-    cuts = [(plan.recompute, plan.batch_size, plan.accumulation) for plan in plans]
-    assert cuts == [(False, 4, 1), (True, 4, 1), (True, 2, 2), (True, 1, 4)]
-    assert plans[0].smaller(replace(recipe, batch_size=4, gradient_checkpointing="off")) is None
+    recipes, plan = [recipe], planned(loaded, tmp_path, recipe)
+    assert (plan.recompute, plan.batch_size, plan.accumulation) == (False, 4, 1)
+    while (smaller := plan.smaller(recipe)) is not None:
+        recipes.append(smaller)
+        plan = planned(loaded, tmp_path, smaller)
+    names = ("gradient_checkpointing", "batch_size", "gradient_accumulation_steps")
+    cuts = [tuple(getattr(recipe, name) for name in names) for recipe in recipes[1:]]
+    assert cuts == [("on", 4, 1), ("on", 2, 2), ("on", 1, 4)]
+    assert plan.smaller(replace(SMALL, gradient_checkpointing="off")) is None
