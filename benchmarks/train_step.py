@@ -28,11 +28,12 @@ from paligemma_3b import (
     load,
     step_flops,
 )
-from step_trainers import MAKERS, StepTimes, now
+from step_trainers import MAKERS, StepTimes
 from train_step_cpu import print_cpu_table
 
 from common.json_files import write_json
 from common.terminal_table import align
+from finetuning.training.operations import matrix_speed
 from finetuning.training.recipe import Recipe
 from models.loading import LoadedModel
 from models.quantization import Quantization
@@ -53,17 +54,6 @@ class Case:
     batch_size: int
     recompute: bool
     trainer: str
-
-
-def measure_ceiling() -> float:
-    """Measure the operations per second of a large bf16 matrix product on this GPU."""
-    left, right = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in "ab")
-    times = []
-    for _ in range(13):
-        start = now()
-        left @ right
-        times.append(now() - start)
-    return 2 * 8192**3 / median(times[3:])
 
 
 def run_case(case: Case, loaded: LoadedModel, num_steps: int, ceiling: float) -> dict[str, Any]:
@@ -122,7 +112,7 @@ def rows_of(
     tiny: bool, sizes: list[int], bases: list[Quantization], batches: list[int], num_steps: int
 ) -> Iterator[dict[str, Any]]:
     """Measure case by case, the model loaded once for all cases of a size and base."""
-    ceiling = 0.0 if tiny else measure_ceiling()
+    ceiling = 0.0 if tiny else matrix_speed(torch.device("cuda"), torch.bfloat16)
     if ceiling:
         click.echo(f"matrix product 8192: {ceiling / 1e12:.0f} TFLOP/s")
     ways = WAYS[:-1] if tiny else WAYS  # compiling for a CPU takes minutes

@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from common.terminal_table import align, size_of
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 NUM_STEPS = 6
 _NUM_WARM_UP = 1  # the first step makes the optimiser's states
-_MATRIX = 8192
 
 
 def rehearse(job: Job) -> str:
@@ -57,12 +55,14 @@ def _time_steps(trainer: "AnswerTrainer", num_steps: int) -> float:
     from transformers import TrainerCallback
     from transformers.trainer_utils import SaveStrategy
 
+    from finetuning.training.operations import now
+
     class Clock(TrainerCallback):
         def __init__(self) -> None:
             self.times: list[float] = []
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.times.append(_now(trainer))
+            self.times.append(now(trainer.args.device))
 
         on_train_end = on_step_begin
 
@@ -73,15 +73,6 @@ def _time_steps(trainer: "AnswerTrainer", num_steps: int) -> float:
     trainer.train()
     steps = [after - before for before, after in pairwise(clock.times)]
     return median(steps[_NUM_WARM_UP:] or steps)
-
-
-def _now(trainer: "AnswerTrainer") -> float:
-    """Read the clock once the device has done what it was given."""
-    import torch
-
-    if trainer.args.device.type == "cuda":
-        torch.cuda.synchronize(trainer.args.device)
-    return perf_counter()
 
 
 def _weights(model: "PreTrainedModel") -> Iterator[tuple[str, ...]]:
@@ -115,6 +106,8 @@ def _memory(trainer: "AnswerTrainer") -> Iterator[tuple[str, str]]:
 
 def _time(trainer: "AnswerTrainer", num_steps: int, seconds: float) -> Iterator[tuple[str, str]]:
     """Yield the number of steps and what they take, scoring aside."""
+    from finetuning.training.operations import matrix_speed
+
     plan = trainer.plan
     flops = _flops(trainer) * plan.batch_size * plan.accumulation
     whole = timedelta(seconds=round(seconds * num_steps))
@@ -127,7 +120,7 @@ def _time(trainer: "AnswerTrainer", num_steps: int, seconds: float) -> Iterator[
     yield "time of all steps, without scoring", str(whole)
     yield "operations of a step", f"{flops / 1e9:,.3g} GFLOP"
     if trainer.args.device.type == "cuda":
-        share = flops / seconds / _ceiling(trainer)
+        share = flops / seconds / matrix_speed(trainer.args.device, trainer.model.dtype)
         yield "share of a large matrix product's speed", f"{share:.0%}"
     yield "attention kernel", plan.cost.one.attention or "the model's own"
 
@@ -142,19 +135,3 @@ def _flops(trainer: "AnswerTrainer") -> int:
     inputs = {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
     with trainer.compute_loss_context_manager():
         return step_flops(trainer.model, inputs, trainer.loss_reduction)
-
-
-def _ceiling(trainer: "AnswerTrainer") -> float:
-    """Measure the operations per second of a large matrix product in the model's precision."""
-    import torch
-
-    left, right = (
-        torch.randn(_MATRIX, _MATRIX, device=trainer.args.device, dtype=trainer.model.dtype)
-        for _ in range(2)
-    )
-    times = []
-    for _ in range(10):
-        start = _now(trainer)
-        left @ right
-        times.append(_now(trainer) - start)
-    return float(2 * _MATRIX**3 / median(times))

@@ -1,6 +1,8 @@
 """Floating-point operations of a training step, counted by PyTorch as they run."""
 
 from collections.abc import Mapping
+from statistics import median
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,3 +41,21 @@ def step_flops(
         answer_loss(model.train(), batch, 1, reduction).backward()
     model.zero_grad()
     return int(counter.get_total_flops())
+
+
+def now(device: torch.device) -> float:
+    """Read the clock, in seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
+
+
+def matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure the operations per second of a matrix product of 8,192, the most that is reached."""
+    left, right = (torch.randn(8192, 8192, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(13):
+        start = now(device)
+        left @ right
+        times.append(now(device) - start)
+    return float(2 * 8192**3 / median(times[3:]))  # the first ones load the kernel
