@@ -204,7 +204,11 @@ class CountOrAuto(click.ParamType[int | Auto]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | Auto:
         """Return the number, or `auto`."""
-        return "auto" if value == "auto" else self.number.convert(value, param, ctx)
+        if value == "auto":
+            return "auto"
+        if not str(value).removeprefix("-").isdecimal():
+            self.fail(f"'{value}' is neither a whole number nor auto.", param, ctx)
+        return self.number.convert(value, param, ctx)
 
 
 def count_option(

@@ -109,7 +109,7 @@ def test_recomputation_is_on_off_or_chosen(words: list[str], value: str) -> None
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--batch_size", "many"], "many"),
+        (["--batch_size", "many"], "'many' is neither a whole number nor auto"),
         (["--batch_size", "0"], "batch_size"),
         (["--batch_size", "4", "--effective_batch_size", "9"], "effective_batch_size 9 is not"),
         (["--gradient_checkpointing", "maybe"], "maybe"),
