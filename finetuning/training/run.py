@@ -16,7 +16,7 @@ from finetuning.training import checkpoints, joint, output_folder
 from finetuning.training.job import Job
 from finetuning.training.model_card import model_card
 from finetuning.training.prepare import Part, Prepared, prepare
-from finetuning.training.tracking import finish_tracker, prepare_tracker
+from finetuning.training.tracking import tracked
 from models import run_record
 from models.run_record import trained_on
 from tasks.report import Report
@@ -41,7 +41,9 @@ def finetune(job: Job) -> list[Report]:
     """
     output_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
     with output_folder.working_in(job.output_dir):  # a second training is refused before it loads
-        return _train(prepare(job))
+        prepared = prepare(job)
+        with tracked(job.recipe.report_to, job.recipe.wandb_project, job.output_dir):
+            return _train(prepared)
 
 
 def _train(prepared: Prepared) -> list[Report]:
@@ -50,7 +52,6 @@ def _train(prepared: Prepared) -> list[Report]:
     from finetuning.training.number_watch import trained
 
     job, recipe = prepared.job, prepared.recipe
-    prepare_tracker(recipe.report_to, recipe.wandb_project, job.output_dir)
     with explained(job.output_dir):
         trainer = prepared.make_trainer(recipe, job.output_dir)
     is_first = trainer.is_world_process_zero()
@@ -81,7 +82,6 @@ def _train(prepared: Prepared) -> list[Report]:
         metrics = joint.joint_metrics(reports)
         trainer.log({f"final_{name}": value for name, value in metrics.items()})
     trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))
-    finish_tracker(recipe.report_to)
     card = model_card(prepared.run, [report.metrics_json() for report in reports])
     write_text(job.output_dir / "README.md", card)
     return reports

@@ -1,10 +1,14 @@
 """Where the curves of a training go: W&B, TensorBoard or nowhere."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from finetuning.training.recipe import ReportTo
+
+_VARIABLES = ("WANDB_PROJECT", "WANDB_DIR", "TENSORBOARD_LOGGING_DIR")
 
 
 def check_tracker(report_to: ReportTo) -> None:
@@ -25,18 +29,32 @@ def check_tracker(report_to: ReportTo) -> None:
         )
 
 
-def prepare_tracker(report_to: ReportTo, wandb_project: str | None, output_dir: Path) -> None:
-    """Point the tracker into the output folder; the library takes that from the environment."""
+@contextmanager
+def tracked(report_to: ReportTo, wandb_project: str | None, output_dir: Path) -> Iterator[None]:
+    """Point the tracker into the output folder inside the block, and write out what it still holds.
+
+    The library takes all that from the environment, which is afterwards as it was: a program may
+    run several trainings.
+
+    Args:
+        report_to: the tracker.
+        wandb_project: of W&B; None takes that of the environment.
+        output_dir: of the run.
+    """
+    before = dict(os.environ)
     if report_to == "wandb":
-        os.environ["WANDB_PROJECT"] = wandb_project or os.environ.get("WANDB_PROJECT", "palitune")
+        os.environ["WANDB_PROJECT"] = wandb_project or before.get("WANDB_PROJECT", "palitune")
         os.environ.setdefault("WANDB_DIR", str(output_dir))
     elif report_to == "tensorboard":
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(output_dir / "tensorboard")
+    try:
+        yield
+        if report_to == "wandb":
+            import wandb
 
-
-def finish_tracker(report_to: ReportTo) -> None:
-    """Write out what the tracker still holds; a program may run several trainings."""
-    if report_to == "wandb":
-        import wandb
-
-        wandb.finish()
+            wandb.finish()
+            wandb.teardown()  # it would keep this folder for the next training
+    finally:
+        for name in _VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update({name: before[name] for name in _VARIABLES if name in before})

@@ -8,7 +8,7 @@ import pytest
 
 from finetuning.training import tracking
 from finetuning.training.model_card import model_card
-from finetuning.training.tracking import check_tracker, prepare_tracker
+from finetuning.training.tracking import check_tracker, tracked
 from tests.helpers import one_sentence
 
 
@@ -42,8 +42,21 @@ def test_the_project_is_the_options_or_the_environments(
     monkeypatch.setenv("WANDB_PROJECT", environment or "")
     if environment is None:
         monkeypatch.delenv("WANDB_PROJECT")
-    prepare_tracker("wandb", option, tmp_path)
-    assert os.environ["WANDB_PROJECT"] == expected
+    with tracked("wandb", option, tmp_path):
+        assert os.environ["WANDB_PROJECT"] == expected
+    assert os.environ.get("WANDB_PROJECT") == environment
+
+
+def test_of_two_trainings_each_reports_into_its_own_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    for name in ("one", "two"):
+        with tracked("wandb", None, tmp_path / name):
+            assert os.environ["WANDB_DIR"] == str(tmp_path / name)
+    with tracked("tensorboard", None, tmp_path):
+        assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "tensorboard")
+    assert not {"WANDB_DIR", "TENSORBOARD_LOGGING_DIR"} & os.environ.keys()
 
 
 def test_a_tracker_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,10 +320,11 @@ def test_plain_peft_loads_the_adapter_with_the_same_logits(pico: Path, tmp_path:
 def test_wandb_and_tensorboard_get_the_curve(pico1: Path, tmp_path: Path) -> None:
     finetune(job(pico1, tmp_path / "board", max_steps=2, report_to="tensorboard"))
     assert list((tmp_path / "board" / "tensorboard").glob("events.*"))
-    finetune(job(pico1, tmp_path / "wandb", max_steps=2, report_to="wandb"))
-    (record,) = (tmp_path / "wandb" / "wandb").glob("offline-run-*/*.wandb")
-    content = record.read_bytes()
-    assert b"train/loss" in content and b"palitune" in content
+    for name in ("wandb", "another"):  # each training of a process in its own folder
+        finetune(job(pico1, tmp_path / name, max_steps=2, report_to="wandb"))
+        (record,) = (tmp_path / name / "wandb").glob("offline-run-*/*.wandb")
+        content = record.read_bytes()
+        assert b"train/loss" in content and b"palitune" in content
 
 
 @pytest.mark.slow
