@@ -7,6 +7,9 @@ from typing import Any
 
 def encode_text(tokenizer: Any, text: str, split_special_tokens: bool = True) -> list[int]:
     """Return the ids of a text alone; special tokens in it are spelled out, unless told not to."""
+    if tokenizer.is_fast:
+        backend = _backend(tokenizer, split_special_tokens)
+        return list(backend.encode(text, add_special_tokens=False).ids)
     switches = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
     return list(tokenizer(text, **switches)["input_ids"])
 
@@ -23,13 +26,19 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], *, split_special_tokens: 
         For each text what has its ids as `ids` and their number as `len`.
     """
     if tokenizer.is_fast:
-        # sets the switches of the backend, which a tokenizer.json may have otherwise
-        encode_text(tokenizer, "", split_special_tokens)
-        found: list[Any] = tokenizer.backend_tokenizer.encode_batch_fast(
-            texts, add_special_tokens=False
-        )
+        backend = _backend(tokenizer, split_special_tokens)
+        found: list[Any] = backend.encode_batch_fast(texts, add_special_tokens=False)
         return found
     return [_Ids(encode_text(tokenizer, text, split_special_tokens)) for text in texts]
+
+
+def _backend(tokenizer: Any, split_special_tokens: bool) -> Any:
+    """A fast tokenizer without its checks of arguments, which take longer than a short text."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # a tokenizer.json may have it, and padding
+    backend.no_padding()
+    backend.encode_special_tokens = split_special_tokens
+    return backend
 
 
 class _Ids(list[int]):
