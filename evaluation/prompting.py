@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from msgspec.structs import replace
 
@@ -111,7 +112,8 @@ class Prompter:
             for example in examples[start : start + _BATCH]:
                 turns, room = self._turns(example), 0
                 if with_answers:
-                    longest = max(map(len, map(str.encode, example.references)), default=0)
+                    answers = map(str.encode, set(example.references))
+                    longest = max(map(len, answers), default=0)
                     room = longest + self.family.num_turn_tokens
                 if not self.is_surely_short(turns, room):
                     unsure.append((example, turns, room))
@@ -225,7 +227,22 @@ def make_prompter(
 
 def _filled(template: str, question: str) -> str:
     """Put the question in; `{{` and `}}` are braces. Nothing else has a meaning."""
-    return _FIELD.sub(lambda match: question if match[1] else match[0][0], template)
+    return question.join(_around_question(template))
+
+
+@cache
+def _around_question(template: str) -> list[str]:
+    """The texts before, between and behind the places of the question."""
+    texts, place = [""], 0
+    for match in _FIELD.finditer(template):
+        texts[-1] += template[place : match.start()]
+        if match[1]:
+            texts.append("")
+        else:
+            texts[-1] += match[0][0]
+        place = match.end()
+    texts[-1] += template[place:]
+    return texts
 
 
 def check_template(template: str | None) -> None:

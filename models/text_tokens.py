@@ -1,8 +1,13 @@
 """Token ids of texts: of one, and of thousands at once, which is several times as quick."""
 
-from collections.abc import Iterable, Sequence
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
+
+_THREADS = "TOKENIZERS_PARALLELISM"  # read at each call
 
 
 def encode_text(tokenizer: Any, text: str, split_special_tokens: bool = True) -> list[int]:
@@ -27,7 +32,8 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], *, split_special_tokens: 
     """
     if tokenizer.is_fast:
         backend = _backend(tokenizer, split_special_tokens)
-        found: list[Any] = backend.encode_batch_fast(texts, add_special_tokens=False)
+        with _on_all_cores():
+            found: list[Any] = backend.encode_batch_fast(texts, add_special_tokens=False)
         return found
     return [_Ids(encode_text(tokenizer, text, split_special_tokens)) for text in texts]
 
@@ -39,6 +45,23 @@ def _backend(tokenizer: Any, split_special_tokens: bool) -> Any:
     backend.no_padding()
     backend.encode_special_tokens = split_special_tokens
     return backend
+
+
+@contextmanager
+def _on_all_cores() -> Iterator[None]:
+    """Let a fast tokenizer use threads, but in a forked process, which has none of them."""
+    if multiprocessing.parent_process() is not None:
+        yield
+        return
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = before
 
 
 class _Ids(list[int]):

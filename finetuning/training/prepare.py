@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import processes
+from common.collector import without_collector
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter, check_images, check_texts
 from finetuning.training import joint
@@ -137,6 +138,7 @@ class Prepared:
         return metrics
 
 
+@without_collector()
 def prepare(job: Job) -> Prepared:
     """Check and load all that a training needs; what can be known without the model comes first.
 

@@ -1,5 +1,6 @@
 """Tokens counted thousands at a time are as many as those that a model is sent."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,13 @@ def test_the_first_over_the_budget_is_the_one_that_is_named(pico1: Path) -> None
     # <bos>, 70 words, the space behind them, the line break, no, <eos>
     with pytest.raises(ValueError, match="Example 9000 has 75 text tokens, the budget is 64"):
         check_texts(Given([*short, *over]), prompter, with_answers=True)
+
+
+def test_a_forked_process_counts_after_its_parent_has_on_all_cores() -> None:
+    family = load_family(resolve("tiny"))
+    batch: list[list[Message]] = [[("user", f"how many of {n}?")] for n in range(500)]
+    expected = family.count_tokens(batch)  # starts the threads, which a fork does not take along
+    context = multiprocessing.get_context("fork")
+    counts = context.Queue()
+    context.Process(target=lambda: counts.put(family.count_tokens(batch)), daemon=True).start()
+    assert counts.get(timeout=60) == expected
