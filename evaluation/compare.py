@@ -5,7 +5,7 @@ from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import msgspec
 
@@ -13,6 +13,18 @@ from common.terminal_table import align
 from tasks.checks import name_some
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
+
+
+class Identified(Protocol):
+    """Part of a line of predictions.jsonl."""
+
+    @property
+    def id(self) -> int | str:
+        """Return the example's id."""
+        ...
+
+
+L = TypeVar("L", bound=Identified)
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
@@ -51,9 +63,9 @@ def compare(
         ValueError: a file is not as it was written, or the two are not of the same examples,
             references and metric.
     """
-    a, b = (path / "predictions.jsonl" if path.is_dir() else path for path in (a, b))
+    a, b = map(prediction_file, (a, b))
     measured = _read_measured(a, b)
-    pairs, notes = _pair(_read_rows(a), _read_rows(b), f"{a} and {b}", allow_partial)
+    pairs, notes = _pair(read_lines(a, _Row), read_lines(b, _Row), f"{a} and {b}", allow_partial)
     changes: list[dict[str, Any]] = [
         {
             "id": x.id,
@@ -94,12 +106,26 @@ def compare(
     }
 
 
-def _read_rows(path: Path) -> dict[int | str, _Row]:
-    rows: dict[int | str, _Row] = {}
+def prediction_file(place: Path) -> Path:
+    """Return the file with an evaluation's predictions: `place`, or the one in that folder."""
+    return place / "predictions.jsonl" if place.is_dir() else place
+
+
+def read_lines(path: Path, kind: type[L]) -> dict[int | str, L]:
+    """Read predictions.jsonl by id.
+
+    Args:
+        path: the file.
+        kind: a struct with the parts of a line that are wanted, `id` among them.
+
+    Raises:
+        ValueError: a line is not as it was written, or an id is there twice.
+    """
+    rows: dict[int | str, L] = {}
     for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
         if line.strip():
             where = f"{path}, line {number},"
-            row = _decode(line, _Row, where)
+            row = decode_written(line, kind, where)
             if row.id in rows:
                 raise ValueError(f"{where} has id {row.id} a second time; evaluate again.")
             rows[row.id] = row
@@ -109,14 +135,17 @@ def _read_rows(path: Path) -> dict[int | str, _Row]:
 def _read_measured(a: Path, b: Path) -> dict[str, str]:
     """Task, split and metric; empty where no metrics.json lies beside either file."""
     paths = [path.with_name("metrics.json") for path in (a, b)]
-    found = [_decode(read_bytes(path), _Measured, str(path)) for path in paths if path.exists()]
+    found = [
+        decode_written(read_bytes(path), _Measured, str(path)) for path in paths if path.exists()
+    ]
     if found and found[0] != found[-1]:
         first, second = (", ".join(measured.values()) for measured in found)
         raise ValueError(f"{a} is of {first} but {b} of {second}; give evaluations of the same.")
     return found[0] if found else {}
 
 
-def _decode(content: bytes, kind: Any, where: str) -> Any:
+def decode_written(content: bytes, kind: Any, where: str) -> Any:
+    """Decode what an evaluation wrote; raises ValueError, with `where` in it, on anything else."""
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

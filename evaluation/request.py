@@ -77,12 +77,14 @@ class MetricsRequest:
         text_metrics: add the metrics of free-form text.
         clip_model: CLIP for CLIP-S and RefCLIP-S; None leaves them out.
         num_viz_samples: number of answers to draw as images.
+        images_budget: MB of images in the report's page; 0 opens none.
     """
 
     lenient: bool = False
     text_metrics: bool = False
     clip_model: str | None = None
     num_viz_samples: int = 0
+    images_budget: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,3 +146,9 @@ class EvaluationRequest:
             )
         if self.submission and self.max_eval_samples:
             raise ValueError("--submission takes the whole split; leave out --max_eval_samples.")
+
+    @property
+    def opens_images(self) -> bool:
+        """Return True where a model, CLIP or the gallery is shown the images."""
+        metrics = self.metrics
+        return self.predictions is None or bool(metrics.clip_model or metrics.num_viz_samples)

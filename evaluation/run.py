@@ -15,6 +15,7 @@ from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_met
 from evaluation.gallery import write_gallery
 from evaluation.prompting import Prompter, check_images, check_template, check_texts, make_prompter
 from evaluation.provenance import of_file, of_model, with_provenance
+from evaluation.report_page import write_report_page
 from evaluation.request import EvaluationRequest, MetricsRequest, PromptRequest
 from evaluation.result_folder import beside_larger, model_folder
 from models.base import Family
@@ -85,7 +86,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult | None:
     report = score_and_write(
         with_provenance(answers.report, request.seed, answers.origin),
         answers.output_dir,
-        request.metrics,
+        request.metrics if request.opens_images else replace(request.metrics, images_budget=0),
         clip,
     )
     is_submitted = request.submission or report.split in request.task.hidden_splits
@@ -113,6 +114,7 @@ def score_and_write(
         report = add_clip_metrics(report, clip)
     write_report(report, folder)
     write_gallery(report, folder, metrics.num_viz_samples)
+    write_report_page(report, folder, metrics.images_budget)
     remove_answers(folder)
     return report
 
@@ -198,8 +200,7 @@ def _read(request: EvaluationRequest) -> Answers:
     if path.is_dir():
         path = path / "predictions.jsonl"  # as eval.py left it
     predictions = read_predictions(path, task)
-    with_images = request.metrics.clip_model is not None or request.metrics.num_viz_samples > 0
-    source = replace(request.source, with_images=with_images)
+    source = replace(request.source, with_images=request.opens_images)
     dataset = _load_split(task, request.split, source, predictions.keys())
     output_dir = request.output_dir or path.parent / f"{path.stem}_scores"
     check_writable(output_dir)
@@ -208,7 +209,7 @@ def _read(request: EvaluationRequest) -> Answers:
             f"--output_dir {output_dir} holds the file of --predictions, which would be written "
             "anew; choose another folder."
         )
-    if with_images:
+    if request.opens_images:
         check_dataset(dataset)  # its images will be opened
     where = f"{task.name} split '{dataset.split}'"
     examples, note = match(

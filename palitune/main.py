@@ -11,9 +11,11 @@ from palitune.compare import compare_command
 from palitune.demo import demo_command
 from palitune.doctor import doctor_command
 from palitune.evaluate import evaluate_command
+from palitune.list_runs import runs_command
 from palitune.merge import merge_command
 from palitune.pipeline import pipeline_command
 from palitune.preview import preview_command
+from palitune.report import report_command
 from palitune.scripts import training_command
 from palitune.sources import get_tasks
 from palitune.train import finetune_command
@@ -75,6 +77,8 @@ for _task in task_names():
 palitune.add_command(ablate_command())
 palitune.add_command(evaluate_command())
 palitune.add_command(compare_command())
+palitune.add_command(report_command())
+palitune.add_command(runs_command())
 palitune.add_command(merge_command())
 palitune.add_command(pipeline_command())
 palitune.add_command(check_command())

@@ -198,6 +198,10 @@ class Task(ABC):
         """Score by common unofficial rules, under other names; by none unless overridden."""
         return {}
 
+    def working(self, prediction: str, references: Sequence[str]) -> Sequence[str]:
+        """Explain a prediction's score, a line each; by nothing where it explains itself."""
+        return ()
+
     def load_to_score(self, split: str, source: "Source", answered: Collection[Any]) -> Dataset:
         """Load the examples that predictions of a file are scored on.
 
@@ -288,12 +292,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class TaskSource:
-    """A task and the source of its data.
-
-    Attributes:
-        task: the task.
-        source: where its data comes from.
-    """
+    """A task and the source of its data."""
 
     task: "Task"
     source: Source

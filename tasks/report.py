@@ -128,6 +128,9 @@ class Report:
         for index, example in enumerate(self.examples):
             yield {
                 "id": example.example_id,
+                "question": example.turns[-1].text,
+                "image": example.image.name,
+                "tags": example.tags,
                 "prompt": self.prompts[index] if self.prompts else None,
                 "raw_prediction": self.raw_predictions[index],
                 "prediction": self.predictions[index],
@@ -225,7 +228,7 @@ def write_report(report: Report, folder: Path) -> None:
         ValueError: the folder cannot be written to.
     """
     write_predictions(report, folder)
-    with _writing_to(folder):
+    with writing_to(folder):
         write_json(folder / "metrics.json", report.metrics_json(), ensure_ascii=False)
         if report.task.reads_tables:
             write_chunks(folder / "predictions.csv", write_csv(report.table_rows()))
@@ -238,15 +241,16 @@ def write_predictions(report: Report, folder: Path) -> None:
         ValueError: the folder cannot be written to.
     """
     encoder = msgspec.json.Encoder()
-    with _writing_to(folder):
+    with writing_to(folder):
         rows = (encoder.encode(row) + b"\n" for row in report.prediction_rows())
         write_chunks(folder / "predictions.jsonl", rows)
-        for name in ("metrics.json", "predictions.csv"):
+        for name in ("metrics.json", "predictions.csv", "report.html"):
             (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path) -> Iterator[None]:
+    """Raise ValueError, which names the folder, in place of the system's errors in the block."""
     try:
         yield
     except OSError as error:

@@ -29,7 +29,7 @@ from tasks.faults import Fault
 from tasks.files import find_files, image_finder, local_root
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
-from tasks.metrics.vqa import plain_accuracy, vqa_accuracy
+from tasks.metrics.vqa import explain, plain_accuracy, vqa_accuracy
 from tasks.records import note, read_records, unique
 
 _SUBTYPES = {"train": "train2014", "val": "val2014", "test-dev": "test-dev2015", "test": "test2015"}
@@ -134,6 +134,10 @@ class VqaV2(Task):
             for prediction, example in zip(predictions, examples, strict=True)
         ]
         return Scores(values=values, metrics={self.metric: fmean(values)})
+
+    def working(self, prediction: str, references: Sequence[str]) -> Sequence[str]:
+        """Explain the ten leave-one-out sets."""
+        return explain(prediction, references)
 
     def lenient(self, predictions: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
         """Score by two wide-spread variants of the rule, in percent; neither is official."""

@@ -23,6 +23,19 @@ def anls(prediction: str, answers: Sequence[str], threshold: float = 0.5) -> flo
     return similarity if similarity >= threshold else 0.0
 
 
+def explain(prediction: str, answers: Sequence[str], threshold: float = 0.5) -> list[str]:
+    """Explain the similarity of one prediction, by its nearest answer."""
+    _check(answers)
+    nearest = min(answers, key=lambda answer: _normalized_distance(prediction, answer))
+    edits, length = distance(_prepare(nearest), _prepare(prediction)), _length(prediction, nearest)
+    similarity = 1 - _normalized_distance(prediction, nearest)
+    counts = "counts" if similarity >= threshold else "is under the threshold and scores 0"
+    return [
+        f'nearest answer "{nearest}": {edits} edits over {length} characters, similarity '
+        f"{similarity:.4g} {counts} (threshold {threshold:g})"
+    ]
+
+
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if the prediction is an accepted answer but for case and outer white space."""
     _check(answers)
@@ -32,9 +45,13 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 
 def _normalized_distance(prediction: str, answer: str) -> float:
     """Levenshtein distance of the prepared strings over the length of the longer raw one."""
-    # Upper case because the script does: some characters ("ß") become two.
-    length = max(len(answer.upper()), len(prediction.upper()))
+    length = _length(prediction, answer)
     return distance(_prepare(answer), _prepare(prediction)) / length if length else 0.0
+
+
+def _length(prediction: str, answer: str) -> int:
+    # Upper case because the script does: some characters ("ß") become two.
+    return max(len(answer.upper()), len(prediction.upper()))
 
 
 def _prepare(text: str) -> str:

@@ -97,6 +97,26 @@ def plain_accuracy(prediction: str, answers: Sequence[str]) -> float:
     return min(1.0, _num_equal(prediction, answers) / 3)
 
 
+def explain(prediction: str, answers: Sequence[str]) -> list[str]:
+    """Explain the accuracy of one prediction: what was compared, and the arithmetic."""
+    total, equal = len(answers), _num_equal(prediction, answers)
+    if _differ(answers):
+        form = _clean_and_normalize(prediction)
+        compared = f'the answers differ, so all are normalised: "{form}"'
+    else:
+        compared = f'the answers are alike, so they are compared exactly: "{_clean(prediction)}"'
+    terms = []
+    if equal:
+        terms.append(f"{equal} * min({equal - 1}, 3) / 3")
+    if total > equal:
+        terms.append(f"{total - equal} * min({equal}, 3) / 3")
+    return [
+        compared,
+        f"{equal} of {total} answers equal it: ({' + '.join(terms)}) / {total} = "
+        f"{100 * vqa_accuracy(prediction, answers):.4g} %",
+    ]
+
+
 def normalize(text: str) -> str:
     """Normalise an answer as the official script does where human answers differ."""
     return _map_words(_strip_punctuation(text))
@@ -109,11 +129,14 @@ def _num_equal(prediction: str, answers: Sequence[str], always_normalize: bool =
             "VQA accuracy needs at least one human answer per question, got 0 (the official files "
             "have 10)."
         )
-    distinct = set(answers)  # three or so of ten
-    differ = len(distinct) > 1 and len(set(map(_clean, distinct))) > 1
-    form = _clean_and_normalize if differ or always_normalize else _clean
+    form = _clean_and_normalize if always_normalize or _differ(answers) else _clean
     target = form(prediction)
-    return sum(answers.count(answer) for answer in distinct if form(answer) == target)
+    return sum(answers.count(answer) for answer in set(answers) if form(answer) == target)
+
+
+def _differ(answers: Sequence[str]) -> bool:
+    distinct = set(answers)  # three or so of ten
+    return len(distinct) > 1 and len(set(map(_clean, distinct))) > 1
 
 
 @lru_cache(maxsize=1 << 18)

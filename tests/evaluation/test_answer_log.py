@@ -163,4 +163,5 @@ def test_another_setting_is_refused_before_it_answers(tmp_path: Path) -> None:
     assert not (tmp_path / "predictions.jsonl").exists()
     run("eval", *arguments)
     assert read_json(tmp_path / "metrics.json")["num_examples"] == 4
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.jsonl"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"metrics.json", "predictions.jsonl", "report.html"}

@@ -128,10 +128,16 @@ def check_provenance(
     assert {"torch", "transformers", "peft"} <= set(found["versions"])
 
 
+KEYS = [
+    *("id", "question", "image", "tags", "prompt", "raw_prediction", "prediction", "references"),
+    "score",
+]
+
+
 def check_predictions(rows: list[dict[str, Any]], task: str, num_examples: int) -> None:
     assert len(rows) == num_examples
     for row in rows:
-        assert list(row) == ["id", "prompt", "raw_prediction", "prediction", "references", "score"]
+        assert list(row) == KEYS
         assert isinstance(row["id"], str if task == "gqa" else int)
         assert isinstance(row["score"], float)
         assert row["references"] and all(isinstance(answer, str) for answer in row["references"])

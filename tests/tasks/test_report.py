@@ -168,6 +168,9 @@ def test_the_files_hold_the_report(tmp_path: Path) -> None:
     lines = (tmp_path / "out/val/predictions.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(lines[0]) == {
         "id": 500,
+        "question": "What color is the page?",
+        "image": str(tmp_path / "data/spdocvqa_images/page500_1.png"),
+        "tags": {"question_type": ["layout"]},
         "prompt": "A",
         "raw_prediction": "Rot é",
         "prediction": "Rot é",

@@ -1,0 +1,236 @@
+"""The content of a report's page, from one or several evaluations of the same examples."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from evaluation.compare import decode_written, prediction_file, read_lines
+from evaluation.page_data import (
+    Answer,
+    Change,
+    Counts,
+    Interval,
+    Line,
+    Measured,
+    Page,
+    Row,
+    Run,
+    Slice,
+)
+from tasks.base import Task
+from tasks.files import read_bytes
+from tasks.metrics.uncertainty import mean_uncertainty
+from tasks.registry import get_task
+from tasks.report import Report
+
+MOST_ROWS = 20_000  # more would make a page of tens of megabytes
+MOST_FREQUENT = 20
+_LENGTHS = ((0, "0"), (1, "1"), (2, "2"), (5, "3 to 5"), (10, "6 to 10"), (20, "11 to 20"))
+_LONGER = "over 20"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One evaluation: the folder with its files, and what is in them."""
+
+    folder: Path
+    measured: Measured
+    lines: Mapping[int | str, Line]
+
+
+def read_evaluation(place: Path) -> Evaluation:
+    """Read predictions.jsonl, or that of a folder, and the metrics.json beside it.
+
+    Raises:
+        ValueError: one is missing, or not as `eval.py` wrote it.
+    """
+    file = prediction_file(place)
+    path = file.with_name("metrics.json")
+    lines = read_lines(file, Line)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, which eval.py writes beside {file.name}.")
+    measured: Measured = decode_written(read_bytes(path), Measured, str(path))
+    return Evaluation(file.parent, measured, lines)
+
+
+def as_evaluation(report: Report, folder: Path) -> Evaluation:
+    """Return a report as `read_evaluation` would find it in its folder, without reading it."""
+    lines = {row["id"]: Line(**row) for row in report.prediction_rows()}
+    return Evaluation(folder, msgspec.convert(report.metrics_json(), Measured), lines)
+
+
+def make_page(
+    evaluations: Sequence[Evaluation],
+    changes: Sequence[Mapping[str, Any]],
+    thumbnails: Mapping[int | str, str],
+    output: Path,
+) -> Page:
+    """Join evaluations by the examples' ids; only those that all have are shown.
+
+    Args:
+        evaluations: of the same task, split and references.
+        changes: what `compare` says of each but the first, beside the first.
+        thumbnails: data URIs of images, by the examples' ids.
+        output: where the page will lie, which links to images are relative to.
+    """
+    measured = [evaluation.measured for evaluation in evaluations]
+    tables = [evaluation.lines for evaluation in evaluations]
+    lines = [
+        [table[key] for table in tables]
+        for key in tables[0]
+        if all(key in table for table in tables)
+    ]
+    notes = [note for content in measured for note in content.notes]
+    notes += [note for change in changes for note in change["notes"]]
+    if len(lines) > MOST_ROWS:
+        notes.append(
+            f"The figures are of all {len(lines)} examples; the first {MOST_ROWS} are below."
+        )
+    first, images = measured[0], dict[str, int]()
+    task = get_task(first.task)
+    rows = [_row(own, task, images, thumbnails, output) for own in lines[:MOST_ROWS]]
+    if without := sum(row.image is None for row in rows):
+        notes.append(f"Images of {without} examples are not inside this page.")
+    return Page(
+        task=first.task,
+        split=first.split,
+        metric=first.metric,
+        best=task.metric_range,
+        runs=[
+            _run(chr(ord("A") + place), evaluation, [own[place] for own in lines], change)
+            for place, (evaluation, change) in enumerate(
+                zip(evaluations, [None, *changes], strict=True)
+            )
+        ],
+        slices=_slices(lines),
+        rows=rows,
+        images=list(images),
+        frequent_references=_most_frequent(
+            Counter(own[0].references).most_common(1)[0][0] for own in lines if own[0].references
+        ),
+        reference_lengths=_lengths(text for own in lines for text in own[0].references),
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def _row(
+    own: Sequence[Line],
+    task: Task,
+    images: dict[str, int],
+    thumbnails: Mapping[int | str, str],
+    output: Path,
+) -> Row:
+    first = own[0]
+    thumbnail = thumbnails.get(first.id)
+    return Row(
+        id=first.id,
+        question=first.question,
+        references=Counter(first.references).most_common(),
+        tags=first.tags,
+        image=None if thumbnail is None else images.setdefault(thumbnail, len(images)),
+        file=_link(first.image, output),
+        answers=[
+            Answer(
+                prompt=line.prompt,
+                raw=line.raw_prediction,
+                prediction=line.prediction,
+                score=line.score,
+                working=tuple(task.working(line.prediction, line.references))
+                if line.references
+                else (),
+            )
+            for line in own
+        ],
+    )
+
+
+def _link(image: str | None, output: Path) -> str | None:
+    """A relative link to an image's file; None where it is none."""
+    if not image or not os.path.isfile(image):
+        return None
+    try:
+        return quote(os.path.relpath(image, output.resolve().parent).replace(os.sep, "/"))
+    except ValueError:  # on another drive
+        return None
+
+
+def _run(
+    name: str,
+    evaluation: Evaluation,
+    lines: Sequence[Line],
+    change: Mapping[str, Any] | None,
+) -> Run:
+    measured = evaluation.measured
+    uncertainty = measured.uncertainty
+    return Run(
+        name=name,
+        folder=str(evaluation.folder),
+        value=measured.value,
+        interval=uncertainty.interval_95 if uncertainty else None,
+        num_examples=measured.num_examples,
+        metrics=measured.metrics,
+        change=None
+        if change is None
+        else Change(
+            difference=change["difference"],
+            interval=change["uncertainty"]["interval_95"],
+            num_rose=change["num_rose"],
+            num_fell=change["num_fell"],
+            num_stayed=change["num_stayed"],
+        ),
+        frequent=_most_frequent(line.prediction for line in lines),
+        lengths=_lengths(line.prediction for line in lines),
+        provenance=measured.provenance,
+    )
+
+
+def _slices(lines: Sequence[Sequence[Line]]) -> list[Slice]:
+    """Mean, interval and difference of the scored examples under each value of each tag."""
+    members: dict[tuple[str, str], list[list[float]]] = {}
+    for own in lines:
+        scores = [line.score for line in own if line.score is not None]
+        if len(scores) < len(own):
+            continue
+        for tag, kinds in own[0].tags.items():
+            for kind in dict.fromkeys(kinds):
+                members.setdefault((tag, kind), []).append(scores)
+    found = []
+    for (tag, kind), scored in sorted(members.items()):
+        columns = list(zip(*scored, strict=True))
+        differences = [scores[-1] - scores[0] for scores in scored] if len(columns) > 1 else []
+        found.append(
+            Slice(
+                tag=tag,
+                kind=kind,
+                n=len(scored),
+                means=[fmean(column) for column in columns],
+                intervals=[_interval(column) for column in columns],
+                difference=fmean(differences) if differences else None,
+                difference_interval=_interval(differences) if differences else None,
+            )
+        )
+    return found
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    return mean_uncertainty(values).interval_95
+
+
+def _most_frequent(texts: Iterable[str]) -> Counts:
+    return Counter(texts).most_common(MOST_FREQUENT)
+
+
+def _lengths(texts: Iterable[str]) -> Counts:
+    """Count texts by their number of words."""
+    counts = dict.fromkeys([name for _, name in _LENGTHS] + [_LONGER], 0)
+    for text in texts:
+        length = len(text.split())
+        counts[next((name for most, name in _LENGTHS if length <= most), _LONGER)] += 1
+    return [(name, n) for name, n in counts.items() if any(counts.values())]

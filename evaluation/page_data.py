@@ -1,0 +1,120 @@
+"""The values of a report's page, which its script draws."""
+
+from typing import Any
+
+import msgspec
+
+from tasks.metrics.uncertainty import Uncertainty
+
+Interval = tuple[float, float] | None
+Counts = list[tuple[str, int]]
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """A line of predictions.jsonl."""
+
+    id: int | str
+    prompt: str | None
+    raw_prediction: str
+    prediction: str
+    references: tuple[str, ...]
+    score: float | None
+    question: str = ""
+    image: str | None = None
+    tags: dict[str, tuple[str, ...]] = {}
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of metrics.json that a page shows."""
+
+    task: str
+    split: str
+    metric: str
+    value: float | None
+    num_examples: int
+    metrics: dict[str, float | None]
+    uncertainty: Uncertainty | None = None
+    notes: list[str] = []
+    provenance: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer of one run to an example; `working` says how its score came about."""
+
+    prompt: str | None
+    raw: str
+    prediction: str
+    score: float | None
+    working: tuple[str, ...]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An example; `image` is a place in the page's images, `file` a relative link to its own."""
+
+    id: int | str
+    question: str
+    references: Counts
+    tags: dict[str, tuple[str, ...]]
+    image: int | None
+    file: str | None
+    answers: list[Answer]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """The change of the scores since the first run, as `compare` measures it."""
+
+    difference: float
+    interval: Interval
+    num_rose: int
+    num_fell: int
+    num_stayed: int
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation: its figures as in metrics.json, and its answers at large."""
+
+    name: str
+    folder: str
+    value: float | None
+    interval: Interval
+    num_examples: int
+    metrics: dict[str, float | None]
+    change: Change | None
+    frequent: Counts
+    lengths: Counts
+    provenance: dict[str, Any]
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """The examples under one value of a tag; the difference is of the last run and the first."""
+
+    tag: str
+    kind: str
+    n: int
+    means: list[float]
+    intervals: list[Interval]
+    difference: float | None
+    difference_interval: Interval
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a page shows.
+
+    Attributes:
+        metric: the headline.
+        best: its best value.
+        images: data URIs.
+        notes: sentences beside the figures.
+    """
+
+    task: str
+    split: str
+    metric: str
+    best: float
+    runs: list[Run]
+    slices: list[Slice]
+    rows: list[Row]
+    images: list[str]
+    frequent_references: Counts
+    reference_lengths: Counts
+    notes: list[str]

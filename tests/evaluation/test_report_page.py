@@ -1,0 +1,172 @@
+"""The page of an evaluation: its figures are those of the files, and nothing in it acts."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from evaluation.compare import compare
+from evaluation.report_page import PAGE, join_pages
+from tasks.base import Example
+from tasks.images import FileImage
+from tasks.metrics import anls, vqa
+from tests.evaluation.evaluated import COLORS, example, save, save_pair
+from tests.helpers import one_sentence
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    text = page.read_text("utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    result: dict[str, Any] = json.loads(data)
+    return result
+
+
+def test_the_figures_are_those_of_the_files(tmp_path: Path) -> None:
+    a, b = save_pair(tmp_path, 12)
+    join_pages([a, b], tmp_path / "ab.html")
+    data = data_of(tmp_path / "ab.html")
+    for run, place in zip(data["runs"], (a, b), strict=True):
+        measured = json.loads((place / "metrics.json").read_text())
+        assert run["value"] == measured["value"] == {"A": 100 / 3, "B": 50.0}[run["name"]]
+        assert run["interval"] == measured["uncertainty"]["interval_95"]
+        assert run["metrics"] == measured["metrics"]
+        assert data_of(place / PAGE)["runs"][0]["value"] == measured["value"]
+        side = data["runs"].index(run)
+        breakdown = {s["kind"]: s["means"][side] for s in data["slices"]}
+        assert breakdown == measured["breakdown"]["answer_type"]
+    change, expected = data["runs"][1]["change"], compare(a, b)
+    assert change["difference"] == expected["difference"]
+    assert tuple(change["interval"]) == expected["uncertainty"]["interval_95"]
+    # of 0 to 11 A has 0 3 6 9 and B has 0 2 4 6 8 10
+    assert [change[f"num_{what}"] for what in ("rose", "fell", "stayed")] == [4, 2, 6]
+    # by hand: of the even ones A has two of six and B all, of the odd ones A has two and B none
+    assert [(s["kind"], s["n"], s["difference"]) for s in data["slices"]] == [
+        ("number", 6, pytest.approx(100 * 4 / 6)),
+        ("other", 6, pytest.approx(-100 * 2 / 6)),
+    ]
+    assert data["runs"][1]["frequent"][0] == ["none", 6]
+    assert dict(data["reference_lengths"])["1"] == 120
+
+
+def test_an_example_has_what_was_sent_what_came_back_and_how_it_was_scored(tmp_path: Path) -> None:
+    asked = example(0, "which?", *("orange",) * 8, "tan", "red")
+    save(tmp_path / "A", ["orange"], [asked])
+    (row,) = data_of(tmp_path / "A" / PAGE)["rows"]
+    assert row["references"] == [["orange", 8], ["tan", 1], ["red", 1]]
+    (answer,) = row["answers"]
+    assert answer["prompt"] == "answer en which?"
+    assert (answer["raw"], answer["prediction"], answer["score"]) == (" orange\n", "orange", 100.0)
+    assert answer["working"] == [
+        'the answers differ, so all are normalised: "orange"',
+        "8 of 10 answers equal it: (8 * min(7, 3) / 3 + 2 * min(8, 3) / 3) / 10 = 100 %",
+    ]
+
+
+def test_the_working_is_the_arithmetic_of_the_score() -> None:
+    two = ["yes", "yes", *["no"] * 8]
+    # 2 of 10: (2 * 1/3 + 8 * 2/3) / 10 = 18/30
+    assert vqa.explain("Yes.", two)[1].endswith(
+        "(2 * min(1, 3) / 3 + 8 * min(2, 3) / 3) / 10 = 60 %"
+    )
+    assert vqa.explain("No", ["no"] * 10) == [
+        'the answers are alike, so they are compared exactly: "No"',
+        "0 of 10 answers equal it: (10 * min(0, 3) / 3) / 10 = 0 %",
+    ]
+    # "kitten" -> "sitting" is the classic distance of 3
+    assert anls.explain("sitting", ["kitten", "dog"]) == [
+        'nearest answer "kitten": 3 edits over 7 characters, similarity 0.5714 counts '
+        "(threshold 0.5)"
+    ]
+    assert "is under the threshold and scores 0" in anls.explain("zzzz", ["dog"])[0]
+
+
+def test_images_are_inside_once_and_under_the_budget(tmp_path: Path) -> None:
+    examples = [example(number) for number in range(9)]
+    save(tmp_path / "all", ["red"] * 9, examples)
+    data = data_of(tmp_path / "all" / PAGE)
+    assert len(data["images"]) == len(COLORS)
+    assert [row["image"] for row in data["rows"]] == [0, 1, 2] * 3
+    one = len(data["images"][0]) * 1.5 / 1e6
+    save(tmp_path / "one", ["red"] * 9, examples, images_budget=one)
+    data = data_of(tmp_path / "one" / PAGE)
+    assert len(data["images"]) == 1
+    assert "Images of 8 examples are not inside this page." in data["notes"]
+    save(tmp_path / "none", ["red"] * 9, examples, images_budget=0)
+    assert data_of(tmp_path / "none" / PAGE)["images"] == []
+
+
+def test_nothing_in_a_text_ends_the_data(tmp_path: Path) -> None:
+    evil = "</script><script>window.hacked = 1</script><!--"
+    save(tmp_path / "A", [evil], [example(0, evil, *(evil,) * 10)])
+    text = (tmp_path / "A" / PAGE).read_text("utf-8")
+    assert text.count("<script") == text.count("</script>") == 2
+    assert data_of(tmp_path / "A" / PAGE)["rows"][0]["question"] == evil
+
+
+def test_a_joined_page_takes_the_images_of_each_and_finds_the_evaluation_of_a_run(
+    tmp_path: Path,
+) -> None:
+    a, _ = save_pair(tmp_path, 3)
+    save(tmp_path / "run/evaluation/val", ["red"] * 3, [example(n) for n in range(3)])
+    page = join_pages([a, tmp_path / "run"], tmp_path / "ab.html")
+    assert len(page.images) == len(COLORS)
+    join_pages([a], tmp_path / "ab.html")  # a page is written anew
+    assert len(data_of(tmp_path / "ab.html")["runs"]) == 1
+
+
+def other_examples(folder: Path) -> list[Path]:
+    save(folder / "other", ["red"], [example(7)])
+    return [folder / "A", folder / "other"]
+
+
+def other_references(folder: Path) -> list[Path]:
+    others: list[Example] = [example(n, "", *("grey",) * 10) for n in range(3)]
+    save(folder / "other", ["red"] * 3, others)
+    return [folder / "A", folder / "other"]
+
+
+def without_metrics(folder: Path) -> list[Path]:
+    (folder / "A/metrics.json").unlink()
+    return [folder / "A"]
+
+
+def no_evaluation(folder: Path) -> list[Path]:
+    (folder / "empty").mkdir()
+    return [folder / "empty"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (other_examples, "in only one of"),
+        (other_references, "have different references"),
+        (without_metrics, "metrics.json is missing"),
+        (no_evaluation, "is no evaluation"),
+    ],
+)
+def test_what_cannot_be_joined_is_one_sentence(spoil: Any, words: str, tmp_path: Path) -> None:
+    save_pair(tmp_path, 3)
+    with one_sentence(words):
+        join_pages(spoil(tmp_path), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_file_that_is_no_report_stays(tmp_path: Path) -> None:
+    a, _ = save_pair(tmp_path, 3)
+    mine = tmp_path / "mine.html"
+    mine.write_text("my own page")
+    with one_sentence("is no report"):
+        join_pages([a], mine)
+    assert mine.read_text() == "my own page"
+
+
+def test_the_original_is_linked_by_a_relative_path_that_can_only_be_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "images" / "javascript:alert(1).png"
+    path.parent.mkdir()
+    example(0).image.open().save(path)
+    save(tmp_path / "A", ["red"], [replace(example(0), image=FileImage(str(path)))])
+    (row,) = data_of(tmp_path / "A" / PAGE)["rows"]
+    assert row["file"] == "../images/javascript%3Aalert%281%29.png"
