@@ -37,6 +37,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def share(path: Path) -> None:
+    """Give a file the rights of any new one; safetensors makes its for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def check_writable(folder: Path) -> None:
     """Raise ValueError where files could not be made in a folder; it need not exist yet."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())

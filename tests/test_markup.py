@@ -44,12 +44,18 @@ def test_a_model_card_has_one_header_and_no_markup_of_a_name(name: str) -> None:
     run: dict[str, Any] = {
         "task": name, "base_model": f"org/{name}", "train_data": data, "settings": settings
     }  # fmt: skip
-    metrics = {"task": name, "split": name, "num_examples": 3, "metrics": {name: 1.0}}
-    card = model_card(run, [metrics])
+    metrics = {
+        "task": name, "split": name, "num_examples": 3, "metric": name, "metrics": {name: 1.0}
+    }  # fmt: skip
+    card = model_card(run, [metrics], num_steps=1)
     assert card.splitlines().count("---") == 2
     header = yaml.safe_load(card.split("---\n")[1])
-    assert set(header) == {"base_model", "library_name", "tags"}
-    assert header["base_model"] == str(Path(f"org/{name}"))
+    assert set(header) == {"base_model", "library_name", "model-index", "pipeline_tag", "tags"}
+    (result,) = header["model-index"][0]["results"]
+    line = " ".join(name.split())
+    assert result["dataset"] == {"type": line, "name": line, "split": line}
+    assert result["metrics"] == [{"type": line, "value": 1.0, "args": {"num_examples": 3}}]
+    assert header["base_model"] == " ".join(str(Path(f"org/{name}")).split())
     body = card.split("---\n", 2)[2]
     for mark in ("<script", "](", "`code`", "*bold*", "a | b"):
         assert mark not in body

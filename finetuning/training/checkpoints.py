@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.files import file_hash, sync
+from common.files import file_hash, share, sync
 from common.json_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def _write_manifest(folder: Path) -> None:
         for path in files
     }
     for path in files:
+        share(path)
         sync(path)
     write_json(folder / _MANIFEST, {"files": entries})
     sync(folder)

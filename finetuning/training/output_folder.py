@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.files import check_writable, sync
+from common.files import check_writable, share, sync
 from common.json_files import write_json
 from evaluation.provenance import versions
 from finetuning.training.checkpoints import CHECKPOINTS, newest
@@ -118,6 +118,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     try:
         model.save_pretrained(beside)
         for path in sorted(beside.iterdir()):
+            share(path)
             sync(path)
             os.replace(path, folder / path.name)
     finally:

@@ -82,7 +82,12 @@ def _train(prepared: Prepared) -> list[Report]:
         metrics = joint.joint_metrics(reports)
         trainer.log({f"final_{name}": value for name, value in metrics.items()})
     trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))
-    card = model_card(prepared.run, [report.metrics_json() for report in reports])
+    card = model_card(
+        prepared.run,
+        [report.metrics_json() for report in reports],
+        trainer.state.global_step,
+        prepared.loaded.family,
+    )
     write_text(job.output_dir / "README.md", card)
     return reports
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from common.files import share
 from common.json_files import write_json
 from merging.algebra.low_rank import LowRank
 from merging.algebra.reader import read_adapter
@@ -69,6 +70,7 @@ def write_adapter(
         tensors[f"base_model.model.{name}.lora_B.weight"] = b.to(dtype).contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    share(folder / WEIGHTS_FILE)
     write_json(folder / CONFIG_FILE, dict(sorted(config.items())))
 
 

@@ -21,8 +21,8 @@ def run(base: str) -> dict[str, Any]:
 
 
 def test_the_card_names_a_base_on_the_hub_and_no_path() -> None:
-    assert "base_model: org/model\n" in model_card(run("org/model"), [])
-    card = model_card(run("/home/me/models/mine"), [])
+    assert "base_model: org/model\n" in model_card(run("org/model"), [], num_steps=1)
+    card = model_card(run("/home/me/models/mine"), [], num_steps=1)
     assert "base_model" not in card and "/home/me" not in card
     assert "# mine fine-tuned on digits" in card
 
