@@ -47,6 +47,11 @@ class Prompter:
     def _opening(self) -> list[Message]:
         return [] if self.system_message is None else [("system", self.system_message)]
 
+    @property
+    def asks(self) -> bool:
+        """Return True where the template has a place for a question."""
+        return len(_around_question(self.template)) > 1
+
     def prompt(self, example: Example) -> str:
         """Return the text sent for an example, before any truncation."""
         return _filled(self.template, example.turns[-1].text)

@@ -12,15 +12,14 @@ from common.files import check_writable
 from evaluation.answer_log import remove_answers
 from evaluation.answering import answer_and_log
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
+from evaluation.found_model import find_model
 from evaluation.gallery import write_gallery
-from evaluation.prompting import Prompter, check_images, check_template, check_texts, make_prompter
+from evaluation.prompting import check_images, check_texts
 from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.report_page import write_report_page
-from evaluation.request import EvaluationRequest, MetricsRequest, PromptRequest
+from evaluation.request import EvaluationRequest, MetricsRequest
 from evaluation.result_folder import beside_larger, model_folder
-from models.base import Family
-from models.checkpoint import run_folder_of
-from models.run_record import prompt_settings, read_run, trained_on
+from models.run_record import trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
 from tasks.report import Report, score, write_report
@@ -121,17 +120,10 @@ def score_and_write(
 
 def _predict(request: EvaluationRequest) -> Answers:
     """Let a model answer the split; its predictions are written before they are scored."""
-    from models.loading import check_device, load_family, load_model
-    from models.quantization import check_quantization
-
     task, wanted = request.task, request.model
     assert wanted is not None
-    check_template(request.prompt.template)
-    checkpoint = wanted.resolve()
-    run = read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
-    trained_in = run.get("settings", {}).get("quantization", checkpoint.stored_in or "none")
-    quantization = wanted.quantization or trained_in
-    check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
+    found = find_model(wanted, request.prompt)
+    checkpoint, run = found.checkpoint, found.run
     whole = _load_split(task, request.split, request.source)
     dataset = whole.subset(request.max_eval_samples, request.seed)
     dataset = without_bad_images(dataset, request.on_bad_image, request.num_workers)
@@ -141,28 +133,15 @@ def _predict(request: EvaluationRequest) -> Answers:
         model_folder(wanted.path, checkpoint.adapter, run, task.name, name), len(dataset)
     )
     check_writable(output_dir)
-    check_device(wanted.device)
-
-    from evaluation.prediction import make_predictor
-
-    family = load_family(checkpoint)
-    same_task = prompt_settings(run, task.name)
-    prompter = _make_prompter(task, family, request.prompt, same_task)
-    check_images(dataset, family)
+    prompter = found.prompter(task, request.prompt)
+    check_images(dataset, prompter.family)
     check_texts(dataset, prompter, with_answers=False)
-    loaded = load_model(
-        checkpoint,
-        quantization=quantization,
-        dtype=wanted.dtype,
-        device=wanted.device,
-        family=family,
-    )
-    predictor = make_predictor(
-        loaded.model,
+    predictor = found.predictor(
         task,
         prompter,
         batch_size=request.batch_size,
-        generation={"seed": request.seed} | same_task | dict(request.decoding),
+        decoding=request.decoding,
+        seed=request.seed,
         num_workers=request.num_workers,
     )
     origin = of_model(
@@ -170,26 +149,12 @@ def _predict(request: EvaluationRequest) -> Answers:
         base_model=checkpoint.base,
         base_revision=checkpoint.revision,
         adapter=checkpoint.adapter,
-        quantization=quantization,
+        quantization=found.quantization,
         trained_on=trained_on(run),
     )
     identity = {**origin, "base_fingerprint": checkpoint.fingerprint}
     report = answer_and_log(predictor, dataset, output_dir, identity, resume=request.resume)
     return Answers(report=report, dataset=whole, origin=origin, output_dir=output_dir)
-
-
-def _make_prompter(
-    task: Task, family: Family, prompt: PromptRequest, same_task: Mapping[str, Any]
-) -> Prompter:
-    """Return the prompter by the request, else by the run, else by the task."""
-    return make_prompter(
-        task,
-        family,
-        prompt.template or same_task.get("prompt_template"),
-        prompt.max_length or same_task.get("max_length"),
-        prompt.truncate or same_task.get("truncate", False),
-        prompt.system_message or same_task.get("system_message"),
-    )
 
 
 @without_collector()

@@ -23,6 +23,7 @@ class PaliGemma(PlainFamily):
     name = "paligemma"
     title = "PaliGemma"
     model_types = ("paligemma",)
+    image_mark = "<image>"
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
     @cached_property

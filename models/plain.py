@@ -13,6 +13,8 @@ class PlainFamily(Family):
     """Models that read `image start prompt answer end`, in which start and end are one token."""
 
     title: ClassVar[str]  # as its authors call it
+    # what the checkpoint's own processor takes for the image in a text; None where nothing is
+    image_mark: ClassVar[str | None] = None
     num_turn_tokens = 2  # start or end, and what `layout` puts before or behind a text
 
     @abstractmethod

@@ -14,6 +14,7 @@ from palitune.evaluate import evaluate_command
 from palitune.list_runs import runs_command
 from palitune.merge import merge_command
 from palitune.pipeline import pipeline_command
+from palitune.predict import predict_command
 from palitune.preview import preview_command
 from palitune.report import report_command
 from palitune.scripts import training_command
@@ -77,6 +78,7 @@ for _task in task_names():
 palitune.add_command(ablate_command())
 palitune.add_command(evaluate_command())
 palitune.add_command(compare_command())
+palitune.add_command(predict_command())
 palitune.add_command(report_command())
 palitune.add_command(runs_command())
 palitune.add_command(merge_command())

@@ -7,6 +7,8 @@ from typing import Any
 
 from common.markup import markdown
 from models.base import Family
+from models.chat import ChatFamily
+from models.plain import PlainFamily
 from models.run_record import by_task, trained_on
 from tasks.registry import get_task
 
@@ -151,9 +153,9 @@ def _usage(run: Mapping[str, Any], family: Family) -> str | None:
     task = get_task(trained_on(run)[0])
     template = run["settings"].get("prompt_template") or task.prompt(family.name)
     prompt = template.replace("{question}", "What is in the image?")
-    if family.name == "paligemma":
-        inputs = _INPUTS.format(text=json.dumps(f"<image>{prompt}"))
-    elif family.takes_template:
+    if isinstance(family, PlainFamily) and family.image_mark is not None:
+        inputs = _INPUTS.format(text=json.dumps(f"{family.image_mark}{prompt}"))
+    elif isinstance(family, ChatFamily):
         inputs = "# processors that also take videos need torchvision\n"
         inputs += _CHAT_INPUTS.format(text=json.dumps(prompt))
     else:

@@ -51,6 +51,10 @@ def test_peft_loads_the_merged_adapter_and_its_update_is_ours(
 def test_the_full_model_is_pefts_own_merge_of_the_adapter(adapters: Path, tmp_path: Path) -> None:
     options = ("--mode", "linear", "--export", "both", "--save_dtype", "float32")
     assert run(adapters, tmp_path / "out", *options, names="abc").exit_code == 0
+    new = tmp_path / "new"
+    new.touch()
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode for path in files} == {new.stat().st_mode}  # others can read them
     full = PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "out", dtype=torch.float32)
     merged = PeftModel.from_pretrained(load_tiny(), str(tmp_path / "out/adapter"))
     expected = merged.merge_and_unload().state_dict()

@@ -1,0 +1,116 @@
+"""Ask a model about images of one's own: no data set, no score."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from evaluation.found_model import find_model
+from evaluation.prompting import check_images, check_texts
+from evaluation.request import ModelRequest, PromptRequest
+from tasks.base import Dataset, Example, Task, Turn
+from tasks.images import FileImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageQuestions:
+    """One question about each of some images.
+
+    Attributes:
+        task: whose prompt, decoding and cleaning are taken.
+        model: answers.
+        images: files, or folders with files.
+        question: what is asked of each; empty where the prompt holds no question.
+        prompt: settings of the prompt.
+    """
+
+    task: Task
+    model: ModelRequest
+    images: Sequence[Path]
+    question: str
+    prompt: PromptRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageAnswer:
+    """The answer to one image.
+
+    Attributes:
+        image: its file.
+        prompt: as sent.
+        raw_prediction: as generated.
+        prediction: as the task's metric would take it.
+    """
+
+    image: str
+    prompt: str
+    raw_prediction: str
+    prediction: str
+
+
+class _Asked(Dataset):
+    """Examples that are no split of a task."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter(self.rows)
+
+
+def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
+    """Answer the question about each image, in the order given; folders in that of their names.
+
+    Raises:
+        ValueError: there is no image, one cannot be read, the prompt needs a question and there is
+            none or takes none and there is one, or the model cannot be used.
+    """
+    task = request.task
+    files = [file for place in request.images for file in _files(place)]
+    for file in files:
+        FileImage(str(file)).open()  # before a model is loaded
+    found = find_model(request.model, request.prompt)
+    prompter = found.prompter(task, request.prompt)
+    takes_question = prompter.asks
+    if takes_question != bool(request.question.strip()):
+        raise ValueError(
+            f"The prompt '{prompter.template}' asks a question: give it by --question."
+            if takes_question
+            else f"The prompt '{prompter.template}' has no place for a question; leave --question "
+            "out, or write {question} into --prompt_template."
+        )
+    examples = [
+        Example(
+            example_id=number,
+            image=FileImage(str(file)),
+            turns=(Turn("user", request.question),),
+            references=(),
+        )
+        for number, file in enumerate(files)
+    ]
+    asked = _Asked(task, "images", examples)
+    check_images(asked, prompter.family)
+    check_texts(asked, prompter, with_answers=False)
+    texts = found.predictor(task, prompter)(examples)
+    return [
+        ImageAnswer(
+            image=str(file),
+            prompt=prompter.messages(example)[-1][1],
+            raw_prediction=text,
+            prediction=task.clean(text),
+        )
+        for file, example, text in zip(files, examples, texts, strict=True)
+    ]
+
+
+def _files(place: Path) -> list[Path]:
+    """A file, or the images of a folder by the endings that Pillow knows."""
+    if not place.is_dir():
+        return [place]
+    known = Image.registered_extensions()
+    found = sorted(path for path in place.iterdir() if path.suffix.lower() in known)
+    if not found:
+        raise ValueError(f"There is no image in {place}; name files, or a folder with some.")
+    return found

@@ -1,0 +1,109 @@
+"""A model that is to answer: found first, loaded only once its data is known to be in order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluation.prompting import Prompter, check_template, make_prompter
+from evaluation.request import ModelRequest, PromptRequest
+from models.checkpoint import Checkpoint, run_folder_of
+from models.quantization import Quantization
+from models.run_record import prompt_settings, read_run
+from models.settings import Auto
+from tasks.base import Task
+
+if TYPE_CHECKING:
+    from evaluation.prediction import Predictor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundModel:
+    """A checkpoint with the record of the run that made it.
+
+    Attributes:
+        wanted: what was asked for.
+        checkpoint: where it lies.
+        run: its run.json; empty where there is none.
+        quantization: how the language model will be held.
+    """
+
+    wanted: ModelRequest
+    checkpoint: Checkpoint
+    run: Mapping[str, Any]
+    quantization: Quantization
+
+    def prompter(self, task: Task, prompt: PromptRequest) -> Prompter:
+        """Return what asks a task's examples, by the request, else by the run, else by the task.
+
+        Raises:
+            ValueError: the device is not there, or the processor cannot be read.
+        """
+        from models.loading import check_device, load_family
+
+        check_device(self.wanted.device)
+        same_task = prompt_settings(self.run, task.name)
+        return make_prompter(
+            task,
+            load_family(self.checkpoint),
+            prompt.template or same_task.get("prompt_template"),
+            prompt.max_length or same_task.get("max_length"),
+            prompt.truncate or same_task.get("truncate", False),
+            prompt.system_message or same_task.get("system_message"),
+        )
+
+    def predictor(
+        self,
+        task: Task,
+        prompter: Prompter,
+        *,
+        batch_size: int | Auto = "auto",
+        decoding: Mapping[str, Any] = {},
+        seed: int = 0,
+        num_workers: int | Auto = "auto",
+    ) -> "Predictor":
+        """Load the weights and return what answers.
+
+        Args:
+            task: whose examples it answers.
+            prompter: asks.
+            batch_size: examples answered at once.
+            decoding: settings by name, in place of those of the run.
+            seed: of drawn answers.
+            num_workers: processes that read images.
+        """
+        from evaluation.prediction import make_predictor
+        from models.loading import load_model
+
+        loaded = load_model(
+            self.checkpoint,
+            quantization=self.quantization,
+            dtype=self.wanted.dtype,
+            device=self.wanted.device,
+            family=prompter.family,
+        )
+        return make_predictor(
+            loaded.model,
+            task,
+            prompter,
+            batch_size=batch_size,
+            generation={"seed": seed} | prompt_settings(self.run, task.name) | dict(decoding),
+            num_workers=num_workers,
+        )
+
+
+def find_model(wanted: ModelRequest, prompt: PromptRequest) -> FoundModel:
+    """Find a model and check what can be known of it without its processor.
+
+    Raises:
+        ValueError: there is none, or the prompt or the precision has no meaning for it.
+    """
+    from models.quantization import check_quantization
+
+    check_template(prompt.template)
+    checkpoint = wanted.resolve()
+    run = read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
+    trained_in = run.get("settings", {}).get("quantization", checkpoint.stored_in or "none")
+    quantization = wanted.quantization or trained_in
+    check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
+    return FoundModel(wanted=wanted, checkpoint=checkpoint, run=run, quantization=quantization)
