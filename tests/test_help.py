@@ -22,8 +22,8 @@ VERBS = re.findall(
     r"\w+",
     """
     Accumulate Adapt Add Allow Answer Apply Ask Average Change Choose Clip Compare Compile Compute
-    Count Cut Decode Draw Feed Generate Give Hold Join Keep Leave List Load Log Look Merge Name Only Pass
-    Print Probe Put Read Recompute Repeat Replace Report Resize Resume Run Save Scale Score
+    Count Cut Decode Draw Feed Generate Give Hold Join Keep Leave List Load Log Look Merge Name Only
+    Pass Print Probe Put Read Recompute Repeat Replace Report Resize Resume Run Save Scale Score
     Search Seed Send Show Start Stop Take Train Use Warm Warn Weight Write
     """,
 )
