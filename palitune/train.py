@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
+from models.run_record import evaluation_folder
 from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option, saying_how_to_resume
@@ -95,6 +96,7 @@ def _folder_options(names: Sequence[str]) -> list[click.Parameter]:
 
 def _train(job: "Job") -> None:
     """Train and print the scores."""
+    from evaluation.report_page import PAGE
     from finetuning.training.run import finetune
 
     with saying_how_to_resume():
@@ -103,6 +105,11 @@ def _train(job: "Job") -> None:
         click.echo(report.table())
     if reports:
         click.echo(f"Adapter, scores and model card are in {job.output_dir}")
+        run = {"task": ",".join(pair.task.name for pair in job.tasks)}
+    for report in reports:
+        name = report.task.name
+        folder = evaluation_folder(job.output_dir, run, name, report.split)
+        click.echo(f"Every answer of {name} is in {folder / PAGE}")
 
 
 def _rehearse(job: "Job") -> None:
