@@ -14,6 +14,7 @@ from common.json_files import read_json, write_json
 from common.terminal_table import align
 from evaluation.prediction import make_predictor
 from evaluation.prompting import make_prompter
+from evaluation.report_page import PAGE
 from finetuning.training.job import Job, load_data
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
@@ -92,7 +93,9 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
     scores = {"base": merged["base"], **merged["scores"]}
     merge_table = score_table(metrics, scores, merged["retention"])
     say("\n" + "\n".join([table(rows), *notes, "", "merged adapters", merge_table]))
-    say(f"\nAdapters, predictions and model cards are in {output_dir}")
+    say(f"\nAdapters, predictions and model cards are in {output_dir}; every answer is in")
+    for page in sorted(output_dir.glob(f"*/evaluation/*/{PAGE}")):
+        say(f"  {page}")
 
 
 def make_recipe(name: str, max_steps: int | None = None) -> Recipe:

@@ -56,6 +56,8 @@ def test_the_demo_is_clearly_better_than_its_base_and_than_blindness(tmp_path: P
     summary = json.loads((tmp_path / "summary.json").read_text())
     check_merge(summary["merge"], tmp_path)
     rows = summary["tasks"]
+    pages = [str(page) for page in tmp_path.glob("*/evaluation/*/report.html")]
+    assert len(pages) == len(rows) and all(page in result.output for page in pages)
     names = [row["task"] for row in rows]
     assert names == ["coco_captioning", "docvqa", "gqa", "vqav2", "digits"]
     keys = ["task", "metric", "base", "finetuned", "shuffled", "majority"]
