@@ -22,7 +22,7 @@ def make_thumbnails(examples: Sequence[Example], num_bytes: int) -> dict[int | s
     made: dict[ImageRef, str | None] = {}
     left = num_bytes
     found: dict[int | str, str] = {}
-    for example in examples:
+    for example in examples if num_bytes else ():
         image = example.image
         if image not in made:
             made[image] = _data_uri(image)

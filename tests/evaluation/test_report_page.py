@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from evaluation.compare import compare
 from evaluation.report_page import PAGE, join_pages
 from tasks.base import Example
-from tasks.images import FileImage
+from tasks.images import ArrayImage, FileImage
 from tasks.metrics import anls, vqa
 from tests.evaluation.evaluated import COLORS, example, save, save_pair
 from tests.helpers import one_sentence
@@ -94,7 +94,8 @@ def test_images_are_inside_once_and_under_the_budget(tmp_path: Path) -> None:
     data = data_of(tmp_path / "one" / PAGE)
     assert len(data["images"]) == 1
     assert "Images of 8 examples are not inside this page." in data["notes"]
-    save(tmp_path / "none", ["red"] * 9, examples, images_budget=0)
+    unseen = [replace(e, image=ArrayImage(None, "never opened")) for e in examples]
+    save(tmp_path / "none", ["red"] * 9, unseen, images_budget=0)
     assert data_of(tmp_path / "none" / PAGE)["images"] == []
 
 
