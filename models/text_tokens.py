@@ -1,6 +1,5 @@
 """Token ids of texts: of one, and of thousands at once, which is several times as quick."""
 
-import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 _THREADS = "TOKENIZERS_PARALLELISM"  # read at each call
+_PROCESS = os.getpid()
 
 
 def encode_text(tokenizer: Any, text: str, split_special_tokens: bool = True) -> list[int]:
@@ -50,7 +50,7 @@ def _backend(tokenizer: Any, split_special_tokens: bool) -> Any:
 @contextmanager
 def _on_all_cores() -> Iterator[None]:
     """Let a fast tokenizer use threads, but in a forked process, which has none of them."""
-    if multiprocessing.parent_process() is not None:
+    if os.getpid() != _PROCESS:
         yield
         return
     before = os.environ.get(_THREADS)

@@ -1,6 +1,7 @@
 """Tokens counted thousands at a time are as many as those that a model is sent."""
 
-import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -153,10 +154,12 @@ def test_the_first_over_the_budget_is_the_one_that_is_named(pico1: Path) -> None
 
 
 def test_a_forked_process_counts_after_its_parent_has_on_all_cores() -> None:
+    """However it was forked: a test's own fork is none that multiprocessing knows of."""
     family = load_family(resolve("tiny"))
     batch: list[list[Message]] = [[("user", f"how many of {n}?")] for n in range(500)]
     expected = family.count_tokens(batch)  # starts the threads, which a fork does not take along
-    context = multiprocessing.get_context("fork")
-    counts = context.Queue()
-    context.Process(target=lambda: counts.put(family.count_tokens(batch)), daemon=True).start()
-    assert counts.get(timeout=60) == expected
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if family.count_tokens(batch) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
