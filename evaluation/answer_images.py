@@ -1,16 +1,15 @@
 """Ask a model about images of one's own: no data set, no score."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from evaluation.found_model import find_model
 from evaluation.prompting import check_images, check_texts
 from evaluation.request import ModelRequest, PromptRequest
-from tasks.base import Dataset, Example, Task, Turn
+from tasks.base import Example, Task, Turn
 from tasks.images import FileImage
 
 
@@ -50,16 +49,6 @@ class ImageAnswer:
     prediction: str
 
 
-class _Asked(Dataset):
-    """Examples that are no split of a task."""
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.rows[index]
-
-    def __iter__(self) -> Iterator[Example]:
-        return iter(self.rows)
-
-
 def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
     """Answer the question about each image, in the order given; folders in that of their names.
 
@@ -90,9 +79,8 @@ def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
         )
         for number, file in enumerate(files)
     ]
-    asked = _Asked(task, "images", examples)
-    check_images(asked, prompter.family)
-    check_texts(asked, prompter, with_answers=False)
+    check_images(examples, prompter.family)
+    check_texts(examples, prompter, with_answers=False)
     texts = found.predictor(task, prompter)(examples)
     return [
         ImageAnswer(

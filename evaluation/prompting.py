@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from models.base import Family
 from models.encoding import Encoded, Message
-from tasks.base import Dataset, Example, Task
+from tasks.base import Example, Task
 
 logger = logging.getLogger(__name__)
 
@@ -258,7 +258,7 @@ def check_template(template: str | None) -> None:
         )
 
 
-def check_images(dataset: Dataset, family: Family) -> None:
+def check_images(examples: Sequence[Example], family: Family) -> None:
     """Find images that the family cannot be shown, by their headers, before a model is loaded.
 
     Raises:
@@ -266,18 +266,18 @@ def check_images(dataset: Dataset, family: Family) -> None:
     """
     if type(family).check_dimensions is Family.check_dimensions:
         return
-    for example in dataset:
+    for example in examples:
         try:
             family.check_dimensions(*example.image.dimensions())
         except ValueError as error:
             raise ValueError(f"Example {example.example_id}: {error}") from error
 
 
-def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> None:
+def check_texts(examples: Sequence[Example], prompter: Prompter, *, with_answers: bool) -> None:
     """Find examples over the text budget, before a model is loaded for them.
 
     Args:
-        dataset: the examples; no image is opened.
+        examples: what is asked; no image is opened.
         prompter: knows the budget.
         with_answers: count each accepted answer too, as training may take any of them.
 
@@ -285,7 +285,7 @@ def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> 
         ValueError: one is, and nothing says to truncate; or an answer alone is.
     """
     num_cut = 0
-    for example in prompter.over_budget(dataset, with_answers=with_answers):
+    for example in prompter.over_budget(examples, with_answers=with_answers):
         answers = {answer.strip() for answer in example.references} if with_answers else {None}
         sent = [prompter.messages(example, answer) for answer in sorted(answers, key=str)]
         whole = prompter.prompt(example)
@@ -294,6 +294,6 @@ def check_texts(dataset: Dataset, prompter: Prompter, *, with_answers: bool) -> 
         logger.warning(
             "%d of %d prompts are cut to the budget of %d text tokens.",
             num_cut,
-            len(dataset),
+            len(examples),
             prompter.max_length,
         )

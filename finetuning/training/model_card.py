@@ -17,7 +17,7 @@ from peft import PeftModel
 from PIL import Image
 from transformers import AutoProcessor, {auto_class}
 
-folder = {folder}  # of this file
+folder = "."  # of this file
 base = {auto_class}.from_pretrained({base})
 model = PeftModel.from_pretrained(base, folder)
 processor = AutoProcessor.from_pretrained(folder)
@@ -128,8 +128,12 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _interval_of(entry: Mapping[str, Any]) -> Sequence[float] | None:
+    return (entry.get("uncertainty") or {}).get("interval_95")
+
+
 def _measured_how(entry: Mapping[str, Any]) -> dict[str, Any]:
-    interval = (entry.get("uncertainty") or {}).get("interval_95")
+    interval = _interval_of(entry)
     found = {"num_examples": entry["num_examples"]}
     return found | ({"interval_95": list(interval)} if interval else {})
 
@@ -163,7 +167,6 @@ def _usage(run: Mapping[str, Any], family: Family) -> str | None:
     base = Path(run["base_model"])
     return _USAGE.format(
         auto_class=family.auto_class,
-        folder=json.dumps("."),
         base=json.dumps("the/folder/of/the/base" if base.is_absolute() else str(base)),
         inputs=inputs,
         max_new_tokens=run["settings"].get("max_new_tokens") or task.max_new_tokens,
@@ -171,7 +174,7 @@ def _usage(run: Mapping[str, Any], family: Family) -> str | None:
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
-    interval = (entry.get("uncertainty") or {}).get("interval_95")
+    interval = _interval_of(entry)
     return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
 
 
