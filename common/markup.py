@@ -1,11 +1,9 @@
-"""Texts of other people put into Markdown, YAML and tables: they stay texts."""
+"""Texts of other people put into Markdown and tables: they stay texts."""
 
 import html
-import json
 import re
 from typing import Any
 
-_PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 _MARKS = re.compile(r"[\\`*_{}\[\]()#+!|~$]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -18,11 +16,6 @@ def markdown(text: object) -> str:
     line = html.escape(" ".join(str(text).split()), quote=False)
     escaped = _MARKS.sub(lambda mark: f"\\{mark[0]}", line)
     return re.sub(r"(?<=[A-Za-z0-9])\\_(?=[A-Za-z0-9])", "_", escaped)
-
-
-def yaml_text(text: str) -> str:
-    """Return a text as a YAML scalar on one line, in quotes where it is more than a plain name."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def cell(value: Any) -> Any:
