@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.testing import CliRunner, Result
 
+from palitune.main import palitune
 from tasks.registry import get_task
 from tests.helpers import REPOSITORY
 from tests.official_files import (
@@ -72,6 +73,13 @@ def script(name: str) -> click.Command:
 
 def run(name: str, *arguments: object, exit_code: int = 0) -> Result:
     result = CliRunner().invoke(script(name), [str(argument) for argument in arguments])
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+def run_command(*arguments: object, exit_code: int = 0) -> Result:
+    """A command of `palitune`."""
+    result = CliRunner().invoke(palitune, [str(argument) for argument in arguments])
     assert result.exit_code == exit_code, result.output
     return result
 

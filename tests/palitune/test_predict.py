@@ -4,19 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
-from palitune.main import palitune
 from tests.helpers import read_lines, sentence
-from tests.palitune.commands import train, write_data
+from tests.palitune.commands import run_command, train, write_data
 
 
 def predict(*arguments: object, exit_code: int = 0) -> Result:
-    words = ["predict", *map(str, arguments), "--quantization", "none", "--device", "cpu"]
-    result = CliRunner().invoke(palitune, words)
-    assert result.exit_code == exit_code, result.output
-    return result
+    words = ("--quantization", "none", "--device", "cpu")
+    return run_command("predict", *arguments, *words, exit_code=exit_code)
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from finetuning.training.output_folder import working_in
-from palitune.main import palitune
 from tests.evaluation.evaluated import save_pair
 from tests.helpers import read_json, sentence
+from tests.palitune.commands import run_command as run
 from tests.palitune.commands import train, write_data
-
-
-def run(*arguments: object, exit_code: int = 0) -> Result:
-    result = CliRunner().invoke(palitune, [str(argument) for argument in arguments])
-    assert result.exit_code == exit_code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
