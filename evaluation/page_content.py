@@ -135,7 +135,7 @@ def _row(
         references=Counter(first.references).most_common(),
         tags=first.tags,
         image=None if thumbnail is None else images.setdefault(thumbnail, len(images)),
-        file=_link(first.image, output),
+        file=link(first.image, output),
         answers=[
             Answer(
                 prompt=line.prompt,
@@ -151,8 +151,8 @@ def _row(
     )
 
 
-def _link(image: str | None, output: Path) -> str | None:
-    """A relative link to an image's file; None where it is none."""
+def link(image: str | None, output: Path) -> str | None:
+    """Return a relative link to an image's file; None where it is none."""
     if not image or not os.path.isfile(image):
         return None
     try:

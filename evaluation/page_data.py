@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from evaluation.training_log import Curves
 from tasks.metrics.uncertainty import Uncertainty
 
 Interval = tuple[float, float] | None
@@ -97,6 +98,33 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     difference_interval: Interval
 
 
+class WatchedExample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An example as in `Row`, with (prediction, score) at each scoring; None where not asked."""
+
+    id: int | str
+    question: str
+    references: Counts
+    image: int | None
+    file: str | None
+    answers: list[tuple[str, float | None] | None]
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """The training behind a run: its curves, and the examples that were watched.
+
+    Attributes:
+        name: of the run on this page.
+        columns: what the scorings of the watched examples are called.
+        notes: sentences beside the curves.
+    """
+
+    name: str
+    curves: Curves
+    columns: list[str]
+    watched: list[WatchedExample]
+    notes: list[str]
+
+
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """All that a page shows.
 
@@ -105,6 +133,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         best: its best value.
         images: data URIs.
         notes: sentences beside the figures.
+        trainings: of the runs that were scored inside their own folders.
     """
 
     task: str
@@ -118,3 +147,4 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     frequent_references: Counts
     reference_lengths: Counts
     notes: list[str]
+    trainings: list[Training] = []

@@ -12,6 +12,7 @@ from common.files import check_writable, write_text
 from evaluation.compare import compare
 from evaluation.page_content import Evaluation, as_evaluation, make_page, read_evaluation
 from evaluation.page_data import Page
+from evaluation.page_training import watched_ids, with_trainings
 from evaluation.thumbnails import make_thumbnails
 from tasks.report import Report, writing_to
 
@@ -28,7 +29,9 @@ def write_report_page(report: Report, folder: Path, images_budget: float) -> Non
         folder: has predictions.jsonl and metrics.json.
         images_budget: MB of images on the page; 0 opens none.
     """
-    thumbnails = make_thumbnails(report.examples, int(images_budget * 1e6))
+    watched = watched_ids(folder)  # their images come first
+    examples = sorted(report.examples, key=lambda example: example.example_id not in watched)
+    thumbnails = make_thumbnails(examples, int(images_budget * 1e6))
     with writing_to(folder):
         _write([as_evaluation(report, folder)], [], thumbnails, folder / PAGE)
 
@@ -70,18 +73,17 @@ def _write(
     from jinja2 import Environment
     from markupsafe import Markup
 
-    page = make_page(evaluations, changes, thumbnails, output)
+    page = with_trainings(make_page(evaluations, changes, thumbnails, output), evaluations, output)
     parts = resources.files("evaluation") / "page"
-    html, style, script = (
-        (parts / f"report.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
-    )
+    files = ("report.html", "report.css", "report.js", "training.css", "training.js")
+    html, style, script, *more = ((parts / name).read_text("utf-8") for name in files)
     # no text of a model or a data set can end the element or open another
     data = msgspec.json.encode(page).decode().replace("<", "\\u003c")
     template = Environment(autoescape=True, keep_trailing_newline=True).from_string(html)
     text = template.render(
         title=f"{page.task}, split '{page.split}'",
-        style=Markup(style),
-        script=Markup(script),
+        style=Markup(style + more[0]),
+        script=Markup(script + more[1]),
         data=Markup(data),
     )
     write_text(output, text)

@@ -96,7 +96,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult | None:
 def score_and_write(
     report: Report, folder: Path, metrics: MetricsRequest, clip: "ClipScorer | None"
 ) -> Report:
-    """Score predictions, measure what else is asked for, and write all of it to a folder.
+    """Score predictions and write all that was measured to a folder.
 
     Args:
         report: the predictions, with their provenance.
@@ -104,6 +104,13 @@ def score_and_write(
         metrics: what is measured beside the official metrics.
         clip: a `models.clip.ClipScorer`, or None.
     """
+    report = score_report(report, metrics, clip)
+    write_evaluation(report, folder, metrics)
+    return report
+
+
+def score_report(report: Report, metrics: MetricsRequest, clip: "ClipScorer | None") -> Report:
+    """Return predictions with their scores and what else is asked for; see `score_and_write`."""
     report = score(report)
     if report.scores and metrics.lenient:
         report = add_lenient(report)
@@ -111,11 +118,15 @@ def score_and_write(
         report = add_text_metrics(report)
     if clip is not None:
         report = add_clip_metrics(report, clip)
+    return report
+
+
+def write_evaluation(report: Report, folder: Path, metrics: MetricsRequest) -> None:
+    """Write every file of a scored evaluation to its folder, its page last."""
     write_report(report, folder)
     write_gallery(report, folder, metrics.num_viz_samples)
     write_report_page(report, folder, metrics.images_budget)
     remove_answers(folder)
-    return report
 
 
 def _predict(request: EvaluationRequest) -> Answers:

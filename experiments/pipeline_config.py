@@ -35,7 +35,7 @@ class TrainConfig(Training, frozen=True, forbid_unknown_fields=True):
     fp16: bool = False
     optim: str | None = None
     dataloader_num_workers: int | None = None
-    report_to: Literal["none", "wandb", "tensorboard"] | None = None
+    report_to: str | None = None
 
 
 class PeftConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

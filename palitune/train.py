@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
+from finetuning.training.tracker_names import add_tracker
 from models.run_record import evaluation_folder
 from models.settings import GENERATION
 from palitune import options
@@ -54,7 +55,7 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             ["--use_wandb"],
             is_flag=True,
             group="Progress",
-            help="Report the curves to Weights & Biases, as --report_to wandb does.",
+            help="Report the curves to Weights & Biases, beside what --report_to names.",
         ),
     ]
 
@@ -135,7 +136,7 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
     for name in ("skip_training", "dry_run"):
         settings.pop(name, None)
     if settings.pop("use_wandb"):
-        settings["report_to"] = "wandb"
+        settings["report_to"] = add_tracker(settings["report_to"], "wandb")
     fixed = {name: settings.pop(name) for name in ("output_dir", "resume", "overwrite")}
     tasks = [get_task(name) for name in names]
     return Job(

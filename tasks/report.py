@@ -31,7 +31,7 @@ class Report:
         raw_predictions: the texts that came back.
         predictions: what the metric was given of them.
         scores: None on a split whose answers are withheld, or before it was scored.
-        uncertainty: of the headline; None where there are no scores, or only passing ones.
+        uncertainty: of the headline; None where there are no scores.
         notes: sentences that must stand beside the figures, those of the scores apart.
         extra_metrics: groups of figures beside the official ones, each an entry of metrics.json.
         additions: other entries of metrics.json.
@@ -213,10 +213,10 @@ def score(report: Report, *, headline_only: bool = False) -> Report:
     if report.split in task.hidden_splits:
         return report
     check_references(report.examples)
-    if headline_only:
-        return replace(report, scores=task.score_headline(report.predictions, report.examples))
-    report = replace(report, scores=task.score(report.predictions, report.examples))
-    return replace(report, uncertainty=mean_uncertainty(report.counted))
+    score_as_whole = task.score_headline if headline_only else task.score
+    report = replace(report, scores=score_as_whole(report.predictions, report.examples))
+    counted = report.counted
+    return replace(report, uncertainty=mean_uncertainty(counted) if counted else None)
 
 
 def write_report(report: Report, folder: Path) -> None:

@@ -44,6 +44,7 @@ MAY_BE_HEAVY = {
     "finetuning/training/compiled.py",
     "finetuning/training/data_wait.py",
     "finetuning/training/examples.py",
+    "finetuning/training/following.py",
     "finetuning/training/gradients.py",
     "finetuning/training/loss.py",
     "finetuning/training/memory.py",

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from finetuning.training import checkpoints
 from finetuning.training.recipe import Recipe
+from finetuning.training.tracker_names import PROJECT, tracker_names
 from models.loading import LoadedModel, choose_dtype
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ def make_arguments(
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,  # its default hides a loss of NaN
         disable_tqdm=True,  # Progress draws the bar
-        report_to=recipe.report_to,
+        report_to=tracker_names(recipe.report_to),
+        project=recipe.wandb_project or PROJECT,  # of trackio
         run_name=output_dir.name,
         seed=recipe.seed,
         use_cpu=loaded.model.device.type == "cpu",

@@ -11,7 +11,7 @@ from typing import Any
 from common.json_files import read_json
 from evaluation.prompting import Prompter, check_template, make_prompter
 from finetuning.training.recipe import Recipe
-from finetuning.training.tracking import check_tracker
+from finetuning.training.tracker_names import check_trackers
 from models.base import Family
 from models.checkpoint import Checkpoint, adapter_folder, resolve
 from models.loading import check_adapter_weights, check_device, load_family
@@ -67,7 +67,7 @@ def check_model(job: Job) -> tuple[Job, Checkpoint]:
     """
     recipe = job.recipe
     check_template(recipe.prompt_template)
-    check_tracker(recipe.report_to)
+    check_trackers(recipe.report_to)
     checkpoint = resolve(
         job.model_path,
         revision=job.revision,

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from common.markup import markdown
+from evaluation.training_log import Curves, WatchedScoring, describe
+from finetuning.training.curves_chart import CURVES
 from models.base import Family
 from models.chat import ChatFamily
 from models.plain import PlainFamily
@@ -41,6 +43,8 @@ def model_card(
     metrics: Sequence[Mapping[str, Any]],
     num_steps: int,
     family: Family | None = None,
+    curves: Curves | None = None,
+    watched: Sequence[WatchedScoring] = (),
 ) -> str:
     """Return the README.md of an adapter: base, data, settings, what was measured, how it is used.
 
@@ -49,6 +53,8 @@ def model_card(
         metrics: metrics.json of each evaluation.
         num_steps: optimiser steps that it was trained for.
         family: of its base; None leaves the code out.
+        curves: of its training, which curves.png shows; None leaves the image out.
+        watched: the lines of its watched.jsonl.
     """
     settings, base = run["settings"], Path(run["base_model"])
     names = trained_on(run)
@@ -87,6 +93,7 @@ def model_card(
         *rows,
         "",
         *[line for entry in metrics for line in _decoding(entry)],
+        *(_training(curves, watched) if curves and curves.loss else []),
     ]
     usage = None if family is None else _usage(run, family)
     return "\n".join([*lines, *(["## Use", "", usage, ""] if usage else [])])
@@ -150,6 +157,24 @@ def _decoding(entry: Mapping[str, Any]) -> list[str]:
         f"Decoding: {markdown(settings)}.",
         "",
     ]
+
+
+def _training(curves: Curves, watched: Sequence[WatchedScoring]) -> list[str]:
+    """The curves, and how the answer to one example changed."""
+    lines = ["## Training", "", f"![{markdown(describe(curves))}]({CURVES})", ""]
+    if len(watched) < 2:
+        return lines
+    first = watched[0].answers[0]
+    answers = [
+        f"{'at the end' if scoring.is_final else f'step {scoring.step}'} "
+        f"“{markdown(answer.prediction)}”"
+        for scoring in watched
+        for answer in scoring.answers
+        if (scoring.task, scoring.split, answer.id) == (watched[0].task, watched[0].split, first.id)
+    ]
+    reference = f"; the reference is “{markdown(first.references[0])}”" if first.references else ""
+    asked = f"“{markdown(first.question)}” of example {markdown(first.id)}"
+    return [*lines, f"Answers to {asked}: {answers[0]}, {answers[-1]}{reference}.", ""]
 
 
 def _usage(run: Mapping[str, Any], family: Family) -> str | None:

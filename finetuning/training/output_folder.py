@@ -12,7 +12,9 @@ from typing import Any
 from common.files import check_writable, share, sync
 from common.json_files import write_json
 from evaluation.provenance import versions
+from evaluation.training_log import STATE, WATCHED
 from finetuning.training.checkpoints import CHECKPOINTS, newest
+from finetuning.training.curves_chart import CURVES
 from models.run_record import RUN_FILE
 
 logger = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, once the new one is sure to start."""
     for name in (CHECKPOINTS, "evaluation", "tensorboard", "wandb"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("adapter_model.safetensors", "adapter_config.json", "trainer_state.json"):
+    for name in ("adapter_model.safetensors", "adapter_config.json", STATE, WATCHED, CURVES):
         (folder / name).unlink(missing_ok=True)
 
 

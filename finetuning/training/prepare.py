@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import processes
 from common.collector import without_collector
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter, check_images, check_texts
+from evaluation.training_log import headlines
 from finetuning.training import joint
 from finetuning.training.job import (
     Job,
@@ -21,9 +21,10 @@ from finetuning.training.job import (
 )
 from finetuning.training.recipe import Recipe
 from finetuning.training.record import check_same_run, describe
+from finetuning.training.scoring import Scoring
 from models.loading import LoadedModel, load_model
 from tasks.base import Dataset, Task
-from tasks.report import score
+from tasks.report import Report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,6 +81,11 @@ class Prepared:
         """Return the settings."""
         return self.job.recipe
 
+    @property
+    def tasks(self) -> list[Task]:
+        """Return the tasks, in the order of the parts."""
+        return [part.task for part in self.parts]
+
     def make_trainer(self, recipe: Recipe, output_dir: Path) -> "AnswerTrainer":
         """Make a trainer on the examples of all parts.
 
@@ -105,8 +111,8 @@ class Prepared:
             JointExamples(examples),
             recipe,
             output_dir,
-            scorer=self.metrics if any(part.selection_data for part in parts) else None,
-            metric=joint.METRIC if len(parts) > 1 else parts[0].task.metric,
+            scorer=Scoring(self.answers) if any(part.selection_data for part in parts) else None,
+            metric=next(iter(headlines(self.tasks))),
         )
 
     def predictor(self, model: "PreTrainedModel", part: Part) -> "Predictor":
@@ -123,19 +129,15 @@ class Prepared:
             num_workers=recipe.num_workers,
         )
 
-    def metrics(self, model: "PreTrainedModel") -> dict[str, float]:
-        """Return the named metrics of the examples that are scored during training."""
+    def answers(self, model: "PreTrainedModel") -> list[Report]:
+        """Return the answers to the examples that are scored during training, without scores."""
         from evaluation.prediction import answer_with
 
-        reports = [
+        return [
             answer_with(self.predictor(model, part), part.task, part.selection_data)
             for part in self.parts
             if part.selection_data is not None
         ]
-        metrics: dict[str, float] = processes.of_first(
-            lambda: joint.joint_metrics([score(r, headline_only=True) for r in reports])
-        )
-        return metrics
 
 
 @without_collector()

@@ -12,7 +12,6 @@ from tasks.usable import OnBadImage
 
 Recomputation = Literal["auto", "on", "off"]
 LossReduction = Literal["example", "token"]
-ReportTo = Literal["none", "wandb", "tensorboard"]
 # those of transformers that need no settings of their own
 Scheduler = Literal[
     "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
@@ -241,7 +240,9 @@ class Recipe:
     num_viz_samples: int = setting(
         0, "Progress", "Draw this many of the scored answers as images.", minimum=0
     )
-    report_to: ReportTo = setting("none", "Progress", "Report the curves to this tracker.")
+    report_to: str = setting(
+        "none", "Progress", "Report to tensorboard, wandb, trackio, mlflow, or several by comma."
+    )
     wandb_project: str | None = setting(
         None,
         "Progress",
@@ -249,9 +250,7 @@ class Recipe:
     )
     # --- metrics
     clip_model: str | None = setting(
-        None,
-        "Metrics",
-        "Add CLIP-S and RefCLIP-S by this CLIP model, a folder or Hub id.",
+        None, "Metrics", "Add CLIP-S and RefCLIP-S by this CLIP model, a folder or Hub id."
     )
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """One training run from its job to its folder: prepare, train, save, score."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,25 @@ from common.system_faults import is_out_of_memory
 from evaluation.answering import answer_and_log
 from evaluation.provenance import of_model, with_provenance
 from evaluation.request import MetricsRequest
-from evaluation.run import score_and_write
+from evaluation.run import score_report, write_evaluation
+from evaluation.training_log import STATE
 from finetuning.training import checkpoints, joint, output_folder
+from finetuning.training.curves_chart import write_curves
 from finetuning.training.job import Job
 from finetuning.training.model_card import model_card
 from finetuning.training.prepare import Part, Prepared, prepare
+from finetuning.training.trackers import Trackers
 from finetuning.training.tracking import tracked
+from finetuning.training.watched import WatchedAnswers
 from models import run_record
 from models.run_record import trained_on
+from tasks.base import Task
 from tasks.report import Report
 
 if TYPE_CHECKING:
+    from transformers import TrainerState
+
+    from finetuning.training.following import Following
     from finetuning.training.trainer import AnswerTrainer
 
 
@@ -42,24 +51,28 @@ def finetune(job: Job) -> list[Report]:
     output_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
     with output_folder.working_in(job.output_dir):  # a second training is refused before it loads
         prepared = prepare(job)
-        with tracked(job.recipe.report_to, job.recipe.wandb_project, job.output_dir):
-            return _train(prepared)
+        recipe = job.recipe
+        with tracked(recipe.report_to, recipe.wandb_project, job.output_dir) as trackers:
+            return _train(prepared, trackers)
 
 
-def _train(prepared: Prepared) -> list[Report]:
+def _train(prepared: Prepared, trackers: Trackers) -> list[Report]:
     from finetuning.training.compiled import as_written
     from finetuning.training.faults import explained
+    from finetuning.training.following import Following
     from finetuning.training.number_watch import trained
 
     job, recipe = prepared.job, prepared.recipe
+    watched = WatchedAnswers(job.output_dir, recipe.seed, resume=job.resume)
+    following = Following(watched, trackers)
     with explained(job.output_dir):
-        trainer = prepared.make_trainer(recipe, job.output_dir)
+        trainer = following.attached(prepared.make_trainer(recipe, job.output_dir))
     is_first = trainer.is_world_process_zero()
     last = checkpoints.to_resume(job.output_dir, is_first) if job.resume else None
     is_finished = last is not None and _is_finished(last, trainer.planned_steps())
     if is_first and not is_finished:
         _begin(prepared, sum(t.numel() for t in trained(trainer.model).values()))
-    trainer = _train_to_the_end(prepared, trainer, last)
+    trainer = _train_to_the_end(prepared, trainer, last, following)
     if is_first:
         with explained(job.output_dir):
             trainer.watch.check_weights(trainer.model, trainer.state, recipe.learning_rate)
@@ -75,25 +88,46 @@ def _train(prepared: Prepared) -> list[Report]:
         ]
     if not is_first:
         return []
-    reports = list(filter(None, scored))
     if not is_finished:
         trainer.log({f"training_{name}": value for name, value in trainer.costs().items()})
+    reports = [report for report in scored if report is not None]
     if reports:
         metrics = joint.joint_metrics(reports)
         trainer.log({f"final_{name}": value for name, value in metrics.items()})
-    trainer.state.save_to_json(str(job.output_dir / "trainer_state.json"))
-    card = model_card(
-        prepared.run,
-        [report.metrics_json() for report in reports],
-        trainer.state.global_step,
-        prepared.loaded.family,
-    )
-    write_text(job.output_dir / "README.md", card)
+        following.end(reports)
+    _write_results(prepared, trainer.state, reports, watched)
     return reports
 
 
+def _write_results(
+    prepared: Prepared,
+    state: "TrainerState",
+    reports: Sequence[Report],
+    watched: WatchedAnswers,
+) -> None:
+    """Write the log, its curves, what was scored, and the card; the pages show the curves too."""
+    folder = prepared.job.output_dir
+    state.save_to_json(str(folder / STATE))
+    curves = write_curves(state, prepared.tasks, folder)
+    for report in reports:
+        write_evaluation(
+            report,
+            _evaluation_folder(prepared, report.task, report.split),
+            MetricsRequest(num_viz_samples=prepared.recipe.num_viz_samples),
+        )
+    card = model_card(
+        prepared.run,
+        [report.metrics_json() for report in reports],
+        state.global_step,
+        prepared.loaded.family,
+        curves,
+        watched.lines,
+    )
+    write_text(folder / "README.md", card)
+
+
 def _train_to_the_end(
-    prepared: Prepared, trainer: "AnswerTrainer", last: Path | None
+    prepared: Prepared, trainer: "AnswerTrainer", last: Path | None, following: "Following"
 ) -> "AnswerTrainer":
     """Train; where memory runs out and a smaller cut is allowed, go on with that.
 
@@ -103,7 +137,7 @@ def _train_to_the_end(
     job = prepared.job
     while True:
         try:
-            _train_once(trainer, job.output_dir, last)
+            _train_once(prepared, trainer, last)
             return trainer
         except RuntimeError as error:
             recipe = trainer.plan.smaller(prepared.recipe)
@@ -111,12 +145,12 @@ def _train_to_the_end(
             if recipe is None or not is_short or processes.num_processes() > 1:
                 raise
         trainer.model.unload()
-        trainer = prepared.make_trainer(recipe, job.output_dir)
+        trainer = following.attached(prepared.make_trainer(recipe, job.output_dir))
         logger.warning("Memory ran out; the training goes on with %s.", trainer.plan.cut())
         last = checkpoints.to_resume(job.output_dir, is_first=True)
 
 
-def _train_once(trainer: "AnswerTrainer", output_dir: Path, last: Path | None) -> None:
+def _train_once(prepared: Prepared, trainer: "AnswerTrainer", last: Path | None) -> None:
     """Train from a checkpoint, or from the start where it is None.
 
     Raises:
@@ -127,6 +161,7 @@ def _train_once(trainer: "AnswerTrainer", output_dir: Path, last: Path | None) -
     from finetuning.training.progress import Progress
     from finetuning.training.stopping import StopOnSignal
 
+    output_dir = prepared.job.output_dir
     stop = StopOnSignal()
     trainer.add_callback(stop)
     try:
@@ -139,6 +174,8 @@ def _train_once(trainer: "AnswerTrainer", output_dir: Path, last: Path | None) -
     finally:
         trainer.pop_callback(Progress).close()
     if stop.number:
+        if trainer.is_world_process_zero():
+            write_curves(trainer.state, prepared.tasks, output_dir)
         raise Interrupted(stop.number, f"{checkpoints.describe_last(output_dir)}.")
 
 
@@ -171,15 +208,15 @@ def _is_finished(last: Path, num_planned: int) -> bool:
 
 
 def _score_part(prepared: Prepared, trainer: "AnswerTrainer", part: Part) -> Report | None:
-    """Score what was trained on one task; the report goes into the run's folder.
+    """Score what was trained on one task; the answers go into the run's folder.
 
     Returns:
-        The report; None on the processes beside the first, which only help to answer.
+        The scored report; None on the processes beside the first, which only help to answer.
     """
     job, run, dataset = prepared.job, prepared.run, part.eval_data
     assert dataset is not None
     predictor = prepared.predictor(trainer.model, part)
-    folder = run_record.evaluation_folder(job.output_dir, run, part.task.name, dataset.split)
+    folder = _evaluation_folder(prepared, part.task, dataset.split)
     origin = of_model(
         predictor,
         base_model=run["base_model"],
@@ -191,6 +228,9 @@ def _score_part(prepared: Prepared, trainer: "AnswerTrainer", part: Part) -> Rep
     report = answer_and_log(predictor, dataset, folder, origin, resume=job.resume, allow_other=True)
     if processes.rank() > 0:
         return None
-    metrics = MetricsRequest(num_viz_samples=job.recipe.num_viz_samples)
     report = with_provenance(report, run["seed"], origin, training=trainer.costs())
-    return score_and_write(report, folder, metrics, prepared.clip)
+    return score_report(report, MetricsRequest(), prepared.clip)
+
+
+def _evaluation_folder(prepared: Prepared, task: Task, split: str) -> Path:
+    return run_record.evaluation_folder(prepared.job.output_dir, prepared.run, task.name, split)

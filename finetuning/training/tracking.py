@@ -1,55 +1,42 @@
-"""Where the curves of a training go: W&B, TensorBoard or nowhere."""
+"""Where the trackers of a training write."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
-from finetuning.training.recipe import ReportTo
+from finetuning.training.tracker_names import PROJECT, tracker_names
+from finetuning.training.trackers import Trackers
 
 _VARIABLES = ("WANDB_PROJECT", "WANDB_DIR", "TENSORBOARD_LOGGING_DIR")
 
 
-def check_tracker(report_to: ReportTo) -> None:
-    """Raise ValueError where W&B is asked for and is not installed, or nobody is logged in."""
-    if report_to == "wandb" and find_spec("wandb") is None:
-        raise ValueError(
-            "--report_to wandb needs the package wandb, which is not installed: run "
-            "`pip install -c constraints.txt -e .[wandb]`, or report to tensorboard."
-        )
-    if report_to != "wandb" or os.environ.get("WANDB_MODE") in ("offline", "disabled"):
-        return
-    import wandb
-
-    if not wandb.login(prompt=False):
-        raise ValueError(
-            "--use_wandb needs a login: run `wandb login`, set WANDB_API_KEY, or set "
-            "WANDB_MODE=offline to log to a local folder."
-        )
-
-
 @contextmanager
-def tracked(report_to: ReportTo, wandb_project: str | None, output_dir: Path) -> Iterator[None]:
-    """Point the tracker into the output folder inside the block, and write out what it still holds.
+def tracked(report_to: str, wandb_project: str | None, output_dir: Path) -> Iterator[Trackers]:
+    """Point the trackers into the output folder inside the block; close them at its end.
 
     The library takes all that from the environment, which is afterwards as it was: a program may
     run several trainings.
 
     Args:
-        report_to: the tracker.
+        report_to: names of trackers, with commas between.
         wandb_project: of W&B; None takes that of the environment.
         output_dir: of the run.
+
+    Yields:
+        The trackers, for the trainer to be given to.
     """
-    before = dict(os.environ)
-    if report_to == "wandb":
-        os.environ["WANDB_PROJECT"] = wandb_project or before.get("WANDB_PROJECT", "palitune")
+    before, names = dict(os.environ), tracker_names(report_to)
+    if "wandb" in names:
+        os.environ["WANDB_PROJECT"] = wandb_project or before.get("WANDB_PROJECT", PROJECT)
         os.environ.setdefault("WANDB_DIR", str(output_dir))
-    elif report_to == "tensorboard":
+    if "tensorboard" in names:
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(output_dir / "tensorboard")
+    trackers = Trackers()
     try:
-        yield
-        if report_to == "wandb":
+        yield trackers
+        trackers.close()
+        if "wandb" in names:
             import wandb
 
             wandb.finish()

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from common.json_files import write_json
 from evaluation.report_page import write_report_page
+from evaluation.training_log import STATE, WATCHED, WatchedAnswer, WatchedScoring
 from tasks.base import Example, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task
@@ -46,6 +49,48 @@ def save(
     write_report(report, folder)
     write_report_page(report, folder, images_budget)
     return report
+
+
+def save_run(folder: Path, num_steps: int = 4) -> Path:
+    """Write a run that was scored every second step, right on more examples each time."""
+    examples = [example(number) for number in range(8)]
+    history: list[dict[str, float]] = [
+        {"step": step, "loss": 4.0 / step, "learning_rate": 1e-3 / step, "grad_norm": 2.0}
+        for step in range(1, num_steps + 1)
+    ]
+    lines = []
+    for step in range(2, num_steps + 1, 2):
+        value = 100.0 * step / num_steps
+        ends = {"eval_vqa_accuracy_lower_95": value - 10, "eval_vqa_accuracy_upper_95": value + 10}
+        history.append({"step": step, "eval_vqa_accuracy": value, **ends})
+        answers = [
+            WatchedAnswer(
+                id=e.example_id,
+                question=e.turns[-1].text,
+                image=e.image.name,
+                references=tuple(e.references),
+                prediction=COLORS[number % 3] if number < 8 * step / num_steps else "none <b>",
+                score=100.0 if number < 8 * step / num_steps else 0.0,
+            )
+            for number, e in enumerate(examples)
+        ]
+        lines.append(
+            WatchedScoring(
+                step=step,
+                task="vqav2",
+                split="val",
+                metric="vqa_accuracy",
+                value=value,
+                interval_95=None,
+                is_final=False,
+                answers=answers,
+            )
+        )
+    write_json(folder / "run.json", {"task": "vqav2", "settings": {}})
+    write_json(folder / STATE, {"log_history": history, "best_global_step": num_steps})
+    (folder / WATCHED).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    save(folder / "evaluation" / "val", [COLORS[n % 3] for n in range(8)], examples)
+    return folder
 
 
 def save_pair(folder: Path, num_examples: int) -> tuple[Path, Path]:

@@ -1,9 +1,7 @@
 """The report's page in a real browser: every filter, key and sort, and nothing from outside."""
 
 import csv
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +9,9 @@ import pytest
 
 from evaluation.report_page import PAGE, join_pages
 from tests.evaluation.evaluated import COLORS, example, save, save_pair
+from tests.evaluation.shown import Shown
 
 EVIL = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-class Shown:
-    """A page in the browser, with what it asked for and complained of."""
-
-    def __init__(self, browser: Any, path: Path, width: int = 1280, scheme: str = "light") -> None:
-        self.asked: list[str] = []
-        self.errors: list[str] = []
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
-        )
-        self.page = context.new_page()
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-        self.page.goto(path.as_uri())
-
-    def ids(self) -> list[int]:
-        found = self.page.locator("#cards > li .tags span:first-child").all_inner_texts()
-        return [int(text.removeprefix("id: ")) for text in found]
-
-    def count(self) -> str:
-        return str(self.page.locator("#count").inner_text())
-
-    def reopened(self, browser: Any, path: Path) -> "Shown":
-        other = Shown(browser, path)
-        other.page.goto(self.page.url)
-        other.page.reload()
-        return other
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def test_the_joint_figure_is_the_mean_of_the_shares_of_each_best_value() -> None
         "coco_captioning_CIDEr": 2.0,
         "docvqa_anls": 0.8,
     }
-    assert next(iter(found)) == joint.METRIC
+    assert next(iter(found)) == "joint"
     assert joint.joint_metrics([report(VQAV2, 50.0)]) == {"vqa_accuracy": 50.0, "another": 1.0}
 
 

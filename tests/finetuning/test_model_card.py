@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from finetuning.training import tracking
 from finetuning.training.model_card import model_card
-from finetuning.training.tracking import check_tracker, tracked
-from tests.helpers import one_sentence
+from finetuning.training.tracking import tracked
 
 
 def run(base: str) -> dict[str, Any]:
@@ -57,10 +55,3 @@ def test_of_two_trainings_each_reports_into_its_own_folder(
     with tracked("tensorboard", None, tmp_path):
         assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "tensorboard")
     assert not {"WANDB_DIR", "TENSORBOARD_LOGGING_DIR"} & os.environ.keys()
-
-
-def test_a_tracker_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with one_sentence("needs the package wandb", ".[wandb]"):
-        check_tracker("wandb")
-    check_tracker("tensorboard")
