@@ -45,6 +45,7 @@ def test_a_signal_ends_it_after_the_step_and_it_goes_on_to_the_same_bytes(
     last = newest(folder)
     assert last is not None
     assert f"Stopped by {number.name}: the newest checkpoint is {last}." in said
+    assert (folder / "curves.png").is_file()
     assert "Traceback" not in said
     wait_for(lambda: not any(worker.is_running() for worker in workers))
     for place, changes in ((folder, {"resume": True}), (tmp_path / "whole", {})):
