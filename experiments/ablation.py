@@ -33,6 +33,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     image_column: str | None = None
     instruction_column: str | None = None
     response_column: str | None = None
+    encoding: str | None = None
+    question: str | None = None
     num_workers: int | None = None
 
 

@@ -210,7 +210,7 @@ def table_options(*names: str) -> list[click.Parameter]:
     """Make the options that name tables of the user's own, for tasks that read such."""
     group = "Tables"
     columns = {
-        "image": ("path or URL of the image", "image, url or image_path"),
+        "image": ("path or URL of the image", "image, url, image_path or file_name"),
         "instruction": ("instruction", "instruction or query"),
         "response": ("response", "response or annotation"),
     }
@@ -221,7 +221,7 @@ def table_options(*names: str) -> list[click.Parameter]:
                 group=group,
                 help="Read the split "
                 f"{'to score or show' if name == 'csv' else name[:-4]} from this table: CSV, "
-                "JSON Lines or Parquet.",
+                "JSON Lines, Parquet, a folder of images with metadata, or .tar shards.",
             )
             for name in names
         ),
@@ -239,7 +239,23 @@ def table_options(*names: str) -> list[click.Parameter]:
             is_flag=True,
             help="Join the parts into which unquoted commas cut the last column of a CSV table.",
         ),
+        Option(
+            ["--question"],
+            group=group,
+            help="Ask this about every image of a table that has no column for it, as of captions.",
+        ),
+        encoding_option(),
     ]
+
+
+def encoding_option() -> Option:
+    """Make the option that names the encoding of the user's own texts."""
+    return Option(
+        ["--encoding"],
+        group="Tables",
+        help="Read tables, and messages of frames_chat, in this encoding, such as cp949 or cp1252 "
+        "[default: the run's, else UTF-8, or what the byte order mark of a file says].",
+    )
 
 
 def own_file_options(*names: str) -> list[click.Parameter]:

@@ -38,7 +38,26 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         task = "csv_qa"
     if task is None or "," in task:
         raise ValueError(f"--task is missing; it is one of {', '.join(task_names())}.")
+    if name := values["model_path"]:
+        values = with_run_reading(get_task(task), values, Path(name).expanduser())
     return get_task(task), values | {"task": task}
+
+
+def with_run_reading(task: Task, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the options with a run's encoding and question of tables, where none are given.
+
+    Args:
+        task: whose data is read; of one that reads no texts of the user's nothing is taken.
+        values: the options.
+        folder: of an adapter; of none nothing is taken.
+    """
+    reading = ("encoding", "question") if task.reads_tables else ("encoding",)
+    if not (task.reads_tables or task.own_files):
+        return dict(values)
+    place = adapter_folder(str(folder)) if folder.is_dir() else None
+    settings = {} if place is None else read_run(run_folder_of(place)).get("settings", {})
+    names = [name for name in reading if name in values and values[name] is None]
+    return {**values, **{name: settings.get(name) for name in names}}
 
 
 def _find_run(name: str, runs_dir: Path) -> Path:

@@ -9,6 +9,9 @@ from tasks.base import Source, Task
 from tasks.files import local_root
 from tasks.hub import is_hub_copy
 from tasks.registry import get_task, task_names
+from tasks.table_files import open_table
+from tasks.table_reading import TableReading
+from tasks.table_text import check_encoding
 
 _ROOT = re.compile(r"([\w-]+)=(.+)")  # a folder of such a name can be written ./a=b
 _BETWEEN_ROOTS = re.compile(r",(?=[\w-]+=)")  # a folder's name may hold a comma
@@ -82,7 +85,14 @@ def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("image", "instruction", "response")
         if values.get(f"{name}_column")
     }
-    if (values.get("csv") or columns or values.get("csv_lenient")) and not task.reads_tables:
+    reading = TableReading(
+        encoding=values.get("encoding"),
+        lenient=bool(values.get("csv_lenient")),
+        question=values.get("question"),
+    )
+    _check_encoding(task, reading.encoding)
+    of_tables = columns or values.get("csv") or reading.lenient or reading.question
+    if of_tables and not task.reads_tables:
         readers = [name for name in task_names() if get_task(name).reads_tables]
         raise ValueError(
             f"{task.name} has official files and reads no table; --csv and its columns are for "
@@ -90,18 +100,23 @@ def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
         )
     tables = {split: Path(name).expanduser() for split, name in named.items() if name}
     for path in tables.values():
-        if not path.is_file():
-            raise ValueError(f"The table {path} does not exist; give the path of a file.")
+        open_table(path)
     own = {name: Path(values[name]).expanduser() for name in task.own_files if values.get(name)}
     for name, path in own.items():
         if not path.exists():
             raise ValueError(f"--{name} {path} does not exist.")
-    return {
-        "tables": tables,
-        "own_files": own,
-        "columns": columns,
-        "lenient": bool(values.get("csv_lenient")),
-    }
+    return {"tables": tables, "own_files": own, "columns": columns, "reading": reading}
+
+
+def _check_encoding(task: Task, encoding: str | None) -> None:
+    if encoding is None:
+        return
+    check_encoding(encoding)
+    if not (task.reads_tables or task.own_files):
+        raise ValueError(
+            f"--encoding {encoding} would change nothing: {task.name} reads no table; its official "
+            "files are UTF-8."
+        )
 
 
 def make_source(task: Task, values: Mapping[str, Any]) -> Source:

@@ -158,6 +158,7 @@ def _own_options(task: Task) -> list[click.Parameter]:
     return [
         *(options.table_options(*tables) if tables else []),
         *options.own_file_options(task.name),
+        *([options.encoding_option()] if task.own_files and not tables else []),
         Option(
             ["--skip_training"],
             is_flag=True,
@@ -170,6 +171,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     """Evaluate the adapter of the output folder, on the data that training would score it on."""
     from evaluation.run import evaluate
     from palitune.requests import make_model_request, make_prompt_request
+    from palitune.runs import with_run_reading
 
     if values["skip_evaluation"]:
         raise ValueError("--skip_training and --skip_evaluation leave nothing to do; pass one.")
@@ -180,7 +182,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
         )
     # the run's own precision, revision and answers count, and the two name the training split
     run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
-    values = {**values, **run_settings}
+    values = with_run_reading(task, {**values, **run_settings}, values["output_dir"])
     source = click.get_current_context().get_parameter_source
     result = evaluate(
         EvaluationRequest(

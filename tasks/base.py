@@ -13,6 +13,7 @@ from PIL import Image
 
 from tasks.cleaning import clean_text
 from tasks.faults import Fault
+from tasks.table_reading import TableReading
 
 AnswerSampling = Literal["published", "majority", "first"]
 
@@ -169,6 +170,8 @@ class Task(ABC):
     tags: ClassVar[tuple[str, ...]] = ()  # the tag names that a report breaks the score down by
     needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
     reads_tables: ClassVar[bool] = False  # the user names them: --train_csv, --val_csv, --csv
+    table_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # ours -> those in known tables
+    official_files: ClassVar[str] = ""  # a regex of the names of files with questions
     columns: ClassVar[tuple[str, ...]] = ()  # names that --hub_columns gives to others
     own_files: ClassVar[Mapping[str, str]] = {}  # further options that name a file -> their help
     selection_split: ClassVar[str | None] = None  # scored during training, where not the default
@@ -266,13 +269,12 @@ class Source:
     """The place of data: a local folder, or else a Hub copy.
 
     Attributes:
-        data_root: folder with the official files, or a folder written by `datasets`'
-            `save_to_disk`; None for the Hub.
+        data_root: folder of official files or written by `save_to_disk`; None for the Hub.
         hub_repo, hub_config, hub_split, hub_revision: override the task's Hub copy.
         columns: the task's own name of a column -> its name in that copy or table.
         tables: split -> its table, of tasks that read tables.
         own_files: name -> file or folder, of tasks with `own_files`.
-        lenient: join what unquoted commas cut in the last column of a CSV table.
+        reading: how tables are read.
         with_images: whether images will be opened, so that their folder must be found.
         faults: takes the faults of single records, which are errors where it is None.
     """
@@ -285,7 +287,7 @@ class Source:
     columns: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Path] = field(default_factory=dict)
     own_files: Mapping[str, Path] = field(default_factory=dict)
-    lenient: bool = False
+    reading: TableReading = field(default_factory=TableReading)
     with_images: bool = True
     faults: list[Fault] | None = None
 

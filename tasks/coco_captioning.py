@@ -110,6 +110,7 @@ class CocoCaptioning(Task):
     train_splits = ("train", "karpathy_train")
     eval_splits = ("val", "karpathy_val", "karpathy_test")
     hidden_splits = ("test",)
+    official_files = r"captions_(train|val)\d*\.json|image_info_test.*\.json|dataset_coco\.json"
     rule = "CIDEr (CIDEr-D) over the whole split, after the PTB tokenizer"
     rule_source = "https://github.com/tylin/coco-caption, through pycocoevalcap"
     result_keys = ("image_id", "caption")

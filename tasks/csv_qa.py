@@ -6,7 +6,7 @@ figures are those of `tasks/metrics/text.py`.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,27 +15,30 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tasks.base import Dataset, Example, ImageRef, MissingSplit, Scores, Source, Task, Turn
+from tasks.base import Dataset, Example, ImageRef, Scores, Source, Task, Turn
 from tasks.cells import text_cell, text_cells
 from tasks.checks import name_some
 from tasks.faults import Fault
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
 from tasks.images import FileImage
+from tasks.table_columns import find_columns
+from tasks.table_files import SPLIT_NAMES, Shards, Table, find_table, open_table
 from tasks.table_images import check_apart, find_files, is_url, local_names
-from tasks.tables import SUFFIXES, note_line, read_rows
 from tasks.tables import Row as TableRow
+from tasks.tables import note_line, read_rows
 from tasks.text_scoring import score_texts
+from tasks.webdataset import TEXT_ENDINGS, read_samples
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS = {
-    "image": ("image", "url", "image_path"),
+    "image": ("image", "url", "image_path", "file_name"),
     "instruction": ("instruction", "query"),
     "response": ("response", "annotation"),
 }
-_FILE_NAMES = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
-_OPTIONS = {split: f"--{split}_csv (eval.py: --csv)" for split in _FILE_NAMES}
+_CAPTIONS = ("caption", "text")  # where the question is given, what else can a response be
+_OPTIONS = {split: f"--{split}_csv (eval.py: --csv)" for split in SPLIT_NAMES}
 _HUB_SPLITS = {"val": "validation"}
 
 
@@ -71,6 +74,7 @@ class CsvQa(Task):
     rule = "ROUGE-L F-measure over Unicode words, the best reference, mean over examples"
     rule_source = "https://aclanthology.org/W04-1013"
     reads_tables = True
+    table_columns: ClassVar = _COLUMNS
     default_root: ClassVar[Path | None] = None  # of the tables, unless one is named
 
     def load(self, split: str, source: Source) -> Dataset:
@@ -79,12 +83,15 @@ class CsvQa(Task):
         wanted = f"{self.name} split '{split}'"
         if split not in source.tables and is_copy(source):
             return Dataset(self, split, self.grouped(_hub_rows(source, split, wanted)))
-        path = self._table(split, source, wanted)
+        table = self._table(split, source, wanted)
+        if isinstance(table, Shards):
+            return Dataset(self, split, self.grouped(_shard_rows(table, source)))
         others = []
         for other in sorted({*self.splits} - {split}):
-            with suppress(MissingSplit):
-                others.append(self._table(other, source, wanted))
-        return Dataset(self, split, self.grouped(_table_rows(path, others, source, wanted)))
+            with suppress(ValueError):  # reading its own split tells what is wrong with it
+                if isinstance(found := self._table(other, source, wanted), Path):
+                    others.append(found)
+        return Dataset(self, split, self.grouped(_table_rows(table, others, source, wanted)))
 
     def grouped(self, rows: Iterable[Row]) -> list[Row]:
         """Group the rows into examples: each is one by itself."""
@@ -110,20 +117,10 @@ class CsvQa(Task):
         values = rouge_l(predictions, [example.references for example in examples])
         return Scores(values=values, metrics={self.metric: fmean(values)})
 
-    def _table(self, split: str, source: Source, wanted: str) -> Path:
+    def _table(self, split: str, source: Source, wanted: str) -> Table:
         if path := source.tables.get(split):
-            return path
-        root = source.data_root or self.default_root
-        names = [f"{stem}{suffix}" for stem in _FILE_NAMES[split] for suffix in SUFFIXES]
-        if root is None:
-            raise MissingSplit(f"No table of {wanted}: name it by {_OPTIONS[split]}.")
-        for name in names:
-            if (root / name).is_file():
-                return root / name
-        raise MissingSplit(
-            f"No table of {wanted} under {root}: looked for {', '.join(names)}; name it by "
-            f"{_OPTIONS[split]}."
-        )
+            return open_table(path)
+        return find_table(source.data_root or self.default_root, split, wanted, _OPTIONS[split])
 
 
 def is_copy(source: Source) -> bool:
@@ -132,6 +129,11 @@ def is_copy(source: Source) -> bool:
 
 
 def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
+    if source.reading.question is not None:
+        raise ValueError(
+            "--question asks about the images of tables, and this is a data set of the Hub or one "
+            "that was saved; name its column by --hub_columns instruction=COLUMN."
+        )
     copy = HubCopy(source.hub_repo or "", _HUB_SPLITS.get(split, split))
     table = open_hub_copy(source, copy, wanted, _COLUMNS)
     image, texts = table.images(), _Texts()
@@ -145,6 +147,7 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
     rows = _read(path, source, _COLUMNS)
     places = _places(rows, path, source.faults)
     files = find_files(local_names(places, path), path, source, wanted)
+    _say_unasked(path, rows[0][1] if rows else {}, source)
     for other in others if source.with_images and any(map(is_url, files)) else ():
         try:
             plain = replace(source, faults=None)
@@ -159,7 +162,8 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
         if number not in places:
             continue  # its fault is noted
         try:
-            read = texts.read(cells["instruction"], cells["response"], f"{path}, line {number}")
+            question = cells.get("instruction", source.reading.question)
+            read = texts.read(question, cells["response"], f"{path}, line {number}")
         except ValueError as error:
             note_line(source.faults, path, number, error)
             continue
@@ -168,9 +172,52 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
     return found
 
 
+def _shard_rows(shards: Shards, source: Source) -> list[Row]:
+    columns = _columns(source, ("instruction", "response"))
+    columns["response"] += tuple(name for name in TEXT_ENDINGS if name not in columns["response"])
+    texts, found = _Texts(), []
+    cells: dict[str, Any] = {}
+    for sample in read_samples(shards.paths, source.faults):
+        try:
+            named = find_columns(sample.where, columns, list(sample.cells), _optional(source))
+            cells = {name: sample.cells[column] for name, column in named.items()}
+            question = cells.get("instruction", source.reading.question)
+            read = texts.read(question, cells["response"], sample.where)
+        except ValueError as error:
+            note_line(source.faults, Path(sample.image.path), sample.number, error)
+            continue
+        found.append(Row(sample.number, sample.image, *read))
+    texts.report(shards)
+    _say_unasked(shards, cells, source)
+    return found
+
+
+def _say_unasked(place: object, cells: Mapping[str, Any], source: Source) -> None:
+    if source.reading.question is not None and "instruction" in cells:
+        logger.warning("%s has a column of instructions, so --question is not asked.", place)
+
+
 def _read(path: Path, source: Source, names: Iterable[str]) -> list[TableRow]:
-    columns = {name: _candidates(source.columns.get(name), _COLUMNS[name]) for name in names}
-    return read_rows(path, columns, lenient=source.lenient, faults=source.faults)
+    return read_rows(
+        path,
+        _columns(source, names),
+        lenient=source.reading.lenient,
+        encoding=source.reading.encoding,
+        optional=_optional(source),
+        faults=source.faults,
+    )
+
+
+def _columns(source: Source, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Map each of our names to those that are looked for."""
+    known = dict(_COLUMNS)
+    if source.reading.question is not None:
+        known["response"] += _CAPTIONS
+    return {name: _candidates(source.columns.get(name), known[name]) for name in names}
+
+
+def _optional(source: Source) -> tuple[str, ...]:
+    return () if source.reading.question is None else ("instruction",)
 
 
 def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ class DocVqa(Task):
     max_length = 256
     prompts: ClassVar = {"default": "{question}"}
     hidden_splits = ("test",)
+    official_files = r"(train|val|test)_v1\.0(_withQT)?\.json"
     rule = "ANLS, threshold 0.5 (kept at exactly 0.5), lengths of the raw strings"
     rule_source = "https://rrc.cvc.uab.es/?ch=17&com=tasks, the portal's own script"
     result_keys = ("questionId", "answer")

@@ -82,8 +82,12 @@ def decode(path: Path, type_: type[T], hook: Callable[[type, Any], Any] | None =
         ) from error
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, keep_mark: bool = False) -> bytes:
     """Read the content of a file, without the byte order mark that some editors leave.
+
+    Args:
+        path: of the file.
+        keep_mark: keep the mark, which says that the file is UTF-8.
 
     Raises:
         ValueError: unreadable.
@@ -91,7 +95,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) >= _LARGE:
             logger.info("reading %s (%d MB)", path, size >> 20)
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        content = path.read_bytes()
+        return content if keep_mark else content.removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -27,9 +27,9 @@ from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Tur
 from tasks.cells import text_cell
 from tasks.checks import name_some
 from tasks.counting import read_count
-from tasks.files import read_bytes
 from tasks.images import FileImage
 from tasks.records import note
+from tasks.table_text import read_text
 from tasks.tables import read_rows
 from tasks.text_scoring import score_texts
 
@@ -86,11 +86,15 @@ class FramesChat(Task):
         root = source.own_files.get("frames") or source.data_root
         if root is None:
             raise MissingSplit("frames_chat has no data without --frames: the folder of frames.")
-        conversations = read_conversations(self._file("messages", source, root))
+        messages = self._file("messages", source, root)
+        conversations = read_conversations(messages, source.reading.encoding)
         columns = sorted({name for talk in conversations for name in _columns(talk)} | {_COUNT})
         labels = self._file("labels", source, root)
         known = {"file": _FILE_COLUMNS} | {name: (name,) for name in columns}
-        frames = read_rows(labels, known, lenient=False, has_options=False, faults=source.faults)
+        encoding = source.reading.encoding
+        frames = read_rows(
+            labels, known, encoding=encoding, has_options=False, faults=source.faults
+        )
         _check_frames(frames, labels, root, may_lack=source.faults is not None)
         order = list(range(len(frames)))
         Random(0).shuffle(order)
@@ -171,8 +175,12 @@ class FramesChat(Task):
         )
 
 
-def read_conversations(path: Path) -> list[Conversation]:
+def read_conversations(path: Path, encoding: str | None = None) -> list[Conversation]:
     """Read the conversations of a messages file; a line without a role goes on with its turn.
+
+    Args:
+        path: of the file.
+        encoding: where it has no byte order mark; None for UTF-8.
 
     Raises:
         ValueError: none is there, or one does not begin with a role, or end with the assistant,
@@ -181,10 +189,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     found: list[Conversation] = []
     turns: list[tuple[Role, str]] = []
     start = 0
-    try:
-        lines = read_bytes(path).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8; save the file as UTF-8.") from error
+    lines = read_text(path, encoding).splitlines()
     for number, line in enumerate([*lines, ""], start=1):
         if re.search("[{}]", _BRACES.sub("", line)):
             raise ValueError(

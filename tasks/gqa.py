@@ -27,6 +27,9 @@ class Gqa(Task):
     train_splits = ("train", "train_all")
     eval_splits = ("testdev", "val", "testdev_all", "val_all")
     hidden_splits = ("test", "challenge", "submission")
+    official_files = (
+        r"\w+_(balanced|all)_questions(\.json)?|(test|challenge|submission)\w*_questions\.json"
+    )
     rule = (
         "exact match on balanced questions; consistency over what they entail; grounding, which "
         "needs attention maps, is out of scope for a generator"

@@ -29,6 +29,10 @@ class ImageQa(CsvQa):
     metric = "vqa_accuracy"
     columns = ("image", "question", "answer", *_COLUMNS)
     metric_range = 100.0
+    table_columns: ClassVar = {
+        **CsvQa.table_columns,
+        **{ours: (theirs,) for ours, theirs in _COLUMNS.items()},
+    }
     max_new_tokens = 64
     prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}
     rule = (

@@ -86,6 +86,7 @@ class VqaV2(Task):
     max_new_tokens = 16
     prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}
     hidden_splits = ("test-dev", "test")
+    official_files = r"v2_OpenEnded_mscoco_.+_questions\.json"
     rule = (
         "VQA accuracy: mean over ten leave-one-out sets of min(matches / 3, 1), normalised only "
         "where the human answers differ"

@@ -133,12 +133,15 @@ def damage(kind: str, content: bytes, random: Random) -> bytes:
 
 def num_records(kind: str, path: Path, root: Path) -> int:
     """Count the examples that a file lists, by Python's own readers; equal keys count apart."""
+    marks = path.read_bytes()[:2]
+    encoding = "utf-16" if marks in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if kind == "csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding=encoding) as file:
             rows = csv.reader(file, skipinitialspace=True)
             return sum(any(cell.strip() for cell in row) for row in list(rows)[1:])
     if kind == "jsonl":
-        return sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
+        text = path.read_bytes().decode(encoding, "replace")
+        return sum(bool(line.strip()) for line in text.split("\n"))
     if kind == "vqav2 answers":
         path = root / "v2_OpenEnded_mscoco_train2014_questions.json"
     # bytes of another encoding may stand in what no task reads

@@ -7,6 +7,7 @@ from PIL import Image
 
 from tasks.base import Dataset, MissingSplit, Source
 from tasks.registry import get_task
+from tasks.table_reading import TableReading
 from tests.helpers import one_sentence
 
 TASK = get_task("quic360")
@@ -24,7 +25,7 @@ def load(folder: Path) -> Dataset:
         Image.new("RGB", (64, 32), "red").save(folder / name)
     path = folder / "test.csv"
     path.write_text(TABLE)
-    return TASK.load("test", Source(tables={"test": path}, lenient=True))
+    return TASK.load("test", Source(tables={"test": path}, reading=TableReading(lenient=True)))
 
 
 def test_references_are_grouped_by_image_and_query_in_their_order(tmp_path: Path) -> None:
