@@ -11,6 +11,7 @@ from palitune.compare import compare_command
 from palitune.demo import demo_command
 from palitune.doctor import doctor_command
 from palitune.evaluate import evaluate_command
+from palitune.inspect import inspect_command
 from palitune.list_runs import runs_command
 from palitune.merge import merge_command
 from palitune.pipeline import pipeline_command
@@ -85,6 +86,7 @@ palitune.add_command(merge_command())
 palitune.add_command(pipeline_command())
 palitune.add_command(check_command())
 palitune.add_command(preview_command())
+palitune.add_command(inspect_command())
 palitune.add_command(doctor_command())
 palitune.add_command(demo_command())
 

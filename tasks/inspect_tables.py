@@ -1,0 +1,152 @@
+"""Tables looked at: encoding, columns and first rows, and whether the images are there.
+
+No image is opened.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasks.base import Source
+from tasks.inspection import (
+    Inspection,
+    Mapped,
+    map_columns,
+    missing_note,
+    row_line,
+    shown,
+    use_commands,
+)
+from tasks.table_files import SHARD_SUFFIX, SPLIT_NAMES, Shards, Table, find_table, open_table
+from tasks.table_images import find_files, local_names
+from tasks.table_peek import NUM_LOOKED_AT, Peek, peek_table
+from tasks.webdataset import read_samples
+
+_NUM_ROWS = 3
+
+
+def inspect_table(path: Path) -> Inspection | None:
+    """Describe a CSV, JSON Lines or Parquet table."""
+    if not path.is_file() or (peek := peek_table(path)) is None:
+        return None
+    words = {"train": ["--train_csv", path], "other": ["--csv", path]}
+    return _described(path, peek, words, peek.what)
+
+
+def inspect_image_folder(path: Path) -> Inspection | None:
+    """Describe a folder with tables or with metadata of its images, of one split or of several."""
+    if not path.is_dir():
+        return None
+    files = {split: table for split, table in _tables(path).items() if isinstance(table, Path)}
+    if not files:
+        return None
+    first = files.get("train") or next(iter(files.values()))
+    if (peek := peek_table(first)) is None:
+        return None
+    words = ["--data_root", path]
+    is_image_folder = first.stem == "metadata"
+    what = f"{'an image folder with metadata' if is_image_folder else 'a folder of tables'}: "
+    found = _described(first, peek, {"train": words, "other": words}, what + peek.what)
+    names = [f"{split} ({table.relative_to(path)})" for split, table in files.items()]
+    found.facts.insert(0, ("splits", ", ".join(names)))
+    if "train" not in files:
+        found.commands = [line for line in found.commands if " train " not in line]
+    return found
+
+
+def _tables(folder: Path) -> dict[str, Table]:
+    """Find the tables of the splits in a folder."""
+    found: dict[str, Table] = {}
+    for split in SPLIT_NAMES:
+        with suppress(ValueError):
+            found[split] = find_table(folder, split, "", "")
+    return found
+
+
+def inspect_shards(path: Path) -> Inspection | None:
+    """Describe WebDataset shards: one, several by a number in braces, or a folder of them."""
+    if path.is_dir():
+        tables = _tables(path)
+        shards = [table for table in tables.values() if isinstance(table, Shards)]
+        if not shards:
+            return None
+        table, place = shards[0], ["--data_root", path]
+    elif path.suffix.lower() == SHARD_SUFFIX:
+        one = open_table(path)
+        assert isinstance(one, Shards), "a tar file is nothing else"
+        tables, table, place = {}, one, []
+    else:
+        return None
+    what = f"WebDataset, {len(table.paths)} shard(s)"
+    try:
+        samples = list(read_samples(table.paths[:1], None))
+    except ValueError as error:
+        return Inspection(what=what, notes=[str(error)])
+    columns = list(dict.fromkeys(name for sample in samples for name in sample.cells))
+    mapped = map_columns(["image", *(name for name in columns if name != "image")])
+    named = {name: column for name, column in mapped.columns.items() if name != "image"}
+    mapped = msgspec.structs.replace(mapped, columns=named)
+    of = f"of {table.paths[0].name}" if len(table.paths) > 1 else ""
+    names = ", ".join(f"{split} ({table})" for split, table in tables.items())
+    facts = [("splits", names)] if tables else []
+    facts += [("samples", f"{len(samples):,} {of}".strip()), *mapped.facts()]
+    rows = [row_line(s.number, {"": s.image.member, **s.cells}) for s in samples[:_NUM_ROWS]]
+    found = Inspection(what=what, facts=facts, rows=rows)
+    if mapped.task is None:
+        found.notes.append(missing_note(mapped))
+        return found
+    options = mapped.options()
+    words = {
+        "train": [*(place or ["--train_csv", path]), *options],
+        "other": [*(place or ["--csv", path]), *options],
+    }
+    found.commands = use_commands(mapped.task, words)
+    return found
+
+
+def _described(path: Path, peek: Peek, words: dict[str, list[object]], what: str) -> Inspection:
+    """Describe a table by its beginning."""
+    mapped = map_columns(peek.columns)
+    facts = [("rows", peek.count), *mapped.facts()]
+    if peek.readings:
+        facts.insert(0, ("encoding", peek.readings))
+    holds_images = "image" in mapped.columns and any(
+        isinstance(cells.get(mapped.columns["image"]), dict | bytes) for _, cells in peek.rows
+    )
+    if "image" in mapped.columns and not holds_images:
+        facts.append(("images", _images(path, mapped, peek.rows)))
+    rows = [row_line(number, cells) for number, cells in peek.rows[:_NUM_ROWS]]
+    found = Inspection(what=what, facts=facts, rows=rows, notes=list(peek.notes))
+    if holds_images:
+        found.notes.append(
+            "The table holds the images themselves: read its folder by --hub_repo "
+            f"{shown(str(path.parent))} in place of a table."
+        )
+    elif peek.notes:
+        pass  # it cannot be read as it stands
+    elif mapped.task is None:
+        found.notes.append(missing_note(mapped))
+    else:
+        more = [*mapped.options(), *(["--encoding", peek.encoding] if peek.encoding else [])]
+        found.commands = use_commands(
+            mapped.task, {name: [*place, *more] for name, place in words.items()}
+        )
+    return found
+
+
+def _images(path: Path, mapped: Mapped, rows: Sequence[tuple[int, dict[str, Any]]]) -> str:
+    """Say how many of the first images are there; none is opened."""
+    column = mapped.columns["image"]
+    cells = {number: row.get(column) for number, row in rows[:NUM_LOOKED_AT]}
+    places = {number: cell.strip() for number, cell in cells.items() if isinstance(cell, str)}
+    try:
+        names = local_names(places, path)
+        files = find_files(names, path, Source(faults=[]), "")
+    except ValueError as error:
+        return str(error)
+    missing = [place for place, file in files.items() if not file.is_file()]
+    lacking = f"; missing are {', '.join(map(shown, missing[:3]))}" if missing else ""
+    return f"{len(files) - len(missing)} of the first {len(files)} are there{lacking}"

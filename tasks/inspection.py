@@ -1,0 +1,156 @@
+"""The answer of `palitune inspect`: what a file or a folder is, and what to type to use it."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasks.registry import get_task, task_names
+from tasks.tables import csv_line
+
+_WIDTH = 60
+_OTHERS = {  # what columns are called besides the names that tasks know, the surest first
+    "image": ("img", "img_path", "image_file", "filename", "file", "path"),
+    "instruction": ("question", "prompt", "input"),
+    "response": (
+        *("answers", "output", "caption", "captions", "text", "txt", "label", "target", "cls"),
+    ),
+}
+
+
+class Inspection(msgspec.Struct, kw_only=True):
+    """A description.
+
+    Attributes:
+        what: the kind, in a few words.
+        facts: lines of what is in it: a name and what there is to say.
+        rows: its first rows, shortened.
+        commands: what to type, each whole.
+        notes: sentences on what must be done before.
+    """
+
+    what: str
+    facts: list[tuple[str, str]] = []
+    rows: list[str] = []
+    commands: list[str] = []
+    notes: list[str] = []
+
+
+Kind = Callable[[Path], Inspection | None]  # None where the path is not of this kind
+
+
+class Mapped(msgspec.Struct, frozen=True):
+    """The columns that a task would read.
+
+    Attributes:
+        task: its name; None where a column is missing.
+        columns: our name -> theirs.
+        left: theirs that nothing reads.
+        asks: whether a question for every image must be given.
+    """
+
+    task: str | None
+    columns: dict[str, str]
+    left: list[str]
+    asks: bool
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return a line for each of our columns, and one for those left."""
+        found = [(name, f"column {shown(column)}") for name, column in self.columns.items()]
+        if self.left:
+            found.append(("left", ", ".join(map(shown, self.left[:12]))))
+        return found
+
+    def renamed(self) -> list[tuple[str, str]]:
+        """Return our names and theirs of those columns that the task does not know by itself."""
+        known = {} if self.task is None else get_task(self.task).table_columns
+        return [
+            (ours, column) for ours, column in self.columns.items() if column not in known[ours]
+        ]
+
+    def options(self) -> list[str]:
+        """Return the options that a table needs besides its own."""
+        words = [word for ours, name in self.renamed() for word in (f"--{ours}_column", name)]
+        return [*words, "--question", "Describe the image."] if self.asks else words
+
+
+def map_columns(present: Sequence[str]) -> Mapped:
+    """Guess which columns are the image, the question and the answer, and which task reads them."""
+    readers = [task for task in map(get_task, task_names()) if task.table_columns]
+    by_name = {column.strip().lower(): column for column in reversed(present)}
+    found = {}
+    for ours, others in _OTHERS.items():
+        names = [name for task in readers for name in task.table_columns[ours]]
+        if guess := [name for name in (*names, *others) if name in by_name]:
+            found[ours] = by_name[guess[0]]
+    left = [column for column in present if column not in found.values()]
+    if not {"image", "response"} <= found.keys():
+        return Mapped(None, found, left, asks=False)
+    best = max(
+        readers, key=lambda task: sum(found[ours] in task.table_columns[ours] for ours in found)
+    )
+    return Mapped(best.name, found, left, asks="instruction" not in found)
+
+
+def missing_note(mapped: Mapped) -> str:
+    """Return the sentence on the columns that no name tells."""
+    lacking = [name for name in ("image", "response") if name not in mapped.columns]
+    options = " and ".join(f"--{name}_column" for name in lacking)
+    reader = next(name for name in task_names() if get_task(name).table_columns)
+    return (
+        f"No column is known as the {' or the '.join(lacking)}; {reader} reads the table if "
+        f"{options} say which ones are meant."
+    )
+
+
+def shown(value: Any) -> str:
+    """Return a value on one short line in which nothing acts on a terminal."""
+    text = value if isinstance(value, str) else _as_json(value)
+    safe = printable(text)
+    return safe if len(safe) <= _WIDTH else f"{safe[: _WIDTH - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Return a text in which each control character stands as Python writes it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _as_json(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, dict):
+        value = {k: f"{len(v)} bytes" if isinstance(v, bytes) else v for k, v in value.items()}
+    try:
+        return (
+            csv_line([value]).decode().strip()
+            if isinstance(value, float)
+            else (msgspec.json.encode(value).decode())
+        )
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def row_line(number: int, cells: Mapping[str, Any]) -> str:
+    """Return a row: its number and its cells."""
+    return f"{number}  " + " | ".join(shown(cell) for cell in cells.values())
+
+
+def use_commands(task: str, where: Mapping[str, Sequence[object]]) -> list[str]:
+    """Return the commands that check, show and train on a data set, with the embedded model.
+
+    Args:
+        task: its name.
+        where: `train` and `other` -> the words that name the data to a training and to the others.
+    """
+    return [
+        command("check", "--task", task, *where["other"]),
+        command("preview", "--task", task, *where["other"], "--model_path", "tiny"),
+        command("train", task, *where["train"], "--model_path", "tiny"),
+    ]
+
+
+def command(*words: object) -> str:
+    """Return a command as a shell takes it."""
+    return shlex.join(["palitune", *map(str, words)])
