@@ -28,6 +28,7 @@ from common.system_faults import (
     quiet_workers,
 )
 from models.settings import Auto
+from palitune.hints import hint
 
 _PACKAGES = (
     *("common", "evaluation", "experiments", "finetuning", "merging"),
@@ -67,7 +68,19 @@ class Command(click.Command):
         self.context_settings = {
             "token_normalize_func": lambda text: text.replace("-", "_"),
             "max_content_width": 100,
+            "help_option_names": ["-h", "--help"],
         }
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words; an option of another program is told by its name here."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            present = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+            known = hint(error.option_name, present)
+            if known is None:
+                raise
+            raise click.UsageError(known, ctx) from error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options under their groups, in the order in which groups first appear."""

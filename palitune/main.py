@@ -55,7 +55,8 @@ class TrainGroup(click.Group):
         return finetune_command(",".join(task.name for task in tasks), Recipe())
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="palitune")
 def palitune() -> None:
     """Fine-tune vision-language models per task and score them by each task's official metric."""
 
