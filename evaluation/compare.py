@@ -1,7 +1,7 @@
 """Compare two evaluations of the same examples, and tell change from chance."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
@@ -27,9 +27,26 @@ class Identified(Protocol):
 L = TypeVar("L", bound=Identified)
 
 
-class _Row(msgspec.Struct, frozen=True, gc=False):
+class Row(Identified, Protocol):
     """The part of a line of predictions.jsonl that is compared."""
 
+    @property
+    def prediction(self) -> str:
+        """Return the answer that was scored."""
+        ...
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Return the accepted answers."""
+        ...
+
+    @property
+    def score(self) -> float | None:
+        """Return the score; None of a split without answers."""
+        ...
+
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
     id: int | str
     prediction: str
     references: tuple[str, ...]
@@ -42,6 +59,19 @@ class _Measured(TypedDict):
     task: str
     split: str
     metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An evaluation that was read: its predictions.jsonl and its lines by id.
+
+    Attributes:
+        measured: task, split and metric; empty where they are not known.
+    """
+
+    file: Path
+    measured: Mapping[str, str]
+    lines: Mapping[int | str, Row]
 
 
 def compare(
@@ -63,9 +93,22 @@ def compare(
         ValueError: a file is not as it was written, or the two are not of the same examples,
             references and metric.
     """
-    a, b = map(prediction_file, (a, b))
-    measured = _read_measured(a, b)
-    pairs, notes = _pair(read_lines(a, _Row), read_lines(b, _Row), f"{a} and {b}", allow_partial)
+    first, second = (
+        Compared(file, _read_measured(file), read_lines(file, _Row))
+        for file in map(prediction_file, (a, b))
+    )
+    return compare_lines(
+        first, second, allow_partial=allow_partial, num_changes=num_changes, seed=seed
+    )
+
+
+def compare_lines(
+    a: Compared, b: Compared, *, allow_partial: bool = False, num_changes: int = 10, seed: int = 0
+) -> dict[str, Any]:
+    """Compare two evaluations that were read; see `compare`."""
+    measured = _same_measured(a, b)
+    where = f"{a.file} and {b.file}"
+    pairs, notes = _pair(a.lines, b.lines, where, allow_partial)
     changes: list[dict[str, Any]] = [
         {
             "id": x.id,
@@ -79,7 +122,7 @@ def compare(
     ]
     if not changes:
         raise ValueError(
-            f"No example has a score in both {a} and {b}; compare evaluations of a split whose "
+            f"No example has a score in both {where}; compare evaluations of a split whose "
             "answers are published."
         )
     if len(changes) < len(pairs):
@@ -91,7 +134,7 @@ def compare(
     rose = sorted((c for c in changes if change_of(c) > 0), key=change_of, reverse=True)
     fell = sorted((c for c in changes if change_of(c) < 0), key=change_of)
     return {
-        "files": (str(a), str(b)),
+        "files": (str(a.file), str(b.file)),
         **measured,
         "num_examples": len(changes),
         "means": [fmean(change["scores"][side] for change in changes) for side in (0, 1)],
@@ -132,16 +175,21 @@ def read_lines(path: Path, kind: type[L]) -> dict[int | str, L]:
     return rows
 
 
-def _read_measured(a: Path, b: Path) -> dict[str, str]:
-    """Task, split and metric; empty where no metrics.json lies beside either file."""
-    paths = [path.with_name("metrics.json") for path in (a, b)]
-    found = [
-        decode_written(read_bytes(path), _Measured, str(path)) for path in paths if path.exists()
-    ]
-    if found and found[0] != found[-1]:
-        first, second = (", ".join(measured.values()) for measured in found)
-        raise ValueError(f"{a} is of {first} but {b} of {second}; give evaluations of the same.")
-    return found[0] if found else {}
+def _read_measured(file: Path) -> dict[str, str]:
+    path = file.with_name("metrics.json")
+    if not path.exists():
+        return {}
+    return dict(decode_written(read_bytes(path), _Measured, str(path)))
+
+
+def _same_measured(a: Compared, b: Compared) -> Mapping[str, str]:
+    """What both measure, or the one that says it."""
+    if a.measured and b.measured and a.measured != b.measured:
+        first, second = (", ".join(compared.measured.values()) for compared in (a, b))
+        raise ValueError(
+            f"{a.file} is of {first} but {b.file} of {second}; give evaluations of the same."
+        )
+    return a.measured or b.measured
 
 
 def decode_written(content: bytes, kind: Any, where: str) -> Any:
@@ -155,8 +203,8 @@ def decode_written(content: bytes, kind: Any, where: str) -> Any:
 
 
 def _pair(
-    a: Mapping[int | str, _Row], b: Mapping[int | str, _Row], where: str, allow_partial: bool
-) -> tuple[list[tuple[_Row, _Row]], list[str]]:
+    a: Mapping[int | str, Row], b: Mapping[int | str, Row], where: str, allow_partial: bool
+) -> tuple[list[tuple[Row, Row]], list[str]]:
     """The rows of the same id in the order of `a`, and what must be said of the others."""
     single = [*(key for key in a if key not in b), *(key for key in b if key not in a)]
     if single and not allow_partial:

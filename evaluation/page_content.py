@@ -1,17 +1,15 @@
 """The content of a report's page, from one or several evaluations of the same examples."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
-from evaluation.compare import decode_written, prediction_file, read_lines
+from evaluation.compare import Compared, decode_written, prediction_file, read_lines
 from evaluation.page_data import (
     Answer,
     Change,
@@ -24,6 +22,7 @@ from evaluation.page_data import (
     Run,
     Slice,
 )
+from evaluation.page_file import link_to
 from tasks.base import Task
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
@@ -38,11 +37,23 @@ _LONGER = "over 20"
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluation: the folder with its files, and what is in them."""
+    """One evaluation: its predictions.jsonl, and what is in that and in metrics.json."""
 
-    folder: Path
+    file: Path
     measured: Measured
     lines: Mapping[int | str, Line]
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder with the evaluation's files."""
+        return self.file.parent
+
+    @property
+    def compared(self) -> Compared:
+        """Return what `compare_lines` takes."""
+        of = self.measured
+        measured = {"task": of.task, "split": of.split, "metric": of.metric}
+        return Compared(self.file, measured, self.lines)
 
 
 def read_evaluation(place: Path) -> Evaluation:
@@ -57,13 +68,14 @@ def read_evaluation(place: Path) -> Evaluation:
     if not path.is_file():
         raise ValueError(f"{path} is missing, which eval.py writes beside {file.name}.")
     measured: Measured = decode_written(read_bytes(path), Measured, str(path))
-    return Evaluation(file.parent, measured, lines)
+    return Evaluation(file, measured, lines)
 
 
 def as_evaluation(report: Report, folder: Path) -> Evaluation:
     """Return a report as `read_evaluation` would find it in its folder, without reading it."""
     lines = {row["id"]: Line(**row) for row in report.prediction_rows()}
-    return Evaluation(folder, msgspec.convert(report.metrics_json(), Measured), lines)
+    measured = msgspec.convert(report.metrics_json(), Measured)
+    return Evaluation(folder / "predictions.jsonl", measured, lines)
 
 
 def make_page(
@@ -135,7 +147,7 @@ def _row(
         references=Counter(first.references).most_common(),
         tags=first.tags,
         image=None if thumbnail is None else images.setdefault(thumbnail, len(images)),
-        file=link(first.image, output),
+        file=link_to(first.image, output),
         answers=[
             Answer(
                 prompt=line.prompt,
@@ -149,16 +161,6 @@ def _row(
             for line in own
         ],
     )
-
-
-def link(image: str | None, output: Path) -> str | None:
-    """Return a relative link to an image's file; None where it is none."""
-    if not image or not os.path.isfile(image):
-        return None
-    try:
-        return quote(os.path.relpath(image, output.resolve().parent).replace(os.sep, "/"))
-    except ValueError:  # on another drive
-        return None
 
 
 def _run(

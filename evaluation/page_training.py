@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
-from evaluation.page_content import Evaluation, link
+from evaluation.page_content import Evaluation
 from evaluation.page_data import Page, Row, Training, WatchedExample
+from evaluation.page_file import link_to
 from evaluation.training_log import Curves, WatchedScoring, read_curves, read_watched
 
 MOST_POINTS = 1000  # of a curve; more would not be told apart, and make a page of megabytes
@@ -83,7 +84,7 @@ def _training(
                 question=answer.question,
                 references=Counter(answer.references).most_common(),
                 image=row.image if row else None,
-                file=row.file if row else link(answer.image, output),
+                file=row.file if row else link_to(answer.image, output),
                 answers=answers,
             )
         )

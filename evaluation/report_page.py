@@ -2,22 +2,20 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from common.files import check_writable, write_text
-from evaluation.compare import compare
+from evaluation.compare import compare_lines
 from evaluation.page_content import Evaluation, as_evaluation, make_page, read_evaluation
 from evaluation.page_data import Page
+from evaluation.page_file import check_page, is_page, write_page
 from evaluation.page_training import watched_ids, with_trainings
 from evaluation.thumbnails import make_thumbnails
 from tasks.report import Report, writing_to
 
 PAGE = "report.html"
-_MARK = '<meta name="generator" content="palitune report">'
 _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
 
@@ -51,13 +49,11 @@ def join_pages(places: Sequence[Path], output: Path, *, allow_partial: bool = Fa
         ValueError: a file is missing or not as it was written, they are not of the same examples,
             or `output` is another kind of file.
     """
-    if output.is_dir() or (output.exists() and _MARK not in _head(output)):
-        raise ValueError(f"{output} is there and is no report; choose another file by --output.")
-    check_writable(output.parent)
-    found = [_evaluation(place) for place in places]
+    check_page(output, "report", "choose another file by --output.")
+    evaluations = [read_evaluation(_evaluation(place)) for place in places]
+    first, *others = (evaluation.compared for evaluation in evaluations)
     # refuses evaluations of other tasks, examples and references
-    changes = [compare(found[0], place, allow_partial=allow_partial) for place in found[1:]]
-    evaluations = [read_evaluation(place) for place in found]
+    changes = [compare_lines(first, other, allow_partial=allow_partial) for other in others]
     thumbnails: dict[int | str, str] = {}
     for evaluation in evaluations:
         thumbnails |= _images_of(evaluation.folder / PAGE)
@@ -70,23 +66,8 @@ def _write(
     thumbnails: Mapping[int | str, str],
     output: Path,
 ) -> Page:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
     page = with_trainings(make_page(evaluations, changes, thumbnails, output), evaluations, output)
-    parts = resources.files("evaluation") / "page"
-    files = ("report.html", "report.css", "report.js", "training.css", "training.js")
-    html, style, script, *more = ((parts / name).read_text("utf-8") for name in files)
-    # no text of a model or a data set can end the element or open another
-    data = msgspec.json.encode(page).decode().replace("<", "\\u003c")
-    template = Environment(autoescape=True, keep_trailing_newline=True).from_string(html)
-    text = template.render(
-        title=f"{page.task}, split '{page.split}'",
-        style=Markup(style + more[0]),
-        script=Markup(script + more[1]),
-        data=Markup(data),
-    )
-    write_text(output, text)
+    write_page("report", output, f"{page.task}, split '{page.split}'", page)
     return page
 
 
@@ -107,14 +88,9 @@ def _evaluation(place: Path) -> Path:
     )
 
 
-def _head(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(1000)
-
-
 def _images_of(path: Path) -> dict[int | str, str]:
     """The images of an evaluation's own page; none where there is no such page."""
-    if not path.is_file() or _MARK not in _head(path):
+    if not is_page(path, "report"):
         return {}
     match = _DATA.search(path.read_text("utf-8"))
     if match is None:

@@ -1,5 +1,3 @@
-"use strict";
-const page = JSON.parse(document.getElementById("data").textContent);
 const { runs, rows, metric } = page;
 const STEP = 50;
 const HALF = page.best / 2;
@@ -18,29 +16,6 @@ let state = { ...EMPTY };
 let found = [];
 let shown = 0;
 
-function make(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (value !== null) element.setAttribute(key, value);
-  }
-  element.append(...children.filter((child) => child !== null));
-  return element;
-}
-
-function show(value) {
-  if (value === null || value === undefined) return "–";
-  return String(Number(value.toPrecision(4)));
-}
-
-function signed(value) {
-  return value === null ? "–" : (value > 0 ? "+" : "") + show(value);
-}
-
-function interval(pair, format = show) {
-  return pair ? `${format(pair[0])} to ${format(pair[1])}` : "";
-}
-
 function outcome(row, first = Number(state.first), second = Number(state.second)) {
   const [a, b] = [row.answers[first].score, row.answers[second].score];
   if (a === null || b === null) return "";
@@ -52,15 +27,6 @@ function tone(score) {
   if (score === null) return "score";
   return `score ${score >= page.best ? "good" : score > 0 ? "part" : "bad"}`;
 }
-
-function table(head, lines) {
-  const body = make("tbody");
-  for (const cells of lines) body.append(make("tr", {}, ...cells));
-  return make("div", { class: "scroll" },
-    make("table", {}, make("thead", {}, make("tr", {}, ...head)), body));
-}
-
-function number(text) { return make("td", { class: "number" }, text); }
 
 function drawHeadline() {
   const head = ["", metric, "95 % interval", "examples"].map((text, place) =>

@@ -1,7 +1,9 @@
-"""A report's page as a browser shows it."""
+"""A page in a real browser."""
 
 from pathlib import Path
 from typing import Any
+
+EVIL = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 
 class Shown:

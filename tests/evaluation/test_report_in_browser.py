@@ -9,9 +9,7 @@ import pytest
 
 from evaluation.report_page import PAGE, join_pages
 from tests.evaluation.evaluated import COLORS, example, save, save_pair
-from tests.evaluation.shown import Shown
-
-EVIL = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+from tests.evaluation.shown import EVIL, Shown
 
 
 @pytest.fixture(scope="module")
