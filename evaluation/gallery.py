@@ -6,6 +6,7 @@ No font is shipped: each character is drawn in the first font of this machine th
 import logging
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import groupby
@@ -34,6 +35,7 @@ _FONT_FOLDERS = (
     "~/Library/Fonts",
     "C:/Windows/Fonts",
 )
+_TIMES = "\N{MULTIPLICATION SIGN}"
 _NO_CHARACTER = "\U0010ffff"  # a noncharacter: drawn as the box for what a font lacks
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ def draw_sample(
     paragraphs = [
         (_BLACK, instruction),
         (_BLUE, f"Prediction: {prediction}"),
-        *((_GREEN, f"Reference: {reference}") for reference in references),
+        *((_GREEN, f"Reference: {text}") for text in counted(references)),
     ]
     lines = [
         (color, line) for color, text in paragraphs for line in wrap(text, WIDTH - 2 * _MARGIN)
@@ -102,6 +104,12 @@ def draw_sample(
             draw.text((left, baseline + number * _LINE_HEIGHT), text, color, font, anchor="ls")
             left += font.getlength(text)
     return sheet
+
+
+def counted(texts: Sequence[str]) -> list[str]:
+    """Return each text once, the most frequent first, and behind it how often it is there."""
+    counts = Counter(texts).most_common()
+    return [f"{text} {_TIMES}{n}" if n > 1 else text for text, n in counts]
 
 
 def wrap(text: str, width: float) -> list[str]:

@@ -1,17 +1,19 @@
 """A few training examples as the model sees them, as text and as a page."""
 
 import base64
-import html
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 
-from common.files import check_writable, write_text
+from common.files import check_writable
+from evaluation.page_file import write_page
 from evaluation.prompting import make_prompter
 from evaluation.request import ModelRequest, PromptRequest
 from models.base import Family
@@ -19,24 +21,6 @@ from models.checkpoint import resolve
 from models.encoding import Encoded
 from tasks.base import Dataset, Example, Source, Task
 from tasks.splits import resolve_split
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
-       padding: 0 1rem }}
-section {{ display: flex; gap: 1.5rem; margin: 1.5rem 0; padding-top: 1.5rem;
-           border-top: 1px solid #ddd }}
-img {{ width: 14rem; height: auto; image-rendering: pixelated; border: 1px solid #ddd }}
-h2 {{ font-size: 1rem; margin: 0 }}
-p {{ margin: .4rem 0; color: #555 }}
-pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0 }}
-mark {{ background: #bfe8c5; border-radius: 3px }}
-</style></head><body><h1>{title}</h1>
-<p>The image is the one the model gets. Text it learns to write is <mark>green</mark>; the rest
-is given to it, image tokens left out.</p>
-{sections}
-</body></html>
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +91,8 @@ def preview(request: PreviewRequest) -> Iterator[Shown]:
         parts = _parts(family, encoded)
         yield Shown(example, _counts(encoded), parts)
         sections.append(_section(example, encoded, family.render_image(encoded), parts))
-    title = html.escape(f"{task.name} as {model.path} sees it")
-    page = _PAGE.format(title=title, sections="\n".join(sections))
-    write_text(page_path(request), page)
+    title = f"{task.name} as {model.path} sees it"
+    write_page("preview", page_path(request), title, sections=sections)
 
 
 def page_path(request: PreviewRequest) -> Path:
@@ -140,18 +123,14 @@ def _counts(encoded: Encoded) -> str:
 
 def _section(
     example: Example, encoded: Encoded, image: Image, parts: Sequence[tuple[str, bool]]
-) -> str:
+) -> dict[str, Any]:
+    """What the page shows of one example."""
     file = io.BytesIO()
     image.save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    texts = [
-        f"<mark>{html.escape(text)}</mark>" if is_learned else html.escape(text)
-        for text, is_learned in parts
-    ]
-    return (
-        f'<section><img alt="" src="data:image/png;base64,{data}"><div>'
-        f"<h2>{html.escape(str(example.example_id))}</h2>"
-        f"<pre>{''.join(texts)}</pre>"
-        f"<p>{_counts(encoded)}</p>"
-        f"<p>Accepted: {html.escape(' | '.join(example.references))}</p></div></section>"
-    )
+    return {
+        "id": example.example_id,
+        "image": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
+        "parts": parts,
+        "counts": _counts(encoded),
+        "accepted": Counter(example.references).most_common(),
+    }

@@ -95,8 +95,9 @@ def test_the_prediction_is_blue_and_each_reference_green_below_it() -> None:
     assert max(black) < min(blue) and max(blue) < min(green)
     without = draw("one", instruction="what?")
     assert gallery._GREEN not in colors(without)
-    # two references are two lines
+    # two references are two lines, and one that is there thrice is one
     assert sheet.height - without.height == 2 * gallery._LINE_HEIGHT
+    assert draw("one", ("two", "three", "two", "two"), instruction="what?").size == sheet.size
 
 
 def test_an_image_twice_as_wide_as_high_stays_so() -> None:

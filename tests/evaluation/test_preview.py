@@ -4,12 +4,16 @@ import base64
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 from PIL import Image, ImageColor
 
 from palitune.preview import preview_command
+from tests.evaluation.shown import Shown
 from tests.official_files import color_of, write_docvqa
+
+TIMES = " \N{MULTIPLICATION SIGN}"
 
 
 def run(data_root: Path, model: Path, output_dir: Path, *options: str) -> str:
@@ -40,3 +44,22 @@ def test_text_of_the_data_cannot_become_markup(pico1: Path, tmp_path: Path) -> N
     template = "<script>alert(1)</script>{question}"
     page = run(tmp_path / "data", pico1, tmp_path / "out", "--prompt_template", template)
     assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_equal_answers_are_counted_and_images_stand_in_one_column(
+    browser: Any, pico1: Path, tmp_path: Path
+) -> None:
+    options = ["--task", "vqav2", "--model_path", str(pico1), "--data_root", "sample"]
+    options += ["--output_dir", str(tmp_path)]
+    assert CliRunner().invoke(preview_command(), options).exit_code == 0
+    for width in (1280, 390):
+        page = Shown(browser, tmp_path / "preview.html", width).page
+        boxes = [image.bounding_box() for image in page.locator("section img").all()]
+        assert len({(box["x"], box["width"]) for box in boxes}) == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # ten people answer each question
+    for text in page.locator("section p:last-child").all_inner_texts():
+        answers = text.removeprefix("Accepted: ").split(", ")
+        counts = [int(answer.split(TIMES)[1]) if TIMES in answer else 1 for answer in answers]
+        assert sum(counts) == 10 and max(counts) > 1
+        assert counts == sorted(counts, reverse=True)
