@@ -14,7 +14,7 @@ from models.fingerprint import fingerprint, same_weights
 from models.quantization import stored_quantization
 from models.registry import check_native, family_for, family_named
 from models.remote_code import check_remote_code, code_files
-from models.run_record import read_run
+from models.run_record import RUN_FILE, read_run
 from models.settings import FamilyOptions
 
 logger = logging.getLogger(__name__)
@@ -179,8 +179,9 @@ def read_config(
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is an adapter; here a full model is needed: pass its base.")
     if not (folder / "config.json").is_file():
+        no_run = "" if (folder / RUN_FILE).is_file() else ", and is no run, as it has no run.json"
         raise ValueError(
-            f"{folder} holds no model: it has neither config.json nor adapter_config.json."
+            f"{folder} holds no model: it has neither config.json nor adapter_config.json{no_run}."
         )
     return read_json(folder / "config.json"), folder, None
 

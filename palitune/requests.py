@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.request import ModelRequest, PromptRequest
+from finetuning.training.run_state import check_came_to_its_end
 from palitune import options
 
 
 def make_model_request(path: str, values: Mapping[str, Any]) -> ModelRequest:
-    """Return the model that the options name; those that a command does not have are left out."""
+    """Return the model that the options name; those that a command does not have are left out.
+
+    Raises:
+        ValueError: it is a run that did not come to its end.
+    """
+    check_came_to_its_end(path)
     return ModelRequest(
         path=path,
         base_model=values.get("base_model"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import adapter_folder, run_folder_of
-from models.run_record import read_run
+from models.run_record import RUN_FILE, read_run
 from tasks.base import Task
 from tasks.registry import get_task, task_names
 
@@ -37,7 +37,10 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
     if task is None and values["csv"]:
         task = "csv_qa"
     if task is None or "," in task:
-        raise ValueError(f"--task is missing; it is one of {', '.join(task_names())}.")
+        place = values["model_path"]
+        is_no_run = task is None and place and Path(place).expanduser().is_dir()
+        why = f", and {place} is no run that names it (no {RUN_FILE})" if is_no_run else ""
+        raise ValueError(f"--task is missing{why}; it is one of {', '.join(task_names())}.")
     if name := values["model_path"]:
         values = with_run_reading(get_task(task), values, Path(name).expanduser())
     return get_task(task), values | {"task": task}

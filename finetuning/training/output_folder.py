@@ -15,6 +15,7 @@ from evaluation.provenance import versions
 from evaluation.training_log import STATE, WATCHED
 from finetuning.training.checkpoints import CHECKPOINTS, newest
 from finetuning.training.curves_chart import CURVES
+from finetuning.training.run_state import describe_unfinished
 from models.run_record import RUN_FILE
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,23 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             f"Nothing to resume: {folder} holds no run ({RUN_FILE}); start one without --resume."
         )
     if in_use and not (resume or overwrite):
-        raise ValueError(
-            f"--output_dir {folder} is not empty; go on with the run in it by --resume, replace "
-            "it by --overwrite, or give another folder."
+        raise ValueError(f"--output_dir {folder} {_what_is_in(folder)}")
+
+
+def _what_is_in(folder: Path) -> str:
+    """What a folder in use holds, and what can be done about it: the end of a sentence."""
+    if not (folder / RUN_FILE).is_file():
+        return (
+            f"is not empty, and holds no run (no {RUN_FILE}); give another folder, or write into "
+            "it by --overwrite."
         )
+    otherwise = "replace it by --overwrite, give another folder"
+    if unfinished := describe_unfinished(folder, otherwise):
+        return f"is not empty: it {unfinished}"
+    return (
+        "is not empty; go on with the run in it by --resume, replace it by --overwrite, or give "
+        "another folder."
+    )
 
 
 @contextmanager
