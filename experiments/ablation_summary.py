@@ -1,4 +1,4 @@
-"""The summary of a grid: JSON, CSV, terminal table and comparison image."""
+"""The summary of a grid: JSON, CSV, page, terminal table and comparison image."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from common.json_files import read_json, write_json
 from common.terminal_table import align
 from evaluation.provenance import versions
 from experiments.ablation import Ablation, Run
+from experiments.ablation_index import write_grid_index
 from experiments.cell import METRICS
 from tasks.tables import csv_line
 
@@ -29,7 +30,7 @@ def errors_before(summary: Path) -> dict[str, str | None]:
 def write_summary(
     ablation: Ablation, grid: Sequence[Run], errors: Mapping[str, str | None]
 ) -> list[dict[str, Any]]:
-    """Write the state of every run as JSON, table and image; return the runs' rows."""
+    """Write the state of every run as JSON, table, page and image; return the runs' rows."""
     from experiments.comparison_chart import draw_comparison
 
     rows = [_row(run, errors.get(run.name)) for run in grid]
@@ -42,6 +43,7 @@ def write_summary(
     folder = ablation.folder
     write_json(folder / SUMMARY, summary, ensure_ascii=False)
     write_text(folder / "ablation_summary.csv", _as_csv(rows))
+    write_grid_index(ablation, rows)
     if any(row["value"] is not None for row in rows):
         chart = io.BytesIO()
         draw_comparison(rows).save(chart, "PNG")

@@ -12,9 +12,12 @@ import msgspec
 
 from common.json_files import read_json, write_json
 from common.terminal_table import align
+from evaluation.index_page import INDEX
 from evaluation.prediction import make_predictor
 from evaluation.prompting import make_prompter
-from evaluation.report_page import PAGE
+from evaluation.request import EvaluationRequest, ModelRequest
+from evaluation.run import evaluate as run_evaluation
+from experiments.demo_pages import BASE, write_demo_pages
 from finetuning.training.job import Job, load_data
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
@@ -93,9 +96,9 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
     scores = {"base": merged["base"], **merged["scores"]}
     merge_table = score_table(metrics, scores, merged["retention"])
     say("\n" + "\n".join([table(rows), *notes, "", "merged adapters", merge_table]))
-    say(f"\nAdapters, predictions and model cards are in {output_dir}; every answer is in")
-    for page in sorted(output_dir.glob(f"*/evaluation/*/{PAGE}")):
-        say(f"  {page}")
+    write_demo_pages(output_dir, rows)
+    say(f"\nAdapters, predictions and model cards are in {output_dir}.")
+    say(f"All scores, with every answer of base and fine-tuned: {output_dir / INDEX}")
 
 
 def make_recipe(name: str, max_steps: int | None = None) -> Recipe:
@@ -135,7 +138,7 @@ def run_task(
     row = {
         "task": task.name,
         "metric": task.metric,
-        "base": _headline(task, _predictor(task, recipe, "tiny"), eval_data),
+        "base": _score_base(pair, recipe, output_dir / BASE),
         "finetuned": report.value,
         "shuffled": _headline(task, lambda e: tuned(shuffle_images(e)), eval_data),
         "majority": majority(task, train_data, eval_data),
@@ -143,6 +146,23 @@ def run_task(
         "train_seconds": _train_seconds(output_dir),
     }
     return row, report.scores.notes
+
+
+def _score_base(pair: TaskSource, recipe: Recipe, folder: Path) -> float | None:
+    """Evaluate the untouched model on the examples that the tuned one is scored on."""
+    request = EvaluationRequest(
+        task=pair.task,
+        source=pair.source,
+        model=ModelRequest(path="tiny", quantization=recipe.quantization),
+        max_eval_samples=recipe.max_eval_samples,
+        seed=recipe.seed,
+        num_workers=recipe.num_workers,
+        batch_size=recipe.eval_batch_size,
+        output_dir=folder,
+    )
+    result = run_evaluation(request)
+    assert result is not None, "a demo is one process"
+    return result.report.value
 
 
 def merge_two(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from common.files import check_writable
 from common.json_files import read_json
+from evaluation.index_page import INDEX
 from experiments.ablation import Run, read_ablation, runs
+from experiments.ablation_index import check_grid_index
 from experiments.ablation_summary import SUMMARY, errors_before, summary_table, write_summary
 from experiments.cell import METRICS, run_one
 from experiments.ray_runs import RaySettings, run_on_ray
@@ -64,6 +66,7 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
     grid = runs(ablation)
     chosen = _chosen(grid, request.only)
     check_writable(ablation.folder)
+    check_grid_index(ablation)
     data = _check(chosen, parse_job)
     states = {run.name: state(run, data[run.task]) for run in chosen}
     if request.dry_run:
@@ -90,6 +93,7 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
         write_summary(ablation, grid, errors)
     show(summary_table(write_summary(ablation, grid, errors)))
     show(f"Summary, table and chart are in {ablation.folder}")
+    show(f"All runs on one page: {ablation.folder / INDEX}")
     return not has_failed
 
 

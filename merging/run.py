@@ -28,6 +28,7 @@ from merging.scores import evaluate, load_datasets, make_trial, sweep_grid, trai
 from merging.settings import Settings, check_export_effects, list_candidates, parse_rank
 from merging.stored_in_4_bits import plain_weights
 from merging.sweep_chart import draw_sweep
+from merging.sweep_index import write_sweep_index
 from merging.tables import evaluation_table, sweep_table
 from models import run_record
 from models.checkpoint import adapter_folder
@@ -120,6 +121,7 @@ def _finisher(
         if sweep is not None:
             write_json(folder / "sweep.json", sweep)
             draw_sweep(sweep).save(folder / "sweep.png")
+            write_sweep_index(sweep, folder)
         summary["seconds"] = time.monotonic() - started
         summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         summary["versions"] = versions()

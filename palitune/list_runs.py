@@ -1,29 +1,44 @@
 """The command that lists runs."""
 
-import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from common.terminal_table import align
+from evaluation.page_file import check_page
+from finetuning.training.run_index import write_run_index
 from finetuning.training.run_list import ListedRun, find_runs
-from palitune.command import Command
+from finetuning.training.run_state import resume_command
+from palitune.command import Command, Option
 
 _HEAD = ("run", "task", "base", "score", "steps", "began", "state")
 
 
 def runs_command() -> click.Command:
     """Return the command that lists runs; it loads neither model nor data."""
+    path = click.Path(path_type=Path)
     return Command(
         "runs",
-        params=[click.Argument(["folder"], type=click.Path(path_type=Path), default=Path("runs"))],
+        params=[
+            click.Argument(["folder"], type=path, default=Path("runs")),
+            Option(
+                ["--html"],
+                type=path,
+                help="Write the list to this file too, as a page with a sortable table and heat "
+                "maps of the settings; a file that is no such page is not overwritten.",
+            ),
+        ],
         callback=_list,
         help="List the runs in FOLDER [default: runs] with their scores, and say how to go on "
         "with those that were stopped.",
     )
 
 
-def _list(folder: Path) -> None:
+def _list(folder: Path, html: Path | None) -> None:
+    if html is not None:
+        check_page(html, "index", "choose another file by --html.")
     runs, faults = find_runs(folder)
     if runs:
         click.echo(align([_HEAD, *map(_cells, runs)], left=range(len(_HEAD))))
@@ -31,25 +46,28 @@ def _list(folder: Path) -> None:
         click.echo(f"There is no run in {folder}.")
     for fault in faults:
         click.echo(f"Left out: {fault}", err=True)
-    stopped = [run for run in runs if run.state == "stopped"]
+    _say_how_to_go_on([run for run in runs if run.state.state == "stopped"])
+    if html is not None:
+        write_run_index(html, folder, runs, faults)
+        click.echo(f"Wrote {html}.")
+
+
+def _say_how_to_go_on(stopped: Sequence[ListedRun]) -> None:
     if stopped:
         click.echo("\nTo go on with what was stopped:")
     for run in stopped:
-        task = run.tasks[0] if len(run.tasks) == 1 else f"--task {','.join(run.tasks)}"
-        place = shlex.quote(str(run.folder))
-        click.echo(
-            f"  palitune train {task} --config {place}/run.json --output_dir {place} --resume"
-        )
+        click.echo(f"  {resume_command(run.folder, run.tasks)}")
 
 
 def _cells(run: ListedRun) -> list[str]:
-    steps = "-" if run.step is None else f"{run.step} of {run.num_steps}"
-    scores = "; ".join(map(_score, run.scores)) or "-"
+    found = run.state
+    steps = "-" if found.step is None else f"{found.step} of {found.num_steps}"
+    scores = "; ".join(_score(metrics) for _, metrics in run.scores) or "-"
     began = run.began.strftime("%Y-%m-%d %H:%M")
-    return [str(run.folder), ",".join(run.tasks), run.base, scores, steps, began, run.state]
+    return [str(run.folder), ",".join(run.tasks), run.base, scores, steps, began, found.state]
 
 
-def _score(metrics: dict[str, object]) -> str:
+def _score(metrics: Mapping[str, Any]) -> str:
     value, uncertainty = metrics.get("value"), metrics.get("uncertainty")
     if not isinstance(value, int | float):
         return f"{metrics.get('split')}: no score"

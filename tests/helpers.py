@@ -105,6 +105,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def read_page(path: Path) -> Any:
+    """The values that the script of a page draws."""
+    return json.loads(path.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
+
+
 def hashes(folder: Path, leave_out: str = " ") -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

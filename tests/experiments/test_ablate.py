@@ -28,6 +28,7 @@ from finetuning.training.output_folder import resume_arguments
 from palitune.main import palitune
 from tasks.base import Source
 from tasks.registry import get_task
+from tests.helpers import read_page
 from tests.models.tiny_families import maker
 
 CSV_QA = get_task("csv_qa")
@@ -106,6 +107,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             f"folder = pathlib.Path({str(run.folder)!r})",
             "(folder / 'evaluation' / 'csv_other').mkdir(parents=True, exist_ok=True)",
             "(folder / 'evaluation' / 'test').mkdir(exist_ok=True)",
+            "(folder / 'evaluation/test/report.html').write_text('a page')",
             f"(folder / 'run.json').write_text({json.dumps(record)!r})",
             f"(folder / 'evaluation/test/metrics.json').write_text({json.dumps(metrics)!r})",
             "(folder / 'evaluation/csv_other/metrics.json').write_text('{\"value\": 1.0}')",
@@ -159,6 +161,29 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(grid: Path, stubbed: list
     assert again.exit_code == 0
     assert "pali__r4: finished before" in again.output
     assert "pali__r2: finished\n" in again.output
+
+
+def test_the_page_has_every_run_of_the_summary(grid: Path, stubbed: list[str]) -> None:
+    stubbed.append("pali__r2")
+    page = grid.parent / "results/try/index.html"
+    assert f"All runs on one page: {page}" in invoke("--config", grid).output
+    rows = summary(grid)
+    broken, finished = read_page(page)["entries"]
+    assert [broken["name"], finished["name"]] == list(rows)
+    assert (broken["state"], broken["value"], broken["report"]) == ("failed", None, None)
+    assert broken["reason"] == rows["pali__r2"]["error"]
+    # by the stub: 40 + rank, of four examples
+    assert (finished["value"], finished["interval"]) == (44.0, [39.0, 45.0])
+    assert (finished["metric"], finished["num_examples"]) == ("rouge_l", 4)
+    assert finished["figures"]["seconds"] == rows["pali__r4"]["seconds"]
+    shown = {name: finished["settings"][name] for name in ("model", "r", "alpha", "max_steps")}
+    assert shown == {"model": "pali", "r": 4, "alpha": 8, "max_steps": 2}
+    assert (page.parent / finished["report"]).read_text() == "a page"
+    assert "1 of 2 runs are not finished: pali__r2." in read_page(page)["notes"]
+    page.write_text("mine")
+    result = invoke("--config", grid)
+    assert result.exit_code == 2 and "is there and is no index" in result.output
+    assert page.read_text() == "mine"
 
 
 def test_a_recorded_failure_is_kept_and_each_attempt_speaks_for_itself(

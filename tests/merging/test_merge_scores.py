@@ -11,7 +11,7 @@ from PIL import Image
 
 from evaluation.prediction import make_predictor
 from palitune.main import palitune
-from tests.helpers import read_json, sentence
+from tests.helpers import read_json, read_page, sentence
 from tests.merging.merge_inputs import SETTINGS, TINY, run, write_adapter, write_run
 from tests.merging.merge_tables import by_table, rows
 
@@ -47,6 +47,14 @@ def test_a_sweep_writes_and_prints_its_candidates_and_merges_by_the_chosen_one(
     assert sweep["chosen"] == "ties density=0.2"
     assert sweep["candidates"][0]["intervals_95"] == {"digits": [20, 80], "docvqa": [0.2, 0.8]}
     assert Image.open(tmp_path / "out/sweep.png").width > 300
+    page = read_page(tmp_path / "out/index.html")
+    linear, _, ties, _ = page["entries"]  # of digits, and after each of docvqa
+    assert (linear["value"], linear["interval"], linear["num_examples"]) == (40, [20, 80], 4)
+    assert linear["figures"] == {"retention": 0.5, "worst retention": 0.5}
+    assert (ties["settings"], ties["state"]) == (
+        {"task": "digits", "mode": "ties", "density": 0.2},
+        "chosen",
+    )
     report = read_json(tmp_path / "out/merge_report.json")
     assert (report["mode"], report["options"]["density"]) == ("ties", 0.2)
     assert (report["export"], report["chosen_by_scores"]) == ("full", True)

@@ -1,6 +1,7 @@
 """`palitune report` and `palitune runs`, by what a training and an evaluation leave."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,22 @@ import pytest
 
 from finetuning.training.output_folder import working_in
 from tests.evaluation.evaluated import save_pair
-from tests.helpers import read_json, sentence
+from tests.helpers import read_json, read_page, sentence
 from tests.palitune.commands import run_command as run
 from tests.palitune.commands import train, write_data
+
+
+def stop(ended: Path, stopped: Path) -> Path:
+    """Copy a run of 4 steps as it was at step 2."""
+    shutil.copytree(ended, stopped)
+    for name in ("trainer_state.json", "adapter_config.json", "adapter_model.safetensors"):
+        (stopped / name).unlink()
+    shutil.rmtree(stopped / "evaluation")
+    shutil.rmtree(stopped / "checkpoints/checkpoint-4")
+    record = read_json(stopped / "run.json")
+    record["settings"]["output_dir"] = str(stopped)
+    (stopped / "run.json").write_text(json.dumps(record))
+    return stopped
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, pico1: Path) -> Path:
     data = write_data(folder / "data", "vqav2", "flat")
     words = ("--max_steps", 4, "--save_steps", 2, "--quantization", "none")
     train("vqav2", pico1, data, folder / "all/ended", *words)
-    stopped = folder / "all/grid/stopped"
-    shutil.copytree(folder / "all/ended", stopped)
-    (stopped / "trainer_state.json").unlink()
-    shutil.rmtree(stopped / "evaluation")
-    shutil.rmtree(stopped / "checkpoints/checkpoint-4")
-    record = read_json(stopped / "run.json")
-    record["settings"]["output_dir"] = str(stopped)
-    (stopped / "run.json").write_text(json.dumps(record))
+    stop(folder / "all/ended", folder / "all/grid/stopped")
     return folder / "all"
 
 
@@ -44,6 +51,81 @@ def test_the_runs_are_listed_with_their_scores_and_how_to_go_on(runs: Path) -> N
     run(*command[1:], "--skip_evaluation")
     assert "4 of 4" in run("runs", runs / "grid").output
     assert "To go on" not in run("runs", runs).output
+
+
+def test_the_page_of_runs_has_their_scores_links_and_how_to_go_on(
+    runs: Path, tmp_path: Path
+) -> None:
+    stopped = stop(runs / "ended", runs / "grid/also stopped")
+    page = tmp_path / "pages/runs.html"
+    assert f"Wrote {page}." in run("runs", runs, "--html", page).output
+    entries = {entry["name"]: entry for entry in read_page(page)["entries"]}
+    ended, other = entries["ended"], entries["grid/also stopped"]
+    metrics = read_json(runs / "ended/evaluation/val/metrics.json")
+    for key in ("metric", "value", "num_examples"):
+        assert ended[key] == metrics[key]
+    assert ended["interval"] == metrics["uncertainty"]["interval_95"]
+    assert (page.parent / ended["report"]).resolve() == runs / "ended/evaluation/val/report.html"
+    assert (ended["state"], ended["figures"]) == ("finished", {"step": 4, "steps in all": 4})
+    assert ended["settings"]["lora_rank"] == 4
+    assert (other["state"], other["value"], other["report"]) == ("stopped", None, None)
+    assert other["figures"] == {"step": 2, "steps in all": 4}
+    assert f"--output_dir '{stopped}' --resume" in other["reason"]
+    before = page.read_bytes()
+    run("runs", runs, "--html", page)
+    assert page.read_bytes() == before
+    shutil.rmtree(stopped)
+
+
+def test_a_file_that_is_no_page_of_runs_is_kept(runs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "mine.html"
+    page.write_text("mine")
+    result = run("runs", runs, "--html", page, exit_code=2)
+    assert f"{page} is there and is no index; choose" in sentence(result.exit_code, result.output)
+    assert page.read_text() == "mine"
+
+
+def command_in(output: str) -> list[str]:
+    """What a sentence says to type, without `palitune`."""
+    return shlex.split(output.split("go on with it (palitune ")[1].removesuffix(")."))
+
+
+def test_an_unfinished_run_says_where_it_stands_and_the_command_it_says_goes_on(
+    runs: Path, tmp_path: Path
+) -> None:
+    stopped = stop(runs / "ended", tmp_path / "my run")
+    result = run("eval", "--model_path", stopped, exit_code=2)
+    said = sentence(result.exit_code, result.output)
+    assert f"{stopped} holds a training that stopped, with step 2 of 4 saved" in said
+    assert f"take its newest checkpoint, {stopped}/checkpoints/checkpoint-2, or" in said
+    anew = command_in(said)[:-1]
+    assert anew[-2:] == ["--output_dir", str(stopped)]
+    result = run(*anew, exit_code=2)
+    said = sentence(result.exit_code, result.output)
+    assert f"--output_dir {stopped} is not empty: it holds a training that stopped, with" in said
+    assert "replace it by --overwrite" in said
+    run(*command_in(said))
+    assert "4 of 4" in run("runs", stopped).output
+    assert (stopped / "evaluation/val/metrics.json").is_file()
+
+
+def test_a_run_at_work_is_waited_for(runs: Path, tmp_path: Path) -> None:
+    stopped = stop(runs / "ended", tmp_path / "run")
+    with working_in(stopped):
+        result = run("eval", "--model_path", stopped, exit_code=2)
+    assert "training at work, with step 2 of 4 saved; wait" in sentence(2, result.output)
+
+
+def test_a_folder_that_is_no_run_says_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    result = run("eval", "--model_path", tmp_path, exit_code=2)
+    assert f"{tmp_path} is no run that names it (no run.json)" in sentence(2, result.output)
+    result = run("eval", "--model_path", tmp_path, "--task", "digits", exit_code=2)
+    said = sentence(2, result.output)
+    assert "neither config.json nor adapter_config.json, and is no run, as it has no run" in said
+    result = run("train", "digits", "--model_path", "tiny", "--output_dir", tmp_path, exit_code=2)
+    assert "holds no run (no run.json)" in sentence(2, result.output)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_run_that_another_process_writes_is_running(runs: Path) -> None:

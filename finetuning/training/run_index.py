@@ -1,0 +1,46 @@
+"""The runs of a folder as a page: their settings, scores and states, and links to their answers."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evaluation.index_page import Entry, plain, score_of, write_index
+from evaluation.page_file import link_to
+from evaluation.report_page import PAGE
+from finetuning.training.run_list import ListedRun
+from finetuning.training.run_state import resume_command
+
+
+def write_run_index(
+    output: Path, root: Path, runs: Sequence[ListedRun], faults: Sequence[str]
+) -> None:
+    """Write the page; an entry for each score of each run, or one for a run without.
+
+    Args:
+        output: the file.
+        root: the folder whose runs they are.
+        runs: as `find_runs` lists them.
+        faults: sentences on what was left out.
+    """
+    entries = [entry for run in runs for entry in _entries(run, root, output)]
+    notes = [f"Left out: {fault}" for fault in faults]
+    write_index(output, f"Runs in {root}", entries, notes)
+
+
+def _entries(run: ListedRun, root: Path, output: Path) -> Iterator[Entry]:
+    found = run.state
+    steps: dict[str, float | None] = {"step": found.step, "steps in all": found.num_steps}
+    name = run.folder.relative_to(root).as_posix() if run.folder != root else run.folder.name
+    reason = ""
+    if found.state == "stopped":
+        reason = f"Go on by: {resume_command(run.folder, run.tasks)}"
+    for folder, metrics in run.scores or [(run.folder, {})]:
+        of = {"task": metrics.get("task", ",".join(run.tasks)), "split": metrics.get("split")}
+        yield Entry(
+            name=name,
+            settings=plain({**of, "base": run.base, **run.settings}),
+            state=found.state,
+            reason=reason,
+            figures=steps,
+            report=link_to(folder / PAGE, output),
+            **score_of(metrics),
+        )
