@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from evaluation.example_checks import check_images, check_texts
 from evaluation.found_model import find_model
-from evaluation.prompting import check_images, check_texts
 from evaluation.request import ModelRequest, PromptRequest
 from tasks.base import Example, Task, Turn
 from tasks.images import FileImage

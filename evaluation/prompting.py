@@ -111,11 +111,18 @@ class Prompter:
         Args:
             examples: what is asked; no image is opened.
             with_answers: each accepted answer counts too.
+
+        Raises:
+            ValueError: the family does not take an example's turns; names it.
         """
+        taken: set[tuple[str, ...]] = set()
         for start in range(0, len(examples), _BATCH):
             unsure = []
             for example in examples[start : start + _BATCH]:
                 turns, room = self._turns(example), 0
+                if len(turns) > 1 and (roles := tuple(role for role, _ in turns)) not in taken:
+                    self._check_roles(roles, example)
+                    taken.add(roles)
                 if with_answers:
                     answers = map(str.encode, set(example.references))
                     longest = max(map(len, answers), default=0)
@@ -127,6 +134,14 @@ class Prompter:
             pairs = zip(unsure, counts, strict=True)
             over = [example for (example, _, room), n in pairs if n + room > self.max_length]
             yield from self._over_with_answers(over) if with_answers else over
+
+    def _check_roles(self, roles: Sequence[str], example: Example) -> None:
+        """Raise ValueError where the family's layout has no place for turns of these roles."""
+        try:
+            self.family.tokenize([(role, "") for role in roles])
+        except ValueError as error:
+            reason = str(error).rstrip(".")
+            raise ValueError(f"{reason} (example {example.example_id}).") from error
 
     def _over_with_answers(self, examples: Sequence[Example]) -> list[Example]:
         answers = [sorted({answer.strip() for answer in e.references}) for e in examples]
@@ -255,45 +270,4 @@ def check_template(template: str | None) -> None:
     if re.search("[{}]", _FIELD.sub("", template or "")):
         raise ValueError(
             f"prompt_template may hold {{question}} and no other brace, got '{template}'."
-        )
-
-
-def check_images(examples: Sequence[Example], family: Family) -> None:
-    """Find images that the family cannot be shown, by their headers, before a model is loaded.
-
-    Raises:
-        ValueError: there is one; names the example. Or a header cannot be read.
-    """
-    if type(family).check_dimensions is Family.check_dimensions:
-        return
-    for example in examples:
-        try:
-            family.check_dimensions(*example.image.dimensions())
-        except ValueError as error:
-            raise ValueError(f"Example {example.example_id}: {error}") from error
-
-
-def check_texts(examples: Sequence[Example], prompter: Prompter, *, with_answers: bool) -> None:
-    """Find examples over the text budget, before a model is loaded for them.
-
-    Args:
-        examples: what is asked; no image is opened.
-        prompter: knows the budget.
-        with_answers: count each accepted answer too, as training may take any of them.
-
-    Raises:
-        ValueError: one is, and nothing says to truncate; or an answer alone is.
-    """
-    num_cut = 0
-    for example in prompter.over_budget(examples, with_answers=with_answers):
-        answers = {answer.strip() for answer in example.references} if with_answers else {None}
-        sent = [prompter.messages(example, answer) for answer in sorted(answers, key=str)]
-        whole = prompter.prompt(example)
-        num_cut += any(("user", whole) not in messages for messages in sent)
-    if num_cut:
-        logger.warning(
-            "%d of %d prompts are cut to the budget of %d text tokens.",
-            num_cut,
-            len(examples),
-            prompter.max_length,
         )

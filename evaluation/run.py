@@ -11,10 +11,10 @@ from common.collector import without_collector
 from common.files import check_writable
 from evaluation.answer_log import remove_answers
 from evaluation.answering import answer_and_log
+from evaluation.example_checks import check_images, check_texts
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.found_model import find_model
 from evaluation.gallery import write_gallery
-from evaluation.prompting import check_images, check_texts
 from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.report_page import write_report_page
 from evaluation.request import EvaluationRequest, MetricsRequest

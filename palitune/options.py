@@ -206,25 +206,34 @@ def source_options() -> list[click.Parameter]:
     ]
 
 
-def table_options(*names: str) -> list[click.Parameter]:
-    """Make the options that name tables of the user's own, for tasks that read such."""
+def table_options(*names: str, has_columns: bool = True) -> list[click.Parameter]:
+    """Make the options that name tables of the user's own, for tasks that read such.
+
+    Args:
+        names: of the options, `csv` or `SPLIT_csv`; each has a second name with `file` for `csv`.
+        has_columns: whether options name the columns of a table too.
+    """
     group = "Tables"
     columns = {
         "image": ("path or URL of the image", "image, url, image_path or file_name"),
         "instruction": ("instruction", "instruction or query"),
         "response": ("response", "response or annotation"),
     }
+    files: list[click.Parameter] = [
+        Option(
+            [f"--{name}", f"--{name.removesuffix('csv')}file"],
+            group=group,
+            help="Read the split "
+            f"{'to score or show' if name == 'csv' else name[:-4]} from this file: a table as "
+            "CSV, JSON Lines, Parquet, a folder of images with metadata, or .tar shards; of "
+            "conversations JSON, JSON Lines or Parquet.",
+        )
+        for name in names
+    ]
+    if not has_columns:
+        return files
     return [
-        *(
-            Option(
-                [f"--{name}"],
-                group=group,
-                help="Read the split "
-                f"{'to score or show' if name == 'csv' else name[:-4]} from this table: CSV, "
-                "JSON Lines, Parquet, a folder of images with metadata, or .tar shards.",
-            )
-            for name in names
-        ),
+        *files,
         *(
             Option(
                 [f"--{name}_column"],

@@ -155,8 +155,9 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
 def _own_options(task: Task) -> list[click.Parameter]:
     """Options of training on one task that make no sense for several."""
     tables = [f"{split}_csv" for split in task.splits] if task.reads_tables else []
+    has_columns = "instruction" in task.columns
     return [
-        *(options.table_options(*tables) if tables else []),
+        *(options.table_options(*tables, has_columns=has_columns) if tables else []),
         *options.own_file_options(task.name),
         *([options.encoding_option()] if task.own_files and not tables else []),
         Option(

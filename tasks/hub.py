@@ -81,6 +81,24 @@ class HubTable:
             )
         return partial(DatasetImage, self.table.select_columns([column]), column, self.name)
 
+    def image_lists(self, column: str) -> Iterator[list[DatasetImage]]:
+        """Yield references to the images of each row; its cell is an image, or a list of them."""
+        table = self.table.select_columns([column])
+        cells = table.with_format("arrow")
+        chunks = (chunk for batch in cells.iter(_BATCH) for chunk in batch.column(0).chunks)
+        index = 0
+        for chunk in chunks:
+            is_list = hasattr(chunk.type, "value_type")
+            empty = set() if is_list else set(_empty_places(chunk))
+            lengths = chunk.value_lengths().to_pylist() if is_list else [None] * len(chunk)
+            for row, length in enumerate(lengths):
+                if is_list:
+                    places = range(length or 0)
+                    yield [DatasetImage(cells, column, self.name, index, p) for p in places]
+                else:
+                    yield [] if row in empty else [DatasetImage(table, column, self.name, index)]
+                index += 1
+
     def _rows_without(self, column: str) -> list[int]:
         """Return the rows whose image cell is empty; no image is copied or decoded."""
         found: list[int] = []
@@ -164,6 +182,29 @@ def open_hub_copy(
         raise ValueError(f"{name}, read for {wanted}, has no rows.")
     columns, may_lack = columns or {}, source.faults is not None
     return HubTable(_undecoded(table), name, columns, source.columns, may_lack)
+
+
+def open_parquet(path: Path, overrides: Mapping[str, str]) -> HubTable:
+    """Open a Parquet file through `datasets`, whose cache keeps a copy that is not read whole.
+
+    Args:
+        path: of the file.
+        overrides: as in HubTable.
+
+    Raises:
+        ValueError: it cannot be read, or has no rows.
+    """
+    import datasets
+    import pyarrow
+
+    try:
+        table = datasets.Dataset.from_parquet(str(path))
+    except (datasets.exceptions.DatasetsError, pyarrow.ArrowInvalid) as error:
+        reason = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"{path} is no Parquet file that can be read: {reason}.") from error
+    if not len(table):
+        raise ValueError(f"{path} has no rows; each must be one example.")
+    return HubTable(_undecoded(table), str(path), overrides=overrides)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -7,7 +7,7 @@ import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from os.path import isfile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -57,17 +57,27 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DatasetImage:
-    """An image in a cell of a `datasets` table whose image column is not decoded."""
+    """An image in a cell of a `datasets` table whose image column is not decoded.
+
+    Attributes:
+        table: with that column; in Arrow's format where cells are lists.
+        column: its name.
+        table_name: what errors call the table.
+        index: of the row.
+        place: of the image in its cell, where cells are lists.
+    """
 
     table: Any
     column: str
     table_name: str
     index: int
+    place: int | None = None
 
     @property
     def name(self) -> str:
         """Return the table and row."""
-        return f"{self.table_name}, row {self.index}"
+        which = "" if self.place is None else f", image {self.place + 1}"
+        return f"{self.table_name}, row {self.index}{which}"
 
     def open(self) -> Image.Image:
         """Decode the cell: RGB or L, its own size."""
@@ -84,6 +94,8 @@ class DatasetImage:
     def _cell(self) -> str | bytes:
         """Return the path or the content of the image."""
         cell = self.table[self.index][self.column]
+        if self.place is not None:
+            cell = cell[0][self.place].as_py()
         if isinstance(cell, dict):  # the storage of datasets.Image
             cell = cell.get("bytes") or cell.get("path")
         if not isinstance(cell, str | bytes):
@@ -108,6 +120,27 @@ class ArrayImage:
         """Return width and height."""
         height, width = self.pixels.shape[:2]
         return self.size or (int(width), int(height))
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableImage:
+    """A stand-in for the image of a record that cannot be shown as it is meant.
+
+    Attributes:
+        name: of the record.
+        reason: goes on from the name, and ends the sentence.
+    """
+
+    name: str
+    reason: str
+
+    def open(self) -> NoReturn:
+        """Raise ValueError with the reason."""
+        raise ValueError(f"{self.name} {self.reason}")
+
+    def dimensions(self) -> NoReturn:
+        """Raise ValueError with the reason."""
+        self.open()
 
 
 def read_dimensions(file: BinaryIO, name: str) -> tuple[int, int]:
@@ -204,13 +237,21 @@ def missing_images(dataset: Dataset) -> list[str]:
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check before training that a split has examples, unique ids and all its image files.
+    """Check before training that a split has examples, unique ids and an image file of each.
 
     Raises:
         ValueError: names up to five of what is wrong, and the count.
     """
     where = f"{dataset.task.name} split '{dataset.split}'"
     check_ids((example.example_id for example in dataset), where)
+    unusable = [e.image for e in dataset if isinstance(e.image, UnusableImage)]
+    if unusable:
+        places = name_some([image.name.rpartition(", ")[2] for image in unusable])
+        raise ValueError(
+            f"{where} has {len(unusable)} of {len(dataset)} examples that are not about one image "
+            f"({places}); {unusable[0].name} {unusable[0].reason} Leave them out of the file, or "
+            "pass --on_bad_image skip."
+        )
     if missing := missing_images(dataset):
         raise ValueError(
             f"{where} lists {len(missing)} image(s) that do not exist: {name_some(missing)}; "

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 
 from tasks.base import Task
 from tasks.coco_captioning import CocoCaptioning
+from tasks.conversations import Conversations
 from tasks.csv_qa import CsvQa
 from tasks.digits import Digits
 from tasks.docvqa import DocVqa
@@ -23,6 +24,7 @@ _TASKS: tuple[Task, ...] = (
     Quic360(),
     FramesChat(),
     ImageQa(),
+    Conversations(),
 )
 
 

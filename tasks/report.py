@@ -210,7 +210,9 @@ def answer(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[str
 def score(report: Report, *, headline_only: bool = False) -> Report:
     """Score predictions as a whole, unless the answers of their split are withheld."""
     task = report.task
-    if report.split in task.hidden_splits:
+    # a file of the user's own may hold questions alone, whichever split it stands for
+    is_withheld = task.reads_tables and not any(e.references for e in report.examples)
+    if is_withheld or report.split in task.hidden_splits:
         return report
     check_references(report.examples)
     score_as_whole = task.score_headline if headline_only else task.score

@@ -11,12 +11,13 @@ from tasks.base import Source
 from tasks.checks import name_some
 
 
-def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
+def local_names(places: Mapping[int, str], path: Path, unit: str = "line") -> dict[str, str]:
     """Map each cell to the path of its image: of a URL its last part, else the cell.
 
     Args:
         places: line -> cell.
         path: of the table.
+        unit: what an error calls a row of it.
 
     Raises:
         ValueError: what begins as a URL is none, or two URLs end alike: one file would stand for
@@ -27,9 +28,8 @@ def local_names(places: Mapping[int, str], path: Path) -> dict[str, str]:
     for number, place in places.items():
         if place in names:
             continue
-        name = names[place] = (
-            _last_part(place, f"{path}, line {number}") if is_url(place) else place
-        )
+        where = f"{path}, {unit} {number}"
+        name = names[place] = _last_part(place, where) if is_url(place) else place
         if first.setdefault(name, place) != place:
             raise ValueError(
                 f"{path} names the images {first[name]} and {place}, which would be one file, "

@@ -122,10 +122,7 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
     for split in filter(None, (recipe.train_split, recipe.eval_split)):
         task.check_split(split)
         if split in task.hidden_splits:
-            raise ValueError(
-                f"The answers of {task.name} split '{split}' are withheld: it can be predicted "
-                f"by eval.py, not trained or scored on."
-            )
+            raise _withheld(task, split)
     train_data, note = resolve_split(task, recipe.train_split, pair.source, task.train_splits)
     if note:
         logger.warning("%s: %s", task.name, note)
@@ -151,7 +148,16 @@ def _usable(dataset: Dataset, recipe: Recipe) -> Dataset:
     """The examples whose images can be read, where others are skipped; all of them else."""
     dataset = without_bad_images(dataset, recipe.on_bad_image, recipe.num_workers)
     check_dataset(dataset)
+    if not any(example.references for example in dataset):
+        raise _withheld(dataset.task, dataset.split)
     return dataset
+
+
+def _withheld(task: Task, split: str) -> ValueError:
+    return ValueError(
+        f"The answers of {task.name} split '{split}' are withheld: it can be predicted by eval.py, "
+        "not trained or scored on."
+    )
 
 
 def load_selection(pair: TaskSource, recipe: Recipe, eval_data: Dataset | None) -> Dataset | None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.collector import without_collector
+from evaluation.example_checks import check_images, check_texts
 from evaluation.extra_metrics import open_clip
-from evaluation.prompting import Prompter, check_images, check_texts
+from evaluation.prompting import Prompter
 from evaluation.training_log import headlines
 from finetuning.training import joint
 from finetuning.training.job import (

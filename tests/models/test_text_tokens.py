@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.prompting import Prompter, check_texts
+from evaluation.example_checks import check_texts
+from evaluation.prompting import Prompter
 from models import chat, plain, text_tokens
 from models.base import Family
 from models.checkpoint import resolve

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
 
+LINES = ("jsonl", "conversations jsonl")
 VALUES: tuple[Any, ...] = (
     *(None, True, "", "x", "\0", "../../x", "9" * 30, "\ud800", [], {}, [[]], {"a": {"a": 1}}),
     *(-1, 0, 10**30, -(10**19), 1.5, 1e308, float("nan"), float("inf"), "\u202e" * 40, "a" * 5000),
@@ -34,8 +35,33 @@ def _table(root: Path, suffix: str) -> Path:
     return path
 
 
+def _conversations(root: Path, kind: str) -> Path:
+    root.mkdir()
+    Image.new("RGB", (4, 4)).save(root / "a.png")
+    texts = [(f"<image>\nquestion {i}", f"answer {i}") for i in range(3)]
+    records: list[dict[str, Any]] = [
+        {
+            "id": f"{i}",
+            "image": "a.png",
+            "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}],
+        }
+        for i, (q, a) in enumerate(texts)
+    ]
+    for q, a in texts:
+        parts = [{"type": "image"}, {"type": "text", "text": q.removeprefix("<image>")}]
+        turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": a}]
+        records.append({"messages": turns, "images": ["a.png"]})
+    path = root / "train.json"
+    is_array = kind == "conversations"
+    lines = "\n".join(map(json.dumps, records))
+    path.write_text(json.dumps(records) if is_array else lines + "\n")
+    return path
+
+
 def write_format(kind: str, root: Path) -> tuple[str, Path]:
     """Write a small whole split; return its task and the annotation file to damage."""
+    if kind.startswith("conversations"):
+        return "conversations", _conversations(root, kind)
     if kind in ("csv", "jsonl"):
         return "csv_qa", _table(root, kind)
     write, file = {
@@ -124,7 +150,7 @@ def damage(kind: str, content: bytes, random: Random) -> bytes:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
         return text.getvalue().encode(errors="surrogatepass")
-    if kind == "jsonl":
+    if kind in LINES:
         number = random.randrange(len(lines))
         lines[number] = _damage_json(lines[number], random)
         return "\n".join(lines).encode()
@@ -139,7 +165,7 @@ def num_records(kind: str, path: Path, root: Path) -> int:
         with path.open(newline="", encoding=encoding) as file:
             rows = csv.reader(file, skipinitialspace=True)
             return sum(any(cell.strip() for cell in row) for row in list(rows)[1:])
-    if kind == "jsonl":
+    if kind in LINES:
         text = path.read_bytes().decode(encoding, "replace")
         return sum(bool(line.strip()) for line in text.split("\n"))
     if kind == "vqav2 answers":
@@ -148,7 +174,7 @@ def num_records(kind: str, path: Path, root: Path) -> int:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     pairs: Callable[[Any], Any] = lambda found: found  # noqa: E731
     content = json.loads(text, object_pairs_hook=pairs, strict=False)
-    if kind == "gqa":
+    if kind in ("gqa", "conversations"):
         return len(content)
     key = {"docvqa": "data", "coco_captioning": "images"}.get(kind, "questions")
     return len(dict(content)[key])

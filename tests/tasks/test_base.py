@@ -134,7 +134,7 @@ def test_a_wrong_split_lists_the_right_ones(name: str) -> None:
 
 def test_every_task_is_found_by_name_and_alias() -> None:
     official = {"coco_captioning", "docvqa", "gqa", "vqav2"}
-    own = {"csv_qa", "frames_chat", "image_qa", "quic360"}
+    own = {"conversations", "csv_qa", "frames_chat", "image_qa", "quic360"}
     assert set(task_names()) == official | own | {"digits"}
     assert get_task("csv") is get_task("csv_qa")
     assert get_task("coco") is get_task("captioning") is get_task("coco-captioning")

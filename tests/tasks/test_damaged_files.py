@@ -17,7 +17,10 @@ from tasks.registry import get_task
 from tasks.usable import check_split
 from tests.tasks.damage import damage, num_records, write_format
 
-KINDS = ("vqav2", "vqav2 answers", "gqa", "docvqa", "coco_captioning", "csv", "jsonl")
+KINDS = (
+    *("vqav2", "vqav2 answers", "gqa", "docvqa", "coco_captioning", "csv", "jsonl"),
+    *("conversations", "conversations jsonl"),
+)
 NUM_FILES = 500
 _SLOW_S = 20.0  # a file of some kB takes milliseconds
 
