@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 test test-slow: export OMP_NUM_THREADS := 1
 test test-slow: export MKL_NUM_THREADS := 1
 
-.PHONY: setup demo test test-slow lint public-surface audit
+.PHONY: setup demo test test-slow lint docs public-surface audit
 .DEFAULT_GOAL := setup
 
 setup: .venv/up-to-date
@@ -32,6 +32,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site, in build/site; a broken link is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The snapshots of what users type and read; the diff shows what a change does to it.
 public-surface: setup
