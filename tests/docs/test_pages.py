@@ -28,7 +28,9 @@ def _links(page: Path) -> list[str]:
     return [link for link in links if not link.startswith("http")]
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_site_builds_without_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # strict in mkdocs.yml: a link that leads nowhere raises
     build(load_config(str(REPOSITORY / "mkdocs.yml"), site_dir=str(tmp_path)))
     assert (tmp_path / "tasks" / "vqav2" / "index.html").is_file()
@@ -47,7 +49,9 @@ def test_every_page_is_in_the_menu() -> None:
 def _korean() -> list[tuple[Path, Path]]:
     """Each Korean page and the English one that it follows."""
     docs = REPOSITORY / "docs"
-    found = [(page, docs / page.relative_to(docs / "ko")) for page in sorted((docs / "ko").rglob("*.md"))]
+    found = [
+        (page, docs / page.relative_to(docs / "ko")) for page in sorted((docs / "ko").rglob("*.md"))
+    ]
     return [(REPOSITORY / "README.ko.md", REPOSITORY / "README.md"), *found]
 
 
@@ -63,5 +67,7 @@ def test_a_korean_page_has_the_commands_and_the_headings_of_the_english_one(
 
 def _headings(page: Path) -> list[int]:
     """The levels of a page's headings, in their order."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     return [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
