@@ -1,4 +1,4 @@
-"""What the README shows is what is there."""
+"""What README and documentation show is what is there."""
 
 import re
 from pathlib import Path
@@ -7,42 +7,49 @@ import click
 from click.testing import CliRunner
 
 from experiments.demo import demo_tasks
-from finetuning import frames_chat, quic360, vqav2
 from palitune.main import palitune
+from palitune.scripts import training_command
 from tasks.registry import get_task, task_names
+from tests.docs.documented import pages
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TORCHRUN = {"--nproc_per_node", "--rdzv_backend", "--rdzv_endpoint"}
+DOCS = ROOT / "docs"
+EVERYTHING = "\n".join(page.read_text(encoding="utf-8") for page in pages())
+
+
+def text_of(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
 
 
 def test_the_chapter_on_a_task_of_your_own_is_the_code_that_runs() -> None:
-    (shown,) = re.findall(r"```python\n(class Digits.*?)\n```", README, re.DOTALL)
+    (shown,) = re.findall(r"```python\n(class Digits.*?)\n```", text_of("own_task.md"), re.DOTALL)
     assert (ROOT / "tasks" / "digits.py").read_text(encoding="utf-8").endswith(shown + "\n")
     assert len(shown.splitlines()) <= 45
 
 
 def test_each_task_has_its_row_with_every_split() -> None:
     for name in task_names():
-        (row,) = [
-            line for line in README.splitlines() if line.startswith(f"| `{name}`") and ".py" in line
-        ]
+        assert (DOCS / "tasks" / f"{name}.md").is_file()
+        lines = text_of("tasks/index.md").splitlines()
+        (row,) = [line for line in lines if line.startswith(f"| [`{name}`]({name}.md)")]
         for split in get_task(name).splits:
             assert f"`{split}`" in row, (name, split)
 
 
-def test_each_option_that_it_names_exists() -> None:
+def test_each_option_that_they_name_exists() -> None:
     pipeline = palitune.commands["pipeline"]
     assert isinstance(pipeline, click.Group)
-    scripts = (frames_chat.main, quic360.main, vqav2.main)
+    scripts = map(training_command, task_names())
     commands = [*scripts, *palitune.commands.values(), *pipeline.commands.values()]
     known = {option for command in commands for p in command.params for option in p.opts}
-    named = set(re.findall(r"--[a-z]+(?:_[a-z]+)+", README)) - {"--nproc_per_node"}
+    named = set(re.findall(r"--[a-z]+(?:_[a-z]+)+", EVERYTHING)) - TORCHRUN
     assert len(named) > 10
     assert named <= known
 
 
-def test_each_file_that_it_names_exists() -> None:
-    names = re.findall(r"[`(]((?:finetuning|tasks|models|synthetic|benchmarks)/[\w/.]*)", README)
+def test_each_file_that_they_name_exists() -> None:
+    names = re.findall(r"`((?:finetuning|tasks|models|synthetic|benchmarks)/[\w/.]*)", EVERYTHING)
     assert names
     assert not [name for name in names if not (ROOT / name).exists()]
 
@@ -54,6 +61,6 @@ def test_tasks_are_listed_by_the_command() -> None:
 
 def test_the_table_of_the_demo_has_its_figures() -> None:
     for name in demo_tasks():
-        (row,) = re.findall(rf"^\| {name} \| \w+ \|(.*)\|$", README, re.MULTILINE)
+        (row,) = re.findall(rf"^\| {name} \| \w+ \|(.*)\|$", text_of("quickstart.md"), re.MULTILINE)
         base, tuned, shuffled, majority = (float(cell.strip(" *")) for cell in row.split("|"))
         assert tuned > max(base, shuffled, majority)
