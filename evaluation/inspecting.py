@@ -10,6 +10,7 @@ from common.json_files import read_json
 from models.checkpoint import adapter_folder
 from models.registry import FAMILIES
 from models.run_record import RUN_FILE, read_run, trained_on
+from tasks.inspect_conversations import inspect_conversations
 from tasks.inspect_folders import (
     inspect_classes,
     inspect_json,
@@ -50,9 +51,9 @@ def _unknown(path: Path) -> Inspection:
         what="nothing that PaliTune knows" if names or path.is_file() else "an empty folder",
         facts=[("holds", ", ".join(map(shown, names[:8])))] if names else [],
         notes=[
-            "Looked for tables (.csv, .tsv, .jsonl, .parquet), metadata of an image folder, .tar "
-            "shards, a saved data set, official files, images, predictions, a run, an adapter and "
-            "a model."
+            "Looked for tables (.csv, .tsv, .jsonl, .parquet), conversations, metadata of an image "
+            "folder, .tar shards, a saved data set, official files, images, predictions, a run, an "
+            "adapter and a model."
         ],
     )
 
@@ -164,6 +165,7 @@ KINDS: tuple[Kind, ...] = (
     _predictions,
     inspect_saved,
     inspect_official,
+    inspect_conversations,
     inspect_json,
     inspect_table,
     inspect_image_folder,

@@ -130,8 +130,12 @@ def test_a_family_is_its_file_and_a_line_of_the_registry(family: type[Family]) -
 DEMO = {"experiments/demo.py"}
 BUILT_ON = {
     "csv_qa": {"experiments/ablation.py", "palitune/runs.py"},
-    # a key of its records, and a word of chat templates
-    "conversations": {"tasks/conversation_turns.py", "models/template_limits.py"},
+    # a key of its records, what such a file is called, and a word of chat templates
+    "conversations": {
+        "tasks/conversation_turns.py",
+        "tasks/inspect_conversations.py",
+        "models/template_limits.py",
+    },
     "image_qa": {"experiments/pipeline.py", "experiments/pipeline_config.py"},
 }
 

@@ -240,3 +240,28 @@ def test_what_is_not_there_is_an_error(
 def test_a_damaged_shard_is_told(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "t.tar", {"1.png": image_bytes("red")})
     assert "t.tar, sample 1 has no text beside its image" in inspect(path)
+
+
+def talk(number: int, *texts: str) -> dict[str, object]:
+    """A record as LLaVA's tool writes it."""
+    roles = ("human", "gpt") * len(texts)
+    turns = [{"from": role, "value": text} for role, text in zip(roles, texts, strict=False)]
+    return {"id": number, "image": f"{number}.png", "conversations": turns}
+
+
+def test_conversations_are_counted_and_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    path.write_text(json.dumps([talk(n, "<image>\nwhich?", f"no {n}") for n in range(3)]))
+    output = inspect(path)
+    told = facts(output)
+    assert output.startswith(f"{path}: conversations\n")
+    assert told["conversations"] == "3"
+    assert told["answers in each"] == told["images in each"] == "1 (3 x)"
+    assert commands(output)[-1][:4] == ["train", "conversations", "--train_file", str(path)]
+    assert "element 1  which? | no 0" in output
+    two = [talk(0, "a?", "b", "c?", "d"), talk(1, "a?", "b"), {"conversations": [{"from": "x"}]}]
+    path.write_text("\n".join(map(json.dumps, two)))
+    output = inspect(path)
+    assert facts(output)["answers in each"] == "1 (1 x), 2 (1 x)"
+    assert "1 cannot be read" in output
+    assert "tiny" not in output  # which takes one turn
