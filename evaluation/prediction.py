@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,23 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedAnswer:
+    """One raw answer, with its tokens counted.
+
+    Attributes:
+        text: as generated.
+        num_prompt_tokens: tokens that the model read, the image's too.
+        num_tokens: tokens that it wrote, the end's too.
+        is_whole: the model ended it; False where the most tokens were reached.
+    """
+
+    text: str
+    num_prompt_tokens: int
+    num_tokens: int
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,25 +128,56 @@ class Predictor:
             collate_fn=list,
         )
         bar = tqdm(loader, desc="answering", leave=False, disable=processes.rank() > 0)
-        was_training = self.model.training
-        self.model.eval()
         limit = max(map(len, batches.values()), default=1)
-        with (
-            torch.random.fork_rng(enabled=self.decoding.do_sample),
-            dequantized_on_cpu(self.model),
-        ):
+        with self._answering():
             for number, batch in zip(batches, bar, strict=True):
                 while (texts := self._try(number, batch, limit)) is None:
                     torch.cuda.empty_cache()
                     limit = (min(limit, len(batch)) + 1) // 2
                     logger.warning("Memory ran out; going on with %d examples at once.", limit)
                 yield number, texts
+
+    def answer_one(self, example: Example) -> "CountedAnswer":
+        """Answer one example as `__call__` answers it alone, and count its tokens.
+
+        Raises:
+            ValueError: it is over the text budget, or the image cannot be used.
+        """
+        encoded = self.prompter.encode(example)
+        family = self.prompter.family
+        with self._answering():
+            self._seed(0)
+            ids = family.answer_ids(self.model, [encoded], self.decoding)
+        ends = self.model.generation_config.eos_token_id
+        written = ids[0].tolist()
+        end = next((n for n, token in enumerate(written, 1) if token in ends), None)
+        return CountedAnswer(
+            text=family.texts(ids)[0],
+            num_prompt_tokens=len(encoded.input_ids),
+            num_tokens=end or len(written),
+            is_whole=end is not None,
+        )
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Have the model answer inside the block, and as it was behind it."""
+        was_training = self.model.training
+        self.model.eval()
+        with (
+            torch.random.fork_rng(enabled=self.decoding.do_sample),
+            dequantized_on_cpu(self.model),
+        ):
+            yield
         self.model.train(was_training)
+
+    def _seed(self, number: int) -> None:
+        """Seed the draws of a batch: whoever answers it, and after whatever."""
+        if self.decoding.do_sample:
+            torch.manual_seed(self.decoding.seed * 1_000_003 + number)
 
     def _try(self, number: int, batch: Sequence[Encoded], limit: int) -> list[str] | None:
         """Answer a batch by at most `limit` at once; None where memory for `auto` runs out."""
-        if self.decoding.do_sample:  # by batch: whoever answers it, and after whatever
-            torch.manual_seed(self.decoding.seed * 1_000_003 + number)
+        self._seed(number)
         parts = (batch[start : start + limit] for start in range(0, len(batch), limit))
         generate = self.prompter.family.generate
         try:

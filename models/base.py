@@ -266,14 +266,9 @@ class Family(ABC):
 
     def render_image(self, encoded: Encoded) -> "Image.Image":
         """Draw the image as the model gets it, normalisation undone; of tiles the first."""
-        import numpy as np
-        from PIL import Image
+        from models.pixels import drawn
 
-        pixels = encoded.pixels["pixel_values"]
-        tile = pixels.reshape(-1, *pixels.shape[-3:])[0].permute(1, 2, 0).numpy()
-        processor = self.image_processor
-        bright = (tile * processor.image_std + processor.image_mean) * 255
-        return Image.fromarray(bright.round().clip(0, 255).astype(np.uint8))
+        return drawn(encoded.pixels["pixel_values"], self.image_processor)
 
     @property
     def end_ids(self) -> list[int]:
@@ -287,14 +282,19 @@ class Family(ABC):
         return self.end_ids[0] if padding is None else int(padding)
 
     def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
-        """Answer each example, without special tokens; those with the same pixels see them once."""
-        import torch
+        """Answer each example; those with the same pixels see them once."""
+        return self.texts(self.answer_ids(model, batch, decoding))
 
+    def answer_ids(
+        self, model: Any, batch: Sequence[Encoded], decoding: Decoding
+    ) -> "torch.Tensor":
+        """Generate the answers of `B` examples: (B, N) token ids, padded behind the end."""
         from models.generation import generate_ids
         from models.shared_images import share_images
 
-        inputs = {name: value for name, value in self.collate(batch).items() if name != "labels"}
-        with torch.no_grad():
-            inputs = share_images(model, batch, inputs, self.stack)
-        answers = generate_ids(model, inputs, decoding)
-        return list(self.tokenizer.batch_decode(answers, skip_special_tokens=True))
+        inputs = share_images(model, batch, self.collate(batch), self.stack)
+        return generate_ids(model, inputs, decoding)
+
+    def texts(self, ids: "torch.Tensor") -> list[str]:
+        """Decode generated answers, (B, N), without special tokens."""
+        return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))

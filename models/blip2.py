@@ -8,11 +8,9 @@ Q-Former's queries see.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from models.encoding import Encoded
 from models.plain import PlainFamily
-from models.settings import Decoding
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +62,6 @@ class Blip2(PlainFamily):
         ends = (self.config.text_config.eos_token_id, self.tokenizer.eos_token_id)
         return list(dict.fromkeys(ends))
 
-    def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
-        """Answer each example, without the space before and the line break behind."""
-        return [answer.strip() for answer in super().generate(model, batch, decoding)]
+    def texts(self, ids: "torch.Tensor") -> list[str]:
+        """Decode answers, without the space before and the line break behind."""
+        return [text.strip() for text in super().texts(ids)]

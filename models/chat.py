@@ -9,15 +9,17 @@ ends them are learned.
 from collections.abc import Sequence
 from functools import cached_property, partial
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from models.base import Family
 from models.chat_marks import MARK, Piece, mark_of, marked_turns, parted, pieces_of
-from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
+from models.encoding import IMAGE_PLACEHOLDER, Message
 from models.processor_files import processor_template
-from models.settings import Decoding
 from models.template_limits import TemplateFault, render
 from models.text_tokens import count_growing, encode_text
+
+if TYPE_CHECKING:
+    import torch
 
 _BLANK = "\N{EM SPACE}"  # white space that no template writes by itself
 _ANYTHING = "\ue000"  # a text that no token joins with what follows
@@ -80,10 +82,9 @@ class ChatFamily(Family):
         ids, _ = self.tokenize([("user", ""), ("assistant", "")])
         return list(dict.fromkeys([ids[-1], self.tokenizer.eos_token_id]))
 
-    def generate(self, model: Any, batch: Sequence[Encoded], decoding: Decoding) -> list[str]:
-        """Answer each example, without the layout's white space and end around it."""
-        answers = super().generate(model, batch, decoding)
-        return [answer.strip().removesuffix(self._end).rstrip() for answer in answers]
+    def texts(self, ids: "torch.Tensor") -> list[str]:
+        """Decode answers, without the layout's white space and end around them."""
+        return [text.strip().removesuffix(self._end).rstrip() for text in super().texts(ids)]
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Tokenise in the template's layout; see `Family.tokenize`.

@@ -21,7 +21,7 @@ def generate_ids(model: Any, inputs: Mapping[str, Any], decoding: Decoding) -> t
 
     Args:
         model: generates; also under an adapter.
-        inputs: what it reads.
+        inputs: what it reads; labels are left out.
         decoding: the settings.
 
     Returns:
@@ -32,6 +32,7 @@ def generate_ids(model: Any, inputs: Mapping[str, Any], decoding: Decoding) -> t
     placed = {
         name: value.to(model.device) if isinstance(value, torch.Tensor) else value
         for name, value in inputs.items()
+        if name != "labels"
     }
     with torch.no_grad():
         output = model.generate(

@@ -33,6 +33,18 @@ def as_taken(image: Image.Image, processor: Any) -> Image.Image:
     return image if takes_grey else image.convert("RGB")
 
 
+def drawn(pixels: Any, processor: Any) -> Image.Image:
+    """Draw pixels as the model gets them, their normalisation undone; of tiles the first.
+
+    Args:
+        pixels: tensor whose last dimensions are (3, height, width).
+        processor: the image processor that made them.
+    """
+    tile = pixels.reshape(-1, *pixels.shape[-3:])[0].permute(1, 2, 0).numpy()
+    bright = (tile * processor.image_std + processor.image_mean) * 255
+    return Image.fromarray(bright.round().clip(0, 255).astype(np.uint8))
+
+
 class _QuickSteps(PilBackend):
     """The steps of an image of bytes; what is anything else takes the library's way."""
 

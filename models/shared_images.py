@@ -35,6 +35,8 @@ def share_images(
         The inputs with `mm_encoder_outputs`, by which the library feeds features to a model; as
         they are where no image repeats, or where the model's features cannot be told by image.
     """
+    import torch
+
     places: dict[int, int] = {}
     image_of = [places.setdefault(id(encoded.pixels), len(places)) for encoded in batch]
     if len(places) == len(batch):
@@ -46,7 +48,8 @@ def share_images(
     distinct = [batch[image_of.index(place)] for place in range(len(places))]
     pixels = stack([encoded.pixels for encoded in distinct])
     names = signature(see).parameters.keys() & pixels.keys()
-    features = see(**{name: pixels[name].to(model.device) for name in names}, return_dict=True)
+    with torch.no_grad():
+        features = see(**{name: pixels[name].to(model.device) for name in names}, return_dict=True)
     if "pixel_values" not in names or not _is_told_by_image(features):
         return dict(inputs)
     token = whole.config.image_token_id

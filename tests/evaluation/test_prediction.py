@@ -88,3 +88,27 @@ def test_the_settings_reach_generation(
     given.clear()
     answers(loaded)
     assert not given["do_sample"] and "temperature" not in given
+
+
+@pytest.mark.parametrize(
+    ("written", "num_tokens", "is_whole"),
+    [([9, 8, 1, 0, 0], 3, True), ([9, 8, 7], 3, False), ([1], 1, True), ([2, 9], 1, True)],
+)
+def test_tokens_of_an_answer_are_counted_up_to_its_end(
+    written: list[int],
+    num_tokens: int,
+    is_whole: bool,
+    loaded: LoadedModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loaded.model.generation_config, "eos_token_id", [1, 2])
+    monkeypatch.setattr(loaded.family, "answer_ids", lambda *_: torch.tensor([written]))
+    answer = predictor(loaded).answer_one(DIGITS.load("val", Source())[0])
+    assert (answer.num_tokens, answer.is_whole) == (num_tokens, is_whole)
+
+
+def test_one_example_is_answered_as_among_others(loaded: LoadedModel) -> None:
+    for settings in ({}, {"do_sample": True, "seed": 3}):
+        one = predictor(loaded, **settings)
+        example = DIGITS.load("val", Source())[0]
+        assert [one.answer_one(example).text] == one([example])

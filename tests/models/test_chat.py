@@ -4,10 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from models.base import Family
-from models.encoding import IMAGE_PLACEHOLDER, Encoded, Message
-from models.settings import Decoding
+from models.encoding import IMAGE_PLACEHOLDER, Message
 from tests.models.talk import (
     PARTS,
     QUESTION,
@@ -110,10 +110,8 @@ def test_the_layout_is_no_part_of_an_answer(
     family = make_family(
         tmp_path, PARTS.replace("<eos>", "<turn>"), make_tokenizer(extra=["<turn>"])
     )
-    monkeypatch.setattr(Family, "generate", lambda *_: [" red<turn>", "blue ", "\ngreen"])
-    batch: list[Encoded] = []
-    answers = family.generate(None, batch, Decoding(max_new_tokens=4))
-    assert answers == ["red", "blue", "green"]
+    monkeypatch.setattr(Family, "texts", lambda *_: [" red<turn>", "blue ", "\ngreen"])
+    assert family.texts(torch.empty(3, 0)) == ["red", "blue", "green"]
 
 
 def test_tokens_of_the_layout_are_counted_without_the_image(tmp_path: Path) -> None:
