@@ -16,7 +16,10 @@ from models.adapter_files import (
     read_adapter_files,
     targeted,
 )
+from models.adapter_kinds import change_of_base
 from models.names import canonical
+
+FIRST = "default"  # PEFT's name of an adapter that is given none
 
 # what PEFT can put a LoRA on; the layers of bitsandbytes are linear layers too
 _ADAPTABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -61,24 +64,81 @@ def put_adapter(model: Any, folder: Path, *, is_trainable: bool = False) -> Any:
     Raises:
         ValueError: something of the adapter has no place in the model, or a part of it is missing.
     """
-    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
-    from peft.utils.save_and_load import set_peft_model_state_dict
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel
 
     files = check_adapter(model, folder)
-    config = PeftConfig.from_pretrained(str(folder))
+    config = _read_config(model, files)
     config.inference_mode = not is_trainable
-    if files.config.get("peft_type") == "LORA":
-        _take_names_of_now(config, files, model)
     parameters = _parameters(model)
     with torch.no_grad():
         for name, tensor in files.beside.items():
             parameters[name].copy_(tensor)
     kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
     adapted = kind(model, config)
+    _fill(adapted, files, FIRST)
+    return adapted
+
+
+def put_beside(adapted: Any, folder: Path, name: str, empty_model: Any) -> None:
+    """Put another adapter beside those of a model; it answers after `set_adapter(name)`.
+
+    Args:
+        adapted: the `PeftModel`.
+        folder: with adapter_config.json and the weights.
+        name: of the adapter in the model.
+        empty_model: the base as it is without adapters; it may be without weights.
+
+    Raises:
+        ValueError: as `put_adapter`; or the adapter, or one there, changes the base in place, or
+            is of another kind.
+    """
+    files = check_alone_on_base(empty_model, folder)
+    config = _read_config(empty_model, files)
+    config.inference_mode = True
+    if config.peft_type != adapted.peft_config[FIRST].peft_type:
+        raise ValueError(
+            f"Adapter {folder} is of type {files.config.get('peft_type')}, and the first one is "
+            "not: one base takes adapters of one type at a time."
+        )
+    adapted.add_adapter(name, config)
+    _fill(adapted, files, name)
+
+
+def check_alone_on_base(model: Any, folder: Path) -> AdapterFiles:
+    """Verify, as `check_adapter`, an adapter that must leave its base as it is.
+
+    Raises:
+        ValueError: it changes weights of the base, which then answers otherwise without it.
+    """
+    files = check_adapter(model, folder)
+    change = "a file of whole tensors" if files.beside else change_of_base(files.config)
+    if change:
+        raise ValueError(
+            f"Adapter {folder} changes weights of the base model itself ({change}), so that it "
+            "cannot share one with others; ask it alone."
+        )
+    return files
+
+
+def _read_config(model: Any, files: AdapterFiles) -> Any:
+    """Read PEFT's config of an adapter, for the layers of a model without adapters."""
+    from peft import PeftConfig
+
+    config = PeftConfig.from_pretrained(str(files.folder))
+    if files.config.get("peft_type") == "LORA":
+        _take_names_of_now(config, files, model)
+    return config
+
+
+def _fill(adapted: Any, files: AdapterFiles, name: str) -> None:
+    """Put the tensors of the files into the adapter of this name."""
+    from peft.utils.save_and_load import set_peft_model_state_dict
+
+    folder = files.folder
     places = set(adapted.state_dict())
-    state = {_place(name, places): tensor for name, tensor in files.tensors.items()}
+    state = {_place(key, places): tensor for key, tensor in files.tensors.items()}
     try:
-        result = set_peft_model_state_dict(adapted, state)
+        result = set_peft_model_state_dict(adapted, state, adapter_name=name)
     except KeyError as error:  # PEFT looks for each parameter of a module to save
         raise ValueError(
             f"Adapter {folder} lacks {error.args[0]}, of a module that its config saves whole; "
@@ -86,17 +146,16 @@ def put_adapter(model: Any, folder: Path, *, is_trainable: bool = False) -> Any:
         ) from error
     except RuntimeError as error:  # sizes differ
         reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ValueError(f"{_misfit(folder, model)}: {reason}.") from error
-    own = {name for name, _ in adapted.named_parameters() if ".default" in name}
+        raise ValueError(f"{_misfit(folder, adapted)}: {reason}.") from error
+    own = {key for key, _ in adapted.named_parameters() if f".{name}." in f"{key}."}
     for found, problem in (
         (sorted(result.unexpected_keys), "the base has no place for"),
         (sorted(own.intersection(result.missing_keys)), "the file has no values for"),
     ):
         if found:
             raise ValueError(
-                f"{_misfit(folder, model)}: {problem} {len(found)} tensors, {found[0]} first."
+                f"{_misfit(folder, adapted)}: {problem} {len(found)} tensors, {found[0]} first."
             )
-    return adapted
 
 
 def _misfit(folder: Path, model: Any) -> str:

@@ -3,7 +3,7 @@
 import logging
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +91,17 @@ def load_model(
     dtype: Dtype = "auto",
     device: str = "auto",
     family: Family | None = None,
+    beside: Mapping[str, Path] = {},
 ) -> LoadedModel:
     """Load the base in the wished precision, and its adapter on top.
+
+    Args:
+        checkpoint: the model.
+        quantization: precision of its language model.
+        dtype: precision of the rest.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        family: feeds it; None loads the checkpoint's.
+        beside: name -> folder of further adapters, put beside the checkpoint's.
 
     Raises:
         ValueError: device or bitsandbytes absent, or the adapter does not fit the base.
@@ -104,7 +113,7 @@ def load_model(
     family = family or load_family(checkpoint)
     check_weights(checkpoint)
     if checkpoint.adapter is not None:
-        from models.adapter_loading import check_adapter, put_adapter
+        from models.adapter_loading import check_adapter, put_adapter, put_beside
 
         check_adapter(family.empty_model, checkpoint.adapter)  # before the base is loaded for it
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
@@ -124,6 +133,8 @@ def load_model(
         logger.info("%d layers of %s are held in %s", count, part, quantization)
     if checkpoint.adapter is not None:
         model = put_adapter(model, checkpoint.adapter)
+        for name, folder in beside.items():
+            put_beside(model, folder, name, family.empty_model)
     return LoadedModel(
         model=model.eval(), family=family, checkpoint=checkpoint, quantized=quantized
     )

@@ -182,7 +182,7 @@ def dequantized_on_cpu(model: Any) -> Iterator[None]:
 
     bitsandbytes decodes a whole layer for each token that is written there. The layers compute
     with the very values that it decodes, once; the 4-bit ones stay beside them. More than half of
-    the memory that is free is never taken.
+    the memory that is free is never taken. What a block around this one holds stays as it is.
     """
     layers = _cpu_layers_in_4_bits(model)
     size = sum(la.in_features * la.out_features * la.compute_dtype.itemsize for la in layers)
@@ -203,7 +203,7 @@ def _cpu_layers_in_4_bits(model: Any) -> list[Any]:
     import bitsandbytes as bnb
 
     found = [layer for layer in model.modules() if isinstance(layer, bnb.nn.Linear4bit)]
-    return [layer for layer in found if layer.compute_dtype is not None]
+    return [la for la in found if la.compute_dtype is not None and "forward" not in vars(la)]
 
 
 def _free_memory() -> int:

@@ -7,10 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from models.adapter_files import CONFIG_FILE
-
-# these leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take something out of it
-_PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
-
+from models.adapter_kinds import PLAIN_STARTS
 
 Rank = Annotated[int, Meta(gt=0)]
 
@@ -76,7 +73,7 @@ def read_config_file(folder: Path) -> AdapterConfig:
         raise ValueError(
             f"{path} is not complete JSON ({error}); copy or download it again."
         ) from error
-    if config.init_lora_weights not in _PLAIN_STARTS:
+    if config.init_lora_weights not in PLAIN_STARTS:
         raise ValueError(
             f"Adapter {folder} was started by {config.init_lora_weights}, which changes the base "
             "model's own weights and is not supported yet; convert it to an ordinary LoRA by "

@@ -13,6 +13,7 @@ from models.loading import LoadedModel, load_model
 from models.quantization import (
     check_available,
     check_quantization,
+    dequantized_on_cpu,
     prepare_quantized,
     quantized_layers,
     round_trip_error,
@@ -59,6 +60,16 @@ def test_8_bits_reach_the_same_modules(pico1: Path) -> None:
     assert loaded.quantized == {"model.language_model": 14}
     batch = [encoded(loaded.family, "what is it?")]
     assert len(loaded.family.generate(loaded.model, batch, Decoding(max_new_tokens=4))) == 1
+
+
+def test_layers_held_in_full_are_not_decoded_anew_inside(loaded: LoadedModel) -> None:
+    layers = quantized_layers(loaded.model)
+    with dequantized_on_cpu(loaded.model):
+        held = [layer.forward for layer in layers.values()]
+        with dequantized_on_cpu(loaded.model):
+            assert [layer.forward for layer in layers.values()] == held
+        assert [layer.forward for layer in layers.values()] == held
+    assert not any("forward" in vars(layer) for layer in layers.values())
 
 
 def test_a_quantised_vision_tower_is_refused(pico1: Path) -> None:
