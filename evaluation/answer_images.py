@@ -8,6 +8,7 @@ from PIL import Image
 
 from evaluation.example_checks import check_images, check_texts
 from evaluation.found_model import find_model
+from evaluation.prompting import Prompter
 from evaluation.request import ModelRequest, PromptRequest
 from tasks.base import Example, Task, Turn
 from tasks.images import FileImage
@@ -62,14 +63,7 @@ def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
         FileImage(str(file)).open()  # before a model is loaded
     found = find_model(request.model, request.prompt)
     prompter = found.prompter(task, request.prompt)
-    takes_question = prompter.asks
-    if takes_question != bool(request.question.strip()):
-        raise ValueError(
-            f"The prompt '{prompter.template}' asks a question: give it by --question."
-            if takes_question
-            else f"The prompt '{prompter.template}' has no place for a question; leave --question "
-            "out, or write {question} into --prompt_template."
-        )
+    check_question(prompter, request.question, "by --question")
     examples = [
         Example(
             example_id=number,
@@ -91,6 +85,27 @@ def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
         )
         for file, example, text in zip(files, examples, texts, strict=True)
     ]
+
+
+def check_question(prompter: Prompter, question: str, how: str) -> None:
+    """Verify that there is a question where the prompt has a place for one, and none elsewhere.
+
+    Args:
+        prompter: knows the prompt.
+        question: what is asked.
+        how: how one is given, for the message.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    if prompter.asks == bool(question.strip()):
+        return
+    if prompter.asks:
+        raise ValueError(f"The prompt '{prompter.template}' asks a question: give it {how}.")
+    raise ValueError(
+        f"The prompt '{prompter.template}' has no place for a question, and one is given {how}; "
+        "leave it out, or write {question} into the prompt."
+    )
 
 
 def _files(place: Path) -> list[Path]:

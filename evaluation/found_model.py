@@ -15,6 +15,7 @@ from tasks.base import Task
 
 if TYPE_CHECKING:
     from evaluation.prediction import Predictor
+    from models.base import Family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,8 @@ class FoundModel:
     run: Mapping[str, Any]
     quantization: Quantization
 
-    def prompter(self, task: Task, prompt: PromptRequest) -> Prompter:
-        """Return what asks a task's examples, by the request, else by the run, else by the task.
+    def family(self) -> "Family":
+        """Load what feeds the model.
 
         Raises:
             ValueError: the device is not there, or the processor cannot be read.
@@ -42,15 +43,49 @@ class FoundModel:
         from models.loading import check_device, load_family
 
         check_device(self.wanted.device)
+        return load_family(self.checkpoint)
+
+    def prompter(
+        self, task: Task, prompt: PromptRequest, family: "Family | None" = None
+    ) -> Prompter:
+        """Return what asks a task's examples, by the request, else by the run, else by the task.
+
+        Args:
+            task: whose examples it asks.
+            prompt: the request.
+            family: feeds the model; None loads it.
+
+        Raises:
+            ValueError: the prompt has no meaning for the model, or as `family`.
+        """
         same_task = prompt_settings(self.run, task.name)
         return make_prompter(
             task,
-            load_family(self.checkpoint),
+            family or self.family(),
             prompt.template or same_task.get("prompt_template"),
             prompt.max_length or same_task.get("max_length"),
             prompt.truncate or same_task.get("truncate", False),
             prompt.system_message or same_task.get("system_message"),
         )
+
+    def load(self, family: "Family", beside: Mapping[str, Path] = {}) -> Any:
+        """Load the weights; see `models.loading.load_model`.
+
+        Args:
+            family: feeds the model.
+            beside: name -> folder of further adapters.
+        """
+        from models.loading import load_model
+
+        loaded = load_model(
+            self.checkpoint,
+            quantization=self.quantization,
+            dtype=self.wanted.dtype,
+            device=self.wanted.device,
+            family=family,
+            beside=beside,
+        )
+        return loaded.model
 
     def predictor(
         self,
@@ -61,8 +96,9 @@ class FoundModel:
         decoding: Mapping[str, Any] = {},
         seed: int = 0,
         num_workers: int | Auto = "auto",
+        model: Any = None,
     ) -> "Predictor":
-        """Load the weights and return what answers.
+        """Return what answers.
 
         Args:
             task: whose examples it answers.
@@ -71,19 +107,12 @@ class FoundModel:
             decoding: settings by name, in place of those of the run.
             seed: of drawn answers.
             num_workers: processes that read images.
+            model: the loaded model; None loads it.
         """
         from evaluation.prediction import make_predictor
-        from models.loading import load_model
 
-        loaded = load_model(
-            self.checkpoint,
-            quantization=self.quantization,
-            dtype=self.wanted.dtype,
-            device=self.wanted.device,
-            family=prompter.family,
-        )
         return make_predictor(
-            loaded.model,
+            model or self.load(prompter.family),
             task,
             prompter,
             batch_size=batch_size,

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from finetuning.training.recipe import ALL, Recipe
+from models.quantization import Quantization
 from models.run_record import read_run_file
 from models.settings import Auto, FamilyOptions
 from palitune.command import CountOrAuto, Option
@@ -98,6 +99,20 @@ def make_family_options(values: Mapping[str, Any]) -> FamilyOptions:
         max_pixels=values["max_pixels"],
         trust_remote_code=values["trust_remote_code"],
         model_class=values["model_class"],
+    )
+
+
+def quantization_option(own: str) -> Option:
+    """Make the option that names the precision of a model that answers.
+
+    Args:
+        own: whose precision is the default.
+    """
+    return Option(
+        ["--quantization"],
+        group="Model",
+        type=click.Choice(get_args(Quantization)),
+        help=f"Hold the language model in this precision [default: {own} own, else none].",
     )
 
 

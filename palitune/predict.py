@@ -2,13 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import msgspec
 
 from evaluation.request import ModelRequest
-from models.quantization import Quantization
 from palitune import options
 from palitune.command import Command, Option
 from palitune.requests import make_model_request, make_prompt_request
@@ -33,13 +32,7 @@ def predict_command() -> click.Command:
             Option(["--base_model"], group="Model", help="Take this base of the adapter."),
             options.revision_option(),
             *options.family_options(),
-            Option(
-                ["--quantization"],
-                group="Model",
-                type=click.Choice(get_args(Quantization)),
-                help="Hold the language model in this precision [default: an adapter's own, else "
-                "none].",
-            ),
+            options.quantization_option("an adapter's"),
             options.device_option(),
             Option(["--prompt_template"], help="Use this prompt; {question} stands for it."),
             Option(["--system_message"], help="Send this system message before it."),

@@ -104,6 +104,22 @@ class DatasetImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class BytesImage:
+    """The content of an image file."""
+
+    content: bytes
+    name: str
+
+    def open(self) -> Image.Image:
+        """Decode the content: RGB or L, its own size."""
+        return decode_image(self.content, self.name)
+
+    def dimensions(self) -> tuple[int, int]:
+        """Return width and height, from the header alone."""
+        return read_dimensions(io.BytesIO(self.content), self.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ArrayImage:
     """An image as an array: (height, width) grey or (height, width, 3) RGB, 0 to 255."""
 

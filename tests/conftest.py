@@ -6,7 +6,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a mistake must fail at once, not after ret
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["WANDB_MODE"] = "offline"
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,3 +53,17 @@ def pico1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Caption scores without Java: approximate, and 12 s faster."""
     monkeypatch.setattr(java.shutil, "which", lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
