@@ -44,7 +44,7 @@ public-surface: setup
 # What bandit may pass over: asserts are of our own invariants (B101), draws are no secrets (B311),
 # pickles are named to be refused (B403), and processes get lists of words, no shell (B404, B603,
 # B607).
-SOURCE := common evaluation experiments finetuning merging models palitune synthetic tasks
+SOURCE := common evaluation experiments finetuning merging models palitune serving synthetic tasks
 audit: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[audit]'

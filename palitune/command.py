@@ -32,7 +32,7 @@ from palitune.hints import hint
 
 _PACKAGES = (
     *("common", "evaluation", "experiments", "finetuning", "merging"),
-    *("models", "palitune", "synthetic", "tasks"),
+    *("models", "palitune", "serving", "synthetic", "tasks"),
 )
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in _PACKAGES)
 _WORKER_ERROR = re.compile(

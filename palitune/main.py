@@ -19,6 +19,7 @@ from palitune.predict import predict_command
 from palitune.preview import preview_command
 from palitune.report import report_command
 from palitune.scripts import training_command
+from palitune.serve import serve_command
 from palitune.sources import get_tasks
 from palitune.train import finetune_command
 from tasks.registry import get_task, task_names
@@ -81,6 +82,7 @@ palitune.add_command(ablate_command())
 palitune.add_command(evaluate_command())
 palitune.add_command(compare_command())
 palitune.add_command(predict_command())
+palitune.add_command(serve_command())
 palitune.add_command(report_command())
 palitune.add_command(runs_command())
 palitune.add_command(merge_command())

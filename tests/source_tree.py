@@ -11,7 +11,7 @@ from tests.helpers import REPOSITORY
 FLOORS = (
     ("palitune",),
     ("experiments",),
-    ("finetuning", "merging"),
+    ("finetuning", "merging", "serving"),
     ("evaluation",),
     ("tasks", "models"),
     ("synthetic", "common"),
@@ -33,7 +33,10 @@ REGISTRIES = {"palitune/scripts.py": tuple(f"finetuning.{name}" for name in task
 TINY_SCRIPTS = "models/tiny/"
 
 
-HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "wandb")
+HEAVY = (
+    *("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "wandb"),
+    *("fastapi", "gradio", "uvicorn"),
+)
 
 
 # imported inside a command's body; pretrain.py is a script
@@ -78,6 +81,9 @@ MAY_BE_HEAVY = {
     "models/generation.py",
     "models/pixels.py",
     "models/tiny/pretrain.py",
+    "serving/chat_api.py",
+    "serving/page.py",
+    "serving/server.py",
 }
 
 

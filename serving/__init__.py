@@ -1,0 +1,1 @@
+"""A page and an interface over HTTP, on this machine alone, where loaded models answer."""

@@ -1,0 +1,210 @@
+"""The chat interface: `POST /v1/chat/completions` and `GET /v1/models`, as OpenAI shapes them.
+
+Source of the shapes: https://platform.openai.com/docs/api-reference/chat. A model is asked by the
+prompt of its own task, so that the text of the last message is the question; the answer is cleaned
+as that task has it. What is not understood is refused, none of it is passed over.
+"""
+
+import base64
+import binascii
+import logging
+import re
+import time
+from itertools import count
+from typing import Annotated, Literal
+
+import fastapi
+import msgspec
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from msgspec import Meta
+
+from evaluation.request import PromptRequest
+from evaluation.side_by_side import Answer, Question, SideBySide
+from tasks.base import Turn
+from tasks.images import BytesImage
+
+logger = logging.getLogger(__name__)
+
+_MOST_BYTES = 128 * 2**20  # of a request
+_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
+_Count = Annotated[int, Meta(ge=1)]
+
+
+class _Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A record whose every field is understood."""
+
+
+class _Url(_Strict):
+    url: str
+    detail: Literal["auto"] = "auto"
+
+
+class _TextPart(_Strict, tag_field="type", tag="text"):
+    text: str
+
+
+class _ImagePart(_Strict, tag_field="type", tag="image_url"):
+    image_url: _Url
+
+
+class _Message(_Strict):
+    role: Literal["system", "user", "assistant"]
+    content: str | list[_TextPart | _ImagePart]
+
+
+class _Request(_Strict):
+    model: str
+    messages: Annotated[list[_Message], Meta(min_length=1)]
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    temperature: float | None = None
+    n: int = 1
+    stream: bool = False
+    user: str | None = None  # says who asks; changes no answer there either
+
+
+class _Refusal(ValueError):
+    """A request that is refused with a status of its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def add_chat_api(app: fastapi.FastAPI, models: SideBySide) -> None:
+    """Add the two routes to a server.
+
+    Args:
+        app: the server.
+        models: answer.
+    """
+    numbers = count(1)
+
+    async def complete(request: fastapi.Request) -> Response:
+        try:
+            asked = _read_request(await _body(request))
+            question = _question(asked, models)
+            answer = await run_in_threadpool(models.answer, asked.model, question)
+        except ValueError as error:
+            return _error(str(error), error.status if isinstance(error, _Refusal) else 400)
+        except Exception:
+            logger.exception("A request of the chat interface failed.")
+            return _error("The server failed; its terminal shows how.", 500)
+        return _json(_completion(asked.model, answer, next(numbers)))
+
+    async def list_models(_: fastapi.Request) -> Response:
+        rows = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "palitune"}
+            for name in models.candidates
+        ]
+        return _json({"object": "list", "data": rows})
+
+    app.add_route("/v1/chat/completions", complete, methods=["POST"])
+    app.add_route("/v1/models", list_models, methods=["GET"])
+
+
+async def _body(request: fastapi.Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise _Refusal(f"A request may have {_MOST_BYTES:,} bytes at most.", 413)
+    return bytes(body)
+
+
+def _read_request(body: bytes) -> _Request:
+    try:
+        asked = msgspec.json.decode(body, type=_Request)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"The request cannot be taken: {error}.") from error
+    if asked.stream:
+        raise ValueError("Answers are not streamed; leave out stream.")
+    if asked.n != 1 or asked.temperature not in (None, 0):
+        raise ValueError("An answer is decoded as its run records; leave out n and temperature.")
+    if asked.max_tokens and asked.max_completion_tokens:
+        raise ValueError("max_tokens and max_completion_tokens are one setting; give one of them.")
+    return asked
+
+
+def _question(asked: _Request, models: SideBySide) -> Question:
+    if asked.model not in models.candidates:
+        known = ", ".join(models.candidates)
+        raise _Refusal(f"There is no model {asked.model}; there are {known}.", 404)
+    messages = asked.messages
+    system = _text(messages.pop(0)) if messages[0].role == "system" else None
+    if not messages or any(message.role == "system" for message in messages):
+        raise ValueError("Messages are at most one of role system, first, and then others.")
+    if messages[-1].role != "user":
+        raise ValueError("The last message must be of role user: it is what is asked.")
+    return Question(
+        image=_image(messages),
+        task=models.candidates[asked.model].tasks[0],
+        turns=tuple(
+            Turn("user" if message.role == "user" else "assistant", _text(message))
+            for message in messages
+        ),
+        prompt=PromptRequest(system_message=system),
+        max_new_tokens=asked.max_tokens or asked.max_completion_tokens,
+        how="as text of the last message",
+    )
+
+
+def _text(message: _Message) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.text for part in message.content if isinstance(part, _TextPart))
+
+
+def _image(messages: list[_Message]) -> BytesImage:
+    urls = [
+        part.image_url.url
+        for message in messages
+        if not isinstance(message.content, str)
+        for part in message.content
+        if isinstance(part, _ImagePart)
+    ]
+    if len(urls) != 1:
+        raise ValueError(f"A conversation is about one image, and {len(urls)} are given.")
+    start = _DATA.match(urls[0])
+    if start is None:
+        raise ValueError(
+            "image_url takes the image itself as data:image/...;base64,...; no address is fetched."
+        )
+    try:
+        content = base64.b64decode(urls[0][start.end() :], validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"The data of image_url is not base64: {error}.") from error
+    image = BytesImage(content, "The image")
+    image.open()  # said at once where it cannot be
+    return image
+
+
+def _completion(model: str, answer: Answer, number: int) -> dict[str, object]:
+    return {
+        "id": f"chatcmpl-{number}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": answer.prediction},
+                "finish_reason": "stop" if answer.is_whole else "length",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": answer.num_prompt_tokens,
+            "completion_tokens": answer.num_tokens,
+            "total_tokens": answer.num_prompt_tokens + answer.num_tokens,
+        },
+    }
+
+
+def _error(message: str, status: int) -> Response:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return _json({"error": {"message": message, "type": kind, "param": None, "code": None}}, status)
+
+
+def _json(content: dict[str, object], status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
