@@ -11,13 +11,9 @@ import click
 
 from finetuning.training.recipe import ALL, Recipe
 from models.quantization import Quantization
-from models.run_record import read_run_file
 from models.settings import Auto, FamilyOptions
 from palitune.command import CountOrAuto, Option
 from tasks.registry import get_task
-
-# what a file may not decide: to run a checkpoint's code, to write over a run
-_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run"}
 
 
 def model_option(**kwargs: Any) -> Option:
@@ -289,20 +285,3 @@ def own_file_options(*names: str) -> list[click.Parameter]:
         for name in names
         for option, text in get_task(name).own_files.items()
     ]
-
-
-def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
-    """Take the settings of a run.json as defaults; options given beside it win."""
-    if path is None:
-        return
-    try:
-        run = read_run_file(Path(path))
-    except OSError as error:
-        raise click.UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if run.get("task") != ctx.command.name:
-        raise click.UsageError(f"{path} is of task {run.get('task')}, not {ctx.command.name}.")
-    known = {parameter.name for parameter in ctx.command.params}
-    settings = run["settings"].items()
-    ctx.default_map = {name: v for name, v in settings if name in known - _ONLY_TYPED}

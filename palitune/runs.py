@@ -5,10 +5,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import click
+
 from models.checkpoint import adapter_folder, run_folder_of
-from models.run_record import RUN_FILE, read_run
+from models.run_record import RUN_FILE, read_run, read_run_file
 from tasks.base import Task
 from tasks.registry import get_task, task_names
+
+# what a file may not decide: to run a checkpoint's code, to write over a run
+_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run"}
 
 
 def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
@@ -77,3 +82,20 @@ def _find_run(name: str, runs_dir: Path) -> Path:
             "--model_path."
         )
     return matches[0]
+
+
+def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Take the settings of a run.json as defaults; options given beside it win."""
+    if path is None:
+        return
+    try:
+        run = read_run_file(Path(path))
+    except OSError as error:
+        raise click.UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if run.get("task") != ctx.command.name:
+        raise click.UsageError(f"{path} is of task {run.get('task')}, not {ctx.command.name}.")
+    known = {parameter.name for parameter in ctx.command.params}
+    settings = run["settings"].items()
+    ctx.default_map = {name: v for name, v in settings if name in known - _ONLY_TYPED}

@@ -16,6 +16,7 @@ from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option, saying_how_to_resume
 from palitune.results import show_result
+from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
 from tasks.base import Task, TaskSource
 from tasks.registry import get_task
@@ -40,7 +41,7 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             ["--config"],
             is_eager=True,
             expose_value=False,
-            callback=options.load_config,
+            callback=load_config,
             help="Repeat the run of this run.json; options given beside it win.",
         ),
         *_folder_options(names),

@@ -2,37 +2,17 @@
 
 import base64
 import binascii
-import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
-
-from PIL import Image
 
 from tasks.base import ImageRef
 from tasks.cells import is_empty, text_cell
-from tasks.images import DatasetImage, decode_image, read_dimensions
+from tasks.images import BytesImage, DatasetImage
 
 _DATA_URL = re.compile(r"data:([^,]*),(.*)", re.DOTALL | re.IGNORECASE)
 # how JPEG, PNG, GIF and WebP begin in base64
 _BASE64_STARTS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR")
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedImage:
-    """An image whose file is inside a record."""
-
-    content: bytes = field(repr=False)
-    name: str = field(compare=False)
-
-    def open(self) -> Image.Image:
-        """Decode the content: RGB or L, its own size."""
-        return decode_image(self.content, self.name)
-
-    def dimensions(self) -> tuple[int, int]:
-        """Return width and height, from the header alone."""
-        return read_dimensions(io.BytesIO(self.content), self.name)
 
 
 def read_image(found: Any, where: str) -> str | ImageRef:
@@ -59,17 +39,17 @@ def read_image(found: Any, where: str) -> str | ImageRef:
             )
         inner = found[keys[0]]
         if keys[0] == "bytes" and isinstance(inner, str):
-            return EmbeddedImage(_decoded(inner, where), where)
+            return BytesImage(_decoded(inner, where), where)
         return read_image(inner, where)
     if isinstance(found, bytes):
-        return EmbeddedImage(found, where)
+        return BytesImage(found, where)
     text = text_cell(found, f"{where}, its image")
     if match := _DATA_URL.fullmatch(text):
         if not match[1].lower().endswith(";base64"):
             raise ValueError(f"{where} has an image in a data: URL that is not in base64.")
-        return EmbeddedImage(_decoded(match[2], where), where)
+        return BytesImage(_decoded(match[2], where), where)
     if text.startswith(_BASE64_STARTS) and "." not in text:
-        return EmbeddedImage(_decoded(text, where), where)
+        return BytesImage(_decoded(text, where), where)
     return text
 
 

@@ -5,7 +5,7 @@ import os
 import stat
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os.path import isfile
 from typing import Any, BinaryIO, NoReturn
 
@@ -103,12 +103,12 @@ class DatasetImage:
         return cell
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class BytesImage:
     """The content of an image file."""
 
-    content: bytes
-    name: str
+    content: bytes = field(repr=False)
+    name: str = field(compare=False)
 
     def open(self) -> Image.Image:
         """Decode the content: RGB or L, its own size."""
