@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.files import write_text
 from common.json_files import write_json
 from evaluation.answer_log import AnswerLog
 from evaluation.provenance import versions
@@ -23,6 +24,7 @@ from merging.algebra.merge import Merge, start_merge
 from merging.algebra.modes import MODES, RankLimit, default_options
 from merging.algebra.staging import atomic_folder, check_output
 from merging.inputs import Inputs, model_type_of, read_inputs
+from merging.model_card import merge_card
 from merging.request import MergeRequest
 from merging.scores import evaluate, load_datasets, make_trial, sweep_grid, trained_onto
 from merging.settings import Settings, check_export_effects, list_candidates, parse_rank
@@ -31,6 +33,7 @@ from merging.sweep_chart import draw_sweep
 from merging.sweep_index import write_sweep_index
 from merging.tables import evaluation_table, sweep_table
 from models import run_record
+from models.adapter_files import CONFIG_FILE
 from models.checkpoint import adapter_folder
 from models.loading import load_family
 
@@ -80,7 +83,7 @@ def merge(request: MergeRequest, show: Callable[[str], None]) -> None:
             measures = diagnose(merged, step)
         _sum_up(inputs, merged, measures, summary, found)
     else:
-        finish = _finisher(inputs, merged, summary, found, sweep, started)
+        finish = _finisher(request, inputs, merged, summary, found, sweep, started)
         _write(request.output, inputs, merged, summary, rank, finish)
         shutil.rmtree(_log_folder(request.output), ignore_errors=True)
     show(report.table(inputs.adapters, summary["totals"]))
@@ -106,6 +109,7 @@ def _log_folder(output: Path) -> Path:
 
 
 def _finisher(
+    request: MergeRequest,
     inputs: Inputs,
     merged: Merge,
     summary: dict[str, Any],
@@ -126,11 +130,15 @@ def _finisher(
         summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         summary["versions"] = versions()
         write_json(folder / _REPORT, summary | {"modules": measures})
+        family = load_family(inputs.processor_checkpoint)
         for place in (folder, folder / "adapter"):  # each can be scored by eval.py
             if place.is_dir():
-                if inputs.processor_checkpoint != inputs.checkpoint:
-                    load_family(inputs.processor_checkpoint).save(str(place))
+                is_adapter = (place / CONFIG_FILE).is_file()
+                if is_adapter or inputs.processor_checkpoint != inputs.checkpoint:
+                    family.save(str(place))
                 write_json(place / run_record.RUN_FILE, _run(inputs, summary))
+                card = merge_card(request, summary, sweep, inputs, family, is_adapter=is_adapter)
+                write_text(place / "README.md", card)
 
     return finish
 

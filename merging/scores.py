@@ -116,6 +116,7 @@ def evaluate(trial: Trial, inputs: Inputs, merged: Merge, onto: Onto) -> dict[st
     original, rounded = (scores[on[place]] for place in ("original", "nf4"))
     return {
         "num_examples": {dataset.task.name: len(dataset) for dataset in trial.datasets},
+        "splits": {dataset.task.name: dataset.split for dataset in trial.datasets},
         "metrics": {dataset.task.name: dataset.task.metric for dataset in trial.datasets},
         "scores": scores,
         "intervals_95": {name: found.intervals_95 for name, found in measured.items()},

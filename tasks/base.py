@@ -169,6 +169,7 @@ class Task(ABC):
     result_keys: ClassVar[tuple[str, str]] = ("id", "prediction")  # of the leaderboard's records
     tags: ClassVar[tuple[str, ...]] = ()  # the tag names that a report breaks the score down by
     needs_data: ClassVar[bool] = True  # False where the data comes with an installed package
+    image_terms: ClassVar[str | None] = None  # source and licence, where images may be passed on
     reads_tables: ClassVar[bool] = False  # the user names them: --train_csv, --val_csv, --csv
     table_columns: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # ours -> those in known tables
     official_files: ClassVar[str] = ""  # a regex of the names of files with questions

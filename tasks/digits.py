@@ -19,6 +19,10 @@ class Digits(Task):
     prompts: ClassVar = {"paligemma": "answer en {question}", "default": "{question}"}
     tags = ("digit",)
     needs_data = False
+    image_terms = (
+        "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, CC BY 4.0, "
+        "https://doi.org/10.24432/C50P49"
+    )
 
     def load(self, split: str, source: Source) -> Dataset:
         """Take the train or the held-out part of one fixed shuffle."""

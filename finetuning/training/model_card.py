@@ -1,41 +1,48 @@
-"""The model card of an adapter."""
+"""The model card of a run."""
 
-import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from common.files import write_chunks, write_text
 from common.markup import markdown
+from evaluation.card import figure, header, interval, result, usage
 from evaluation.training_log import Curves, WatchedScoring, describe
 from finetuning.training.curves_chart import CURVES
 from models.base import Family
-from models.chat import ChatFamily
-from models.plain import PlainFamily
 from models.run_record import by_task, trained_on
 from tasks.registry import get_task
+from tasks.report import Report
 
-_USAGE = """```python
-from peft import PeftModel
-from PIL import Image
-from transformers import AutoProcessor, {auto_class}
+CARD, SAMPLE = "README.md", "sample.png"
+_SAMPLE_SIDE = 256  # pixels at most
 
-folder = "."  # of this file
-base = {auto_class}.from_pretrained({base})
-model = PeftModel.from_pretrained(base, folder)
-processor = AutoProcessor.from_pretrained(folder)
-image = Image.open("image.png").convert("RGB")
-{inputs}
-output = model.generate(**inputs, max_new_tokens={max_new_tokens}, do_sample=False)
-new = output[0, inputs["input_ids"].shape[1] :]
-print(processor.decode(new, skip_special_tokens=True).strip())
-```"""
-_INPUTS = 'inputs = processor(images=image, text={text}, return_tensors="pt")'
-_CHAT_INPUTS = """question = {text}
-content = [{{"type": "image", "image": image}}, {{"type": "text", "text": question}}]
-inputs = processor.apply_chat_template(
-    [{{"role": "user", "content": content}}],
-    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
-)"""
+
+def write_card(
+    folder: Path,
+    run: Mapping[str, Any],
+    reports: Sequence[Report],
+    num_steps: int,
+    family: Family,
+    curves: Curves | None = None,
+    watched: Sequence[WatchedScoring] = (),
+) -> None:
+    """Write a run's card and its sample image into the run's folder.
+
+    Args:
+        folder: of the run.
+        run: its record.
+        reports: its evaluations.
+        num_steps: optimiser steps that it was trained for.
+        family: of its base.
+        curves: of its training.
+        watched: the lines of its watched.jsonl.
+    """
+    example = _example(folder, run, reports)
+    metrics = [report.metrics_json() for report in reports]
+    card = model_card(run, metrics, num_steps, family, curves, watched, example)
+    write_text(folder / CARD, card)
 
 
 def model_card(
@@ -45,6 +52,7 @@ def model_card(
     family: Family | None = None,
     curves: Curves | None = None,
     watched: Sequence[WatchedScoring] = (),
+    example: Sequence[str] = (),
 ) -> str:
     """Return the README.md of an adapter: base, data, settings, what was measured, how it is used.
 
@@ -55,6 +63,7 @@ def model_card(
         family: of its base; None leaves the code out.
         curves: of its training, which curves.png shows; None leaves the image out.
         watched: the lines of its watched.jsonl.
+        example: lines on one example of the evaluation.
     """
     settings, base = run["settings"], Path(run["base_model"])
     names = trained_on(run)
@@ -65,7 +74,8 @@ def model_card(
     ]
     rows = [
         f"| {markdown(m['task'])} | {markdown(m['split'])} | {m['num_examples']} | "
-        f"{markdown(name)} | {_figure(value)} | {_interval(m) if name == m['metric'] else ''} |"
+        f"{markdown(name)} | {figure(value)} | "
+        f"{interval(_interval_of(m)) if name == m['metric'] else ''} |"
         for m in metrics
         for name, value in m["metrics"].items()
     ]
@@ -73,7 +83,7 @@ def model_card(
     title = f"{base.name if base.is_absolute() else base} fine-tuned on {' and '.join(names)}"
     lines = [
         "---",
-        _metadata(run, metrics, title),
+        _header(run, metrics, title),
         "---",
         "",
         f"# {markdown(title)}",
@@ -94,55 +104,38 @@ def model_card(
         "",
         *[line for entry in metrics for line in _decoding(entry)],
         *(_training(curves, watched) if curves and curves.loss else []),
+        *example,
     ]
-    usage = None if family is None else _usage(run, family)
-    return "\n".join([*lines, *(["## Use", "", usage, ""] if usage else [])])
+    code = None if family is None else _usage(run, family)
+    return "\n".join([*lines, *(["## Use", "", code, ""] if code else [])])
 
 
-def _metadata(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], title: str) -> str:
-    """The header that the Hub reads; https://huggingface.co/docs/hub/model-cards."""
-    from huggingface_hub import EvalResult, ModelCardData
-
-    results = [
-        EvalResult(
-            task_type="image-text-to-text",
-            dataset_type=_line(entry["task"]),
-            dataset_name=_line(entry["task"]),
-            dataset_split=_line(entry["split"]),
-            metric_type=_line(entry["metric"]),
-            metric_value=entry["metrics"][entry["metric"]],
-            metric_args=_measured_how(entry),
-        )
-        for entry in metrics
-        if entry["metrics"][entry["metric"]] is not None
-    ]
-    base, hub_repo = run["base_model"], run["settings"].get("hub_repo")
-    data = ModelCardData(
-        # the Hub takes an id alone; the path of a folder would mean nothing elsewhere
-        base_model=None if Path(base).is_absolute() else _line(str(Path(base))),
-        datasets=[hub_repo] if hub_repo else None,
-        library_name="peft",
-        pipeline_tag="image-text-to-text",
-        tags=["lora", "vision-language", "palitune"],
-        model_name=_line(title) if results else None,
-        eval_results=results or None,
+def _header(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], title: str) -> str:
+    hub_repo = run["settings"].get("hub_repo")
+    return header(
+        title=title,
+        base=run["base_model"],
+        revision=run.get("base_revision"),
+        relation="adapter",
+        tags=["lora"],
+        results=[
+            result(
+                task=entry["task"],
+                split=entry["split"],
+                metric=entry["metric"],
+                value=entry["metrics"][entry["metric"]],
+                num_examples=entry["num_examples"],
+                interval_95=_interval_of(entry),
+            )
+            for entry in metrics
+            if entry["metrics"][entry["metric"]] is not None
+        ],
+        datasets=[hub_repo] if hub_repo else [],
     )
-    return str(data.to_yaml()).rstrip()
-
-
-def _line(text: str) -> str:
-    """A text on one line: none of its lines ends the header."""
-    return " ".join(text.split())
 
 
 def _interval_of(entry: Mapping[str, Any]) -> Sequence[float] | None:
     return (entry.get("uncertainty") or {}).get("interval_95")
-
-
-def _measured_how(entry: Mapping[str, Any]) -> dict[str, Any]:
-    interval = _interval_of(entry)
-    found = {"num_examples": entry["num_examples"]}
-    return found | ({"interval_95": list(interval)} if interval else {})
 
 
 def _decoding(entry: Mapping[str, Any]) -> list[str]:
@@ -177,31 +170,42 @@ def _training(curves: Curves, watched: Sequence[WatchedScoring]) -> list[str]:
     return [*lines, f"Answers to {asked}: {answers[0]}, {answers[-1]}{reference}.", ""]
 
 
+def _example(folder: Path, run: Mapping[str, Any], reports: Sequence[Report]) -> list[str]:
+    """Write the first image that may be shown, small, and return the lines on it."""
+    if not reports:
+        return []
+    is_own_data = run["settings"].get("hub_repo") is not None
+    shown = [report for report in reports if report.task.image_terms and not is_own_data]
+    if not shown:
+        return ["No example is shown: whether its image may be passed on is not known.", ""]
+    report, example = shown[0], shown[0].examples[0]
+    image = example.image.open().convert("RGB")
+    image.thumbnail((_SAMPLE_SIDE, _SAMPLE_SIDE))
+    content = BytesIO()
+    image.save(content, format="PNG")
+    write_chunks(folder / SAMPLE, [content.getvalue()])
+    accepted = ", ".join(dict.fromkeys(example.references))
+    return [
+        "## Example",
+        "",
+        f"![The image that is asked about]({SAMPLE})",
+        "",
+        f"Question: {markdown(example.turns[-1].text)}",
+        "",
+        f"Answer of the model: {markdown(report.predictions[0])} (accepted: {markdown(accepted)})",
+        "",
+        f"Image: {markdown(report.task.image_terms)}.",
+        "",
+    ]
+
+
 def _usage(run: Mapping[str, Any], family: Family) -> str | None:
-    """Code that answers one question; None of a family whose prompt it could not write."""
     task = get_task(trained_on(run)[0])
-    template = run["settings"].get("prompt_template") or task.prompt(family.name)
-    prompt = template.replace("{question}", "What is in the image?")
-    if isinstance(family, PlainFamily) and family.image_mark is not None:
-        inputs = _INPUTS.format(text=json.dumps(f"{family.image_mark}{prompt}"))
-    elif isinstance(family, ChatFamily):
-        inputs = "# processors that also take videos need torchvision\n"
-        inputs += _CHAT_INPUTS.format(text=json.dumps(prompt))
-    else:
-        return None
-    base = Path(run["base_model"])
-    return _USAGE.format(
-        auto_class=family.auto_class,
-        base=json.dumps("the/folder/of/the/base" if base.is_absolute() else str(base)),
-        inputs=inputs,
-        max_new_tokens=run["settings"].get("max_new_tokens") or task.max_new_tokens,
+    return usage(
+        family,
+        run["base_model"],
+        run.get("base_revision"),
+        run["settings"].get("prompt_template") or task.prompt(family.name),
+        run["settings"].get("max_new_tokens") or task.max_new_tokens,
+        is_adapter=True,
     )
-
-
-def _interval(entry: Mapping[str, Any]) -> str:
-    interval = _interval_of(entry)
-    return f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
-
-
-def _figure(value: float | None) -> str:
-    return "not available" if value is None else f"{value:.4f}"

@@ -118,7 +118,8 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, once the new one is sure to start."""
     for name in (CHECKPOINTS, "evaluation", "tensorboard", "wandb"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("adapter_model.safetensors", "adapter_config.json", STATE, WATCHED, CURVES):
+    weights = ("adapter_model.safetensors", "adapter_config.json")
+    for name in (*weights, STATE, WATCHED, CURVES, "README.md", "sample.png"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import processes
-from common.files import write_text
 from common.interruption import Interrupted
 from common.system_faults import is_out_of_memory
 from evaluation.answering import answer_and_log
@@ -17,7 +16,7 @@ from evaluation.training_log import STATE
 from finetuning.training import checkpoints, joint, output_folder
 from finetuning.training.curves_chart import write_curves
 from finetuning.training.job import Job
-from finetuning.training.model_card import model_card
+from finetuning.training.model_card import write_card
 from finetuning.training.prepare import Part, Prepared, prepare
 from finetuning.training.trackers import Trackers
 from finetuning.training.tracking import tracked
@@ -115,15 +114,8 @@ def _write_results(
             _evaluation_folder(prepared, report.task, report.split),
             MetricsRequest(num_viz_samples=prepared.recipe.num_viz_samples),
         )
-    card = model_card(
-        prepared.run,
-        [report.metrics_json() for report in reports],
-        state.global_step,
-        prepared.loaded.family,
-        curves,
-        watched.lines,
-    )
-    write_text(folder / "README.md", card)
+    family = prepared.loaded.family
+    write_card(folder, prepared.run, reports, state.global_step, family, curves, watched.lines)
 
 
 def _train_to_the_end(

@@ -15,7 +15,14 @@ def run(base: str) -> dict[str, Any]:
         ("quantization", "lora_rank", "lora_alpha", "learning_rate", "num_epochs", "seed"), 1
     )
     data = {"num_examples": 3, "split": "train"}
-    return {"task": "digits", "base_model": base, "train_data": data, "settings": settings}
+    revision = None if Path(base).is_absolute() else "a" * 40
+    return {
+        "task": "digits",
+        "base_model": base,
+        "base_revision": revision,
+        "train_data": data,
+        "settings": settings,
+    }
 
 
 def test_the_card_names_a_base_on_the_hub_and_no_path() -> None:

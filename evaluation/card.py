@@ -1,0 +1,174 @@
+"""What cards of trained and of merged models share: the Hub's header, licence, code that runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.base import Family
+from models.chat import ChatFamily
+from models.plain import PlainFamily
+
+_ADAPTER = """from peft import PeftModel
+from PIL import Image
+from transformers import AutoProcessor, {auto_class}
+
+folder = "."  # of this file
+base = {auto_class}.from_pretrained({base})
+model = PeftModel.from_pretrained(base, folder)
+"""
+_FULL_MODEL = """from PIL import Image
+from transformers import AutoProcessor, {auto_class}
+
+folder = "."  # of this file
+model = {auto_class}.from_pretrained(folder)
+"""
+_USAGE = """processor = AutoProcessor.from_pretrained(folder)
+image = Image.open("image.png").convert("RGB")
+{inputs}
+output = model.generate(**inputs, max_new_tokens={max_new_tokens}, do_sample=False)
+new = output[0, inputs["input_ids"].shape[1] :]
+print(processor.decode(new, skip_special_tokens=True).strip())"""
+_INPUTS = 'inputs = processor(images=image, text={text}, return_tensors="pt")'
+_CHAT_INPUTS = """# processors that also take videos need torchvision
+question = {text}
+content = [{{"type": "image", "image": image}}, {{"type": "text", "text": question}}]
+inputs = processor.apply_chat_template(
+    [{{"role": "user", "content": content}}],
+    add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+)"""
+_LICENCE_KEYS = ("license", "license_name", "license_link")
+
+
+def header(
+    *,
+    title: str,
+    base: str,
+    revision: str | None,
+    relation: str,
+    tags: Sequence[str],
+    results: Sequence[Any],
+    more_bases: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+) -> str:
+    """Return the lines of YAML that the Hub reads; https://huggingface.co/docs/hub/model-cards.
+
+    Args:
+        title: name of the model.
+        base: folder or Hub id of its base. A folder is left out: elsewhere it means nothing.
+        revision: commit of the base on the Hub; None of a folder.
+        relation: to the base, as the Hub calls it: adapter, merge, finetune.
+        tags: beside those of every model.
+        results: what `result` gave, one for each score.
+        more_bases: Hub ids of what else it was made of.
+        datasets: Hub ids of the data.
+    """
+    from huggingface_hub import ModelCardData
+
+    bases = [*([base] if revision else []), *more_bases]
+    data = ModelCardData(
+        base_model=bases[0] if len(bases) == 1 else bases or None,
+        base_model_relation=relation if bases else None,
+        datasets=list(datasets) or None,
+        library_name="peft" if "lora" in tags else "transformers",
+        pipeline_tag="image-text-to-text",
+        tags=[*tags, "vision-language", "palitune"],
+        model_name=one_line(title) if results else None,
+        eval_results=list(results) or None,
+        **_licence(base, revision),
+    )
+    return str(data.to_yaml()).rstrip()
+
+
+def result(
+    *,
+    task: str,
+    split: str,
+    metric: str,
+    value: float,
+    num_examples: int,
+    interval_95: Sequence[float] | None,
+) -> Any:
+    """Return a score as an entry of `model-index`."""
+    from huggingface_hub import EvalResult
+
+    found = {"num_examples": num_examples}
+    return EvalResult(
+        task_type="image-text-to-text",
+        dataset_type=one_line(task),
+        dataset_name=one_line(task),
+        dataset_split=one_line(split),
+        metric_type=one_line(metric),
+        metric_value=value,
+        metric_args=found | ({"interval_95": list(interval_95)} if interval_95 else {}),
+    )
+
+
+def usage(
+    family: Family,
+    base: str,
+    revision: str | None,
+    template: str,
+    max_new_tokens: int,
+    *,
+    is_adapter: bool,
+) -> str | None:
+    """Return code that answers one question; None of a family whose prompt it could not write.
+
+    Args:
+        family: of the base.
+        base: folder or Hub id of the base; the code has a Hub id alone.
+        revision: commit of the base on the Hub; None of a folder.
+        template: of the prompt, with `{question}`.
+        max_new_tokens: length of the answer at most.
+        is_adapter: whether the weights go onto the base, or are a full model.
+    """
+    prompt = template.replace("{question}", "What is in the image?")
+    if isinstance(family, PlainFamily) and family.image_mark is not None:
+        inputs = _INPUTS.format(text=json.dumps(f"{family.image_mark}{prompt}"))
+    elif isinstance(family, ChatFamily):
+        inputs = _CHAT_INPUTS.format(text=json.dumps(prompt))
+    else:
+        return None
+    code = ((_ADAPTER if is_adapter else _FULL_MODEL) + _USAGE).format(
+        auto_class=family.auto_class,
+        base=json.dumps(base if revision else "the/folder/of/the/base"),
+        inputs=inputs,
+        max_new_tokens=max_new_tokens,
+    )
+    return f"```python\n{code}\n```"
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line: none of its lines ends the header."""
+    return " ".join(text.split())
+
+
+def figure(value: float | None) -> str:
+    """Return a figure as tables of cards show it."""
+    return "not available" if value is None else f"{value:.4f}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """Return the ends of an interval as tables of cards show them; nothing where there are none."""
+    return f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+
+
+def _licence(base: str, revision: str | None) -> dict[str, Any]:
+    """Return what the base's own card says of its licence; nothing where that cannot be read."""
+    from huggingface_hub import hf_hub_download, metadata_load
+    from yaml import YAMLError
+
+    try:
+        path = (
+            hf_hub_download(base, "README.md", revision=revision, etag_timeout=3)
+            if revision
+            else Path(base).expanduser() / "README.md"
+        )
+        found: Mapping[str, Any] = metadata_load(path) or {}
+    except (OSError, ValueError, YAMLError):  # a card without licence is better than no card
+        return {}
+    texts = {key: found[key] for key in _LICENCE_KEYS if isinstance(found.get(key), str)}
+    if not texts.get("license_link", "https://").startswith("https://"):
+        del texts["license_link"]  # a file of the base's own repository
+    return {key: one_line(text) for key, text in texts.items()}
