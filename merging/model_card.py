@@ -53,10 +53,7 @@ def merge_card(
     )
     lines = ["---", head, "---", "", f"# {markdown(title)}", ""]
     kind = "LoRA adapter" if is_adapter else "Full model"
-    lines += [
-        f"{kind}, made by PaliTune. `merge_report.json` of the merge says what is left of each input.",
-        "",
-    ]
+    lines += [f"{kind}, made by PaliTune; its `merge_report.json` says what each input lost.", ""]
     lines += [*_adapters(summary, names), *_method(request, summary)]
     lines += _measured(scores, sweep)
     code = _usage(inputs, family, is_adapter=is_adapter)

@@ -17,6 +17,7 @@ from palitune.merge import merge_command
 from palitune.pipeline import pipeline_command
 from palitune.predict import predict_command
 from palitune.preview import preview_command
+from palitune.push import push_command
 from palitune.report import report_command
 from palitune.scripts import training_command
 from palitune.serve import serve_command
@@ -86,6 +87,7 @@ palitune.add_command(serve_command())
 palitune.add_command(report_command())
 palitune.add_command(runs_command())
 palitune.add_command(merge_command())
+palitune.add_command(push_command())
 palitune.add_command(pipeline_command())
 palitune.add_command(check_command())
 palitune.add_command(preview_command())

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from merging.algebra.modes import MODES
 from merging.request import MergeRequest, TrialRequest
 from merging.settings import parse_tasks, parse_weights
 from palitune.command import Command, Option, count_option, saying_how_to_resume
+from palitune.merge_method import method_options
+from palitune.push import prepare_push, push_options
 from palitune.sources import data_roots, folder_source
 from tasks.base import TaskSource
 from tasks.registry import task_names
@@ -22,9 +23,10 @@ def merge_command() -> click.Command:
         "merge",
         params=[
             *_adapter_options(),
-            *_method_options(),
+            *method_options(),
             *_export_options(),
             *_evaluation_options(),
+            *push_options(),
         ],
         callback=_merge,
         help="Merge LoRA adapters of one base into one, on their updates, and report what is left "
@@ -72,84 +74,6 @@ def _adapter_options() -> list[click.Parameter]:
             group=group,
             is_flag=True,
             help="Merge adapters of differently named bases; their shapes must fit.",
-        ),
-    ]
-
-
-def _method_options() -> list[click.Parameter]:
-    group = "Method"
-    return [
-        Option(
-            ["--mode"],
-            group=group,
-            type=click.Choice(list(MODES)),
-            default="auto",
-            show_default=True,
-            help="Merge by this rule; auto chooses by scores with --evaluate, else takes the "
-            "average.",
-        ),
-        Option(
-            ["--weights"],
-            group=group,
-            metavar="NUMBER,NUMBER",
-            help="Weight the adapters by these numbers [default: 1/N each; 1 each for ties, "
-            "dare_ties, core_ties].",
-        ),
-        Option(
-            ["--lambda", "lam"],
-            group=group,
-            type=float,
-            help="Scale the merged update by this number [default: 1].",
-        ),
-        Option(
-            ["--density"],
-            group=group,
-            type=float,
-            help="Keep this share of the entries [default: 0.3; 0.5 for dare].",
-        ),
-        Option(
-            ["--t"],
-            group=group,
-            type=float,
-            help="Merge at this place on slerp's arc [default: 0.5].",
-        ),
-        Option(
-            ["--seed"],
-            group=group,
-            default=0,
-            show_default=True,
-            help="Seed dare's masks, the examples that --max_eval_samples draws, and the halves "
-            "that choose and confirm.",
-        ),
-        *_rule_options(group),
-    ]
-
-
-def _rule_options(group: str) -> list[click.Parameter]:
-    """Options on missing modules, on trimming and on norms."""
-    return [
-        Option(
-            ["--missing"],
-            group=group,
-            type=click.Choice(["zero", "renorm"]),
-            default="zero",
-            show_default=True,
-            help="Count an adapter without a module as an update of zero, or not at all.",
-        ),
-        Option(
-            ["--trim_scope"],
-            group=group,
-            type=click.Choice(["tensor", "adapter"]),
-            default="tensor",
-            show_default=True,
-            help="Take --density as a share of each module, or of the whole adapter as in the TIES "
-            "authors' code.",
-        ),
-        Option(
-            ["--normalize"],
-            group=group,
-            is_flag=True,
-            help="Scale each adapter to the mean norm of all first.",
         ),
     ]
 
@@ -248,8 +172,11 @@ def _evaluation_options() -> list[click.Parameter]:
 def _merge(**values: Any) -> None:
     from merging.run import merge
 
+    request = make_request(values)
+    push = prepare_push(values)
     with saying_how_to_resume() if values["evaluate"] else nullcontext():
-        merge(make_request(values), click.echo)
+        merge(request, click.echo)
+    push(values["output"])
 
 
 def make_request(values: Mapping[str, Any]) -> MergeRequest:

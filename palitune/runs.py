@@ -12,8 +12,8 @@ from models.run_record import RUN_FILE, read_run, read_run_file
 from tasks.base import Task
 from tasks.registry import get_task, task_names
 
-# what a file may not decide: to run a checkpoint's code, to write over a run
-_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run"}
+# what a file may not decide: to run a checkpoint's code, to write over a run, to publish it
+_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run", "push_to_hub", "private"}
 
 
 def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:

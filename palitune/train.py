@@ -15,6 +15,7 @@ from models.run_record import evaluation_folder
 from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option, saying_how_to_resume
+from palitune.push import prepare_push, push_options
 from palitune.results import show_result
 from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
@@ -58,14 +59,17 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             group="Progress",
             help="Report the curves to Weights & Biases, beside what --report_to names.",
         ),
+        *push_options(),
     ]
 
     def finetune(**values: Any) -> None:
+        push = prepare_push(values)
         if values.pop("skip_training", False):
             return _score_run(get_task(task_name), values)
         if values.pop("dry_run"):
             return _rehearse(make_job(names, values))
         _train(make_job(names, values))
+        push(values["output_dir"])
 
     return Command(
         task_name,
@@ -134,7 +138,7 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
     from finetuning.training.job import Job
 
     settings = dict(values)
-    for name in ("skip_training", "dry_run"):
+    for name in ("skip_training", "dry_run", "push_to_hub", "private"):
         settings.pop(name, None)
     if settings.pop("use_wandb"):
         settings["report_to"] = add_tracker(settings["report_to"], "wandb")

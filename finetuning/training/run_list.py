@@ -50,7 +50,7 @@ def find_runs(root: Path) -> tuple[list[ListedRun], list[str]]:
     runs, faults = [], []
     for folder in _folders(root):
         try:
-            runs.append(_read(folder))
+            runs.append(read_listed_run(folder))
         except ValueError as error:
             faults.append(str(error))
     return runs, faults
@@ -61,7 +61,12 @@ def _folders(root: Path) -> Iterator[Path]:
     yield from sorted(path.parent for pattern in patterns for path in root.glob(pattern))
 
 
-def _read(folder: Path) -> ListedRun:
+def read_listed_run(folder: Path) -> ListedRun:
+    """Read what the files of a run tell.
+
+    Raises:
+        ValueError: its record cannot be read.
+    """
     run = read_run(folder)
     metrics = sorted(folder.glob("evaluation/**/metrics.json"))
     return ListedRun(

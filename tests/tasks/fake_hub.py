@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
+HubT = TypeVar("HubT", bound="Served")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -50,10 +52,16 @@ def etag(content: bytes) -> str:
     return hashlib.sha1(content).hexdigest()
 
 
+class Served(Protocol):
+    """What can be served: it is told its address."""
+
+    endpoint: str
+
+
 @contextmanager
-def served(hub: FakeHub) -> Iterator[FakeHub]:
+def served(hub: HubT, kind: type[BaseHTTPRequestHandler] | None = None) -> Iterator[HubT]:
     """Serve the repository while the block runs."""
-    handler = type("Handler", (_Handler,), {"hub": hub})
+    handler = type("Handler", (kind or Handler,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         hub.endpoint = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -63,7 +71,7 @@ def served(hub: FakeHub) -> Iterator[FakeHub]:
         thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: FakeHub
 
@@ -74,27 +82,27 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(unquote(self.path))
         api, file = f"/api/datasets/{self.hub.repo}", f"/datasets/{self.hub.repo}/resolve/"
         if address.path == "/":
-            self._send(200, b"")
+            self.send(200, b"")
         elif address.path.startswith(file):
             self._send_file(address.path[len(file) :].partition("/")[2])
         elif address.path.startswith(f"{api}/tree/"):
             name = address.path[len(f"{api}/tree/") :].partition("/")[2]
             entries = self.hub.folder(name, "recursive=true" in address.query.lower())
-            self._send(404 if entries is None else 200, json.dumps(entries).encode())
+            self.send(404 if entries is None else 200, json.dumps(entries).encode())
         elif address.path == api or address.path.startswith(f"{api}/revision/"):
-            self._send(200, json.dumps(self.hub.information()).encode())
+            self.send(200, json.dumps(self.hub.information()).encode())
         else:
-            self._send(404, b"")
+            self.send(404, b"")
 
     def _send_file(self, path: str) -> None:
         content = self.hub.files.get(path)
         if content is None:
-            return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+            return self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
         if self.command == "GET":
             self.hub.fetched[path] = self.hub.fetched.get(path, 0) + len(content)
-        return self._send(200, content, {"ETag": f'"{etag(content)}"', "X-Repo-Commit": COMMIT})
+        return self.send(200, content, {"ETag": f'"{etag(content)}"', "X-Repo-Commit": COMMIT})
 
-    def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+    def send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         kind = "application/json" if self.path.startswith("/api/") else "application/octet-stream"
         for key, value in {"Content-Type": kind, **(headers or {})}.items():
