@@ -61,6 +61,9 @@ EXIT_CODES = (
     "pipeline run",
     "pipeline eval-base --model_id tiny",
     "pipeline no-such-step",
+    "push",
+    "push no_such_folder me/digits",
+    "push no_such_folder digits",
 )
 
 

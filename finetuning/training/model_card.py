@@ -24,7 +24,7 @@ def write_card(
     run: Mapping[str, Any],
     reports: Sequence[Report],
     num_steps: int,
-    family: Family,
+    family: Family | None,
     curves: Curves | None = None,
     watched: Sequence[WatchedScoring] = (),
 ) -> None:
@@ -35,7 +35,7 @@ def write_card(
         run: its record.
         reports: its evaluations.
         num_steps: optimiser steps that it was trained for.
-        family: of its base.
+        family: of its base; None leaves the code out.
         curves: of its training.
         watched: the lines of its watched.jsonl.
     """

@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from finetuning.training.model_card import model_card
+from finetuning.training.model_card import model_card, write_card
 from finetuning.training.tracking import tracked
+from tasks.base import Source
+from tasks.registry import get_task
+from tasks.report import Report
+
+DIGITS = get_task("digits")
 
 
 def run(base: str) -> dict[str, Any]:
@@ -30,6 +36,65 @@ def test_the_card_names_a_base_on_the_hub_and_no_path() -> None:
     card = model_card(run("/home/me/models/mine"), [], num_steps=1)
     assert "base_model" not in card and "/home/me" not in card
     assert "# mine fine-tuned on digits" in card
+
+
+def header_of(base: str) -> Any:
+    return yaml.safe_load(model_card(run(base), [], num_steps=1).split("---\n")[1])
+
+
+def test_the_card_says_how_the_adapter_relates_to_its_base() -> None:
+    assert header_of("org/model")["base_model_relation"] == "adapter"
+    assert "base_model_relation" not in header_of("/home/me/models/mine")
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense: gemma\n---\n", {"license": "gemma"}),
+        (
+            "---\nlicense: other\nlicense_name: own-1\nlicense_link: https://own.org/1\n---\n",
+            {"license": "other", "license_name": "own-1", "license_link": "https://own.org/1"},
+        ),
+        (  # the link is to a file that lies beside the base alone
+            "---\nlicense: other\nlicense_name: own-1\nlicense_link: LICENSE\n---\n",
+            {"license": "other", "license_name": "own-1"},
+        ),
+        ("---\nlicense: [mit, gemma]\n---\n", {}),
+        ("---\nlicense: {\n---\n", {}),
+        ("no header", {}),
+        (None, {}),
+    ],
+)
+def test_the_licence_is_what_the_base_says_of_its_own(
+    card: str | None, expected: dict[str, str], tmp_path: Path
+) -> None:
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    found = header_of(str(tmp_path))
+    assert {key: found[key] for key in found if key.startswith("license")} == expected
+
+
+def test_no_image_is_shown_where_its_terms_are_not_known(tmp_path: Path) -> None:
+    class Unknown(type(DIGITS)):  # type: ignore[misc]
+        image_terms = None
+
+    examples = DIGITS.load("val", Source())[:1]
+    own = {"hub_repo": "me/own", "seed": 1}
+    for task, more in ((Unknown(), {}), (DIGITS, own), (DIGITS, {})):
+        report = Report(
+            task=task,
+            split="val",
+            examples=list(examples),
+            prompts=(),
+            raw_predictions=["7"],
+            predictions=["7"],
+        )
+        record = run("org/model")
+        record["settings"] |= more
+        write_card(tmp_path, record, [report], 1, None)
+        is_shown = task is DIGITS and not more
+        assert (tmp_path / "sample.png").exists() is is_shown
+        assert ("may be passed on is not known" in (tmp_path / "README.md").read_text()) != is_shown
 
 
 @pytest.mark.parametrize(

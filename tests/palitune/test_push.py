@@ -193,7 +193,7 @@ def test_a_training_pushes_at_its_end_what_it_checked_before(
     assert set(hub.files[REPO]) == SENT and hub.private == {REPO}
 
     second = run_command(*words, "we/digits", "--overwrite")
-    assert f"Pushed 9 files to {hub.endpoint}/we/digits" in second.output.splitlines()
+    assert second.stdout.splitlines()[-1] == f"Pushed 9 files to {hub.endpoint}/we/digits"
     assert hub.files["we/digits"].keys() == hub.files[REPO].keys()
 
 

@@ -64,7 +64,7 @@ def served(hub: HubT, kind: type[BaseHTTPRequestHandler] | None = None) -> Itera
     handler = type("Handler", (kind or Handler,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield hub
         server.shutdown()
