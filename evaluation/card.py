@@ -1,10 +1,11 @@
-"""What cards of trained and of merged models share: the Hub's header, licence, code that runs."""
+"""Parts of the cards of trained and of merged models: the Hub's header, scores, code that runs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.markup import markdown
 from models.base import Family
 from models.chat import ChatFamily
 from models.plain import PlainFamily
@@ -65,7 +66,7 @@ def header(
     """
     from huggingface_hub import ModelCardData
 
-    bases = [*([base] if revision else []), *more_bases]
+    bases = [one_line(str(Path(name))) for name in ([base] if revision else []) + [*more_bases]]
     data = ModelCardData(
         base_model=bases[0] if len(bases) == 1 else bases or None,
         base_model_relation=relation if bases else None,
@@ -144,13 +145,32 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def figure(value: float | None) -> str:
-    """Return a figure as tables of cards show it."""
+def score_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of the table of scores, under its heading.
+
+    Args:
+        rows: each what `result` takes; a value may be None.
+    """
+    return [
+        "## Measured",
+        "",
+        "| Task | Split | Examples | Metric | Value | 95 % interval |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *[
+            f"| {markdown(row['task'])} | {markdown(row['split'])} | {row['num_examples']} | "
+            f"{markdown(row['metric'])} | {_figure(row['value'])} | "
+            f"{_interval(row['interval_95'])} |"
+            for row in rows
+        ],
+        "",
+    ]
+
+
+def _figure(value: float | None) -> str:
     return "not available" if value is None else f"{value:.4f}"
 
 
-def interval(ends: Sequence[float] | None) -> str:
-    """Return the ends of an interval as tables of cards show them; nothing where there are none."""
+def _interval(ends: Sequence[float] | None) -> str:
     return f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
 
 

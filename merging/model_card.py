@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.markup import markdown
-from evaluation.card import figure, header, interval, result, usage
+from evaluation.card import header, result, score_table, usage
 from merging.algebra.modes import MODES
 from merging.inputs import Inputs
 from merging.request import MergeRequest
@@ -142,21 +142,8 @@ def _scores(
 def _measured(scores: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any] | None) -> list[str]:
     if not scores:
         return ["No score of it was measured.", ""]
-    rows = [
-        f"| {markdown(row['task'])} | {markdown(row['split'])} | {row['num_examples']} | "
-        f"{markdown(row['metric'])} | {figure(row['value'])} | {interval(row['interval_95'])} |"
-        for row in scores
-    ]
-    note = "The method was chosen on other examples than these." if sweep else ""
-    return [
-        "## Measured",
-        "",
-        "| Task | Split | Examples | Metric | Value | 95 % interval |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *rows,
-        "",
-        *([note, ""] if note else []),
-    ]
+    note = ["The method was chosen on other examples than these.", ""] if sweep else []
+    return [*score_table(scores), *note]
 
 
 def _usage(inputs: Inputs, family: Family, *, is_adapter: bool) -> str | None:

@@ -34,7 +34,8 @@ def test_a_model_card_has_one_header_and_no_markup_of_a_name(name: str) -> None:
     )
     data = {"num_examples": 3, "split": name}
     run: dict[str, Any] = {
-        "task": name, "base_model": f"org/{name}", "train_data": data, "settings": settings
+        "task": name, "base_model": f"org/{name}", "base_revision": "a" * 40,
+        "train_data": data, "settings": settings,
     }  # fmt: skip
     metrics = {
         "task": name, "split": name, "num_examples": 3, "metric": name, "metrics": {name: 1.0}
@@ -42,7 +43,8 @@ def test_a_model_card_has_one_header_and_no_markup_of_a_name(name: str) -> None:
     card = model_card(run, [metrics], num_steps=1)
     assert card.splitlines().count("---") == 2
     header = yaml.safe_load(card.split("---\n")[1])
-    assert set(header) == {"base_model", "library_name", "model-index", "pipeline_tag", "tags"}
+    more = {"library_name", "model-index", "pipeline_tag", "tags"}
+    assert set(header) == {"base_model", "base_model_relation", *more}
     (result,) = header["model-index"][0]["results"]
     line = " ".join(name.split())
     assert result["dataset"] == {"type": line, "name": line, "split": line}

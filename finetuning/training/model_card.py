@@ -1,13 +1,13 @@
 """The model card of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from common.files import write_chunks, write_text
 from common.markup import markdown
-from evaluation.card import figure, header, interval, result, usage
+from evaluation.card import header, result, score_table, usage
 from evaluation.training_log import Curves, WatchedScoring, describe
 from finetuning.training.curves_chart import CURVES
 from models.base import Family
@@ -72,13 +72,6 @@ def model_card(
         f"split {markdown(data['split'])}"
         for name, data in by_task(run, "train_data").items()
     ]
-    rows = [
-        f"| {markdown(m['task'])} | {markdown(m['split'])} | {m['num_examples']} | "
-        f"{markdown(name)} | {figure(value)} | "
-        f"{interval(_interval_of(m)) if name == m['metric'] else ''} |"
-        for m in metrics
-        for name, value in m["metrics"].items()
-    ]
     shown = ("quantization", "lora_rank", "lora_alpha", "learning_rate", "seed")
     title = f"{base.name if base.is_absolute() else base} fine-tuned on {' and '.join(names)}"
     lines = [
@@ -96,12 +89,7 @@ def model_card(
         f"| steps | {num_steps} |",
         *[f"| {name} | {markdown(settings[name])} |" for name in shown],
         "",
-        "## Measured",
-        "",
-        "| Task | Split | Examples | Metric | Value | 95 % interval |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *rows,
-        "",
+        *score_table(_scores(metrics)),
         *[line for entry in metrics for line in _decoding(entry)],
         *(_training(curves, watched) if curves and curves.loss else []),
         *example,
@@ -119,23 +107,28 @@ def _header(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], title:
         relation="adapter",
         tags=["lora"],
         results=[
-            result(
-                task=entry["task"],
-                split=entry["split"],
-                metric=entry["metric"],
-                value=entry["metrics"][entry["metric"]],
-                num_examples=entry["num_examples"],
-                interval_95=_interval_of(entry),
-            )
+            result(**score)
             for entry in metrics
-            if entry["metrics"][entry["metric"]] is not None
+            for score in _scores([entry])
+            if score["metric"] == entry["metric"] and score["value"] is not None
         ],
         datasets=[hub_repo] if hub_repo else [],
     )
 
 
-def _interval_of(entry: Mapping[str, Any]) -> Sequence[float] | None:
-    return (entry.get("uncertainty") or {}).get("interval_95")
+def _scores(metrics: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The figures of each evaluation, the headline with its interval."""
+    for entry in metrics:
+        uncertainty = entry.get("uncertainty") or {}
+        for name, value in entry["metrics"].items():
+            yield {
+                "task": entry["task"],
+                "split": entry["split"],
+                "metric": name,
+                "value": value,
+                "num_examples": entry["num_examples"],
+                "interval_95": uncertainty.get("interval_95") if name == entry["metric"] else None,
+            }
 
 
 def _decoding(entry: Mapping[str, Any]) -> list[str]:

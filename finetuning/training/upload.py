@@ -1,4 +1,4 @@
-"""What of a run or a merge goes to the Hub, and what stays on this machine."""
+"""The files of a run or a merge that go to the Hub, and those that stay on this machine."""
 
 import fnmatch
 import json
