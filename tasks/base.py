@@ -210,8 +210,7 @@ class Task(ABC):
         """Load the examples that predictions of a file are scored on.
 
         Args:
-            split: as in `load`.
-            source: as in `load`, mostly without images.
+            split, source: as in `load`; the source is mostly without images.
             answered: the ids that the file has predictions for.
         """
         return self.load(split, source)

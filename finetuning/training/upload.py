@@ -11,7 +11,7 @@ from typing import Any
 
 from common.hub_upload import known_tokens
 from common.terminal_table import align
-from finetuning.training.run_list import read_listed_run
+from finetuning.training.run_state import describe_unfinished
 from models.run_record import RUN_FILE, read_run
 
 _WEIGHTS = ("adapter_model.safetensors", "model*.safetensors")
@@ -79,14 +79,8 @@ def plan_upload(folder: Path, *, with_report: bool = False) -> Upload:
         raise ValueError(
             f"{folder} holds no run or merge of ours (it has no {RUN_FILE}); name its folder."
         )
-    listed = read_listed_run(folder)
-    if listed.state in ("running", "stopped"):
-        remedy = (
-            "wait for its end"
-            if listed.state == "running"
-            else (f"repeat its training command with --output_dir {folder} --resume, then push it")
-        )
-        raise ValueError(f"The run in {folder} is {listed.state}, not finished: {remedy}.")
+    if unfinished := describe_unfinished(folder):
+        raise ValueError(f"{folder} {unfinished}")
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     patterns = (*_GOES, *([_REPORT] if with_report else []))
@@ -101,7 +95,7 @@ def plan_upload(folder: Path, *, with_report: bool = False) -> Upload:
         folder=folder,
         files={name: _without_paths(path, private) for name, path in going.items()},
         left_out=tuple(_summed(names, going)),
-        base=listed.base if is_local else None,
+        base=run.get("base_model") if is_local else None,
     )
 
 

@@ -26,7 +26,7 @@ TRAIN = (
 )  # fmt: skip
 SENT = {
     *("README.md", "adapter_config.json", "adapter_model.safetensors", "processor_config.json"),
-    *("run.json", "sample.png", "tokenizer.json", "tokenizer_config.json"),
+    *("curves.png", "run.json", "sample.png", "tokenizer.json", "tokenizer_config.json"),
     "evaluation/val/metrics.json",
 }
 
@@ -71,7 +71,7 @@ def test_what_arrives_is_the_run_without_the_places_on_this_machine(
     environment |= {"HF_HUB_DISABLE_XET": "1", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"Pushed 9 files to {hub.endpoint}/{REPO}"
+    assert done.stdout.splitlines()[-1] == f"Pushed 10 files to {hub.endpoint}/{REPO}"
     assert f"Other files of {REPO} stay: notes.txt." in done.stdout
     arrived = hub.files[REPO]
     assert arrived.pop("notes.txt") == b"theirs"
@@ -165,7 +165,7 @@ def test_a_file_with_a_token_is_refused(secret: str, copy: Path, hub: ModelHub) 
 def test_what_is_no_finished_run_is_refused(copy: Path, hub: ModelHub, tmp_path: Path) -> None:
     (copy / "trainer_state.json").unlink()
     result = push(copy, REPO)
-    assert "stopped, not finished" in sentence(result.exit_code, result.output)
+    assert "holds a training that stopped" in sentence(result.exit_code, result.output)
     assert "--resume" in result.output
     for folder in (tmp_path / "none", copy / "checkpoints" / "checkpoint-1"):
         result = push(folder, REPO)
@@ -193,7 +193,7 @@ def test_a_training_pushes_at_its_end_what_it_checked_before(
     assert set(hub.files[REPO]) == SENT and hub.private == {REPO}
 
     second = run_command(*words, "we/digits", "--overwrite")
-    assert second.stdout.splitlines()[-1] == f"Pushed 9 files to {hub.endpoint}/we/digits"
+    assert second.stdout.splitlines()[-1] == f"Pushed 10 files to {hub.endpoint}/we/digits"
     assert hub.files["we/digits"].keys() == hub.files[REPO].keys()
 
 
