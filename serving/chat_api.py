@@ -5,10 +5,7 @@ prompt of its own task, so that the text of the last message is the question; th
 as that task has it. What is not understood is refused, none of it is passed over.
 """
 
-import base64
-import binascii
 import logging
-import re
 import time
 from itertools import count
 from typing import Annotated, Literal
@@ -22,12 +19,12 @@ from msgspec import Meta
 from evaluation.request import PromptRequest
 from evaluation.side_by_side import Answer, Question, SideBySide
 from tasks.base import Turn
+from tasks.embedded_images import read_image
 from tasks.images import BytesImage
 
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 128 * 2**20  # of a request
-_DATA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 _Count = Annotated[int, Meta(ge=1)]
 
 
@@ -166,16 +163,11 @@ def _image(messages: list[_Message]) -> BytesImage:
     ]
     if len(urls) != 1:
         raise ValueError(f"A conversation is about one image, and {len(urls)} are given.")
-    start = _DATA.match(urls[0])
-    if start is None:
+    image = read_image(urls[0], "image_url")
+    if not isinstance(image, BytesImage):
         raise ValueError(
             "image_url takes the image itself as data:image/...;base64,...; no address is fetched."
         )
-    try:
-        content = base64.b64decode(urls[0][start.end() :], validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"The data of image_url is not base64: {error}.") from error
-    image = BytesImage(content, "The image")
     image.open()  # said at once where it cannot be
     return image
 

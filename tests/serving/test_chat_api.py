@@ -81,7 +81,7 @@ def test_tokens_are_counted_as_the_library_counts_them(served: Served, most: int
         ({"messages": [{"role": "user", "content": "hi"}]}, 400, "one image, and 0 are given"),
         ({"messages": messages("https://example.com/a.png")}, 400, "no address is fetched"),
         ({"messages": messages("file:///etc/hostname")}, 400, "no address is fetched"),
-        ({"messages": messages("data:image/png;base64,?")}, 400, "not base64"),
+        ({"messages": messages("data:image/png;base64,?")}, 400, "base64 is cut or damaged"),
         ({"messages": messages("data:image/png;base64,AAAA")}, 400, "not an image"),
         ({"text": ""}, 400, "asks a question: give it as text of the last message"),
         ({"text": "why " * 200}, 400, "over the 64 text tokens"),
