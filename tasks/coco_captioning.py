@@ -154,6 +154,12 @@ class CocoCaptioning(Task):
         """Return the official pattern, with our name in the place of the algorithm's."""
         return f"captions_{dataset.official_name}_palitune_results.json"
 
+    def working(self, prediction: str, references: Sequence[str]) -> Sequence[str]:
+        """Explain by the n-grams that the caption shares with each reference."""
+        from tasks.metrics.captioning import explain
+
+        return explain(prediction, references)
+
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score with the official tool chain; CIDEr of each image depends on the whole split."""
         return score_captions(predictions, examples)

@@ -46,6 +46,12 @@ class Quic360(CsvQa):
             found[key] = row
         return list(found.values())
 
+    def working(self, prediction: str, references: Sequence[str]) -> Sequence[str]:
+        """Explain by the n-grams that the caption shares with each reference."""
+        from tasks.metrics.captioning import explain
+
+        return explain(prediction, references)
+
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score by CIDEr, which depends on the whole split, then by the other metrics of text."""
         return score_texts(predictions, examples, headline=self.metric)

@@ -9,7 +9,8 @@ and downloads SPICE's models whether or not SPICE is asked for.
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,3 +241,30 @@ def _spice_score(truths: Captions, candidates: Captions) -> float:
             f"{folder.parent}"
         ) from error
     return float(score)
+
+
+def explain(prediction: str, references: Sequence[str]) -> list[str]:
+    """Explain a caption's CIDEr by its n-grams that occur in each reference, n from 1 to 4.
+
+    They are counted as the scorer counts them, with each n-gram no oftener than the reference has
+    it. CIDEr weighs each by how rare it is in the whole split, which one line cannot show. Java's
+    tokenizer is not started for it.
+
+    Args:
+        prediction: the caption.
+        references: of its image.
+    """
+    from pycocoevalcap.cider.cider_scorer import precook
+
+    own = Counter(precook(_approximate_tokens(prediction)))
+    shared = [own & Counter(precook(_approximate_tokens(text))) for text in references]
+    parts = [
+        f"{order}: {', '.join(str(_num_of(counts, order)) for counts in shared)} "
+        f"of {_num_of(own, order)}"
+        for order in range(1, 5)
+    ]
+    return [f"n-grams shared with each reference, words split without Java; {'; '.join(parts)}"]
+
+
+def _num_of(counts: Mapping[tuple[str, ...], int], order: int) -> int:
+    return sum(count for ngram, count in counts.items() if len(ngram) == order)

@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from tasks.metrics.captioning import caption_scores
+from tasks.metrics.captioning import caption_scores, explain
+from tasks.registry import get_task
 
 
 def ngrams(text: str, order: int) -> Counter[tuple[str, ...]]:
@@ -98,3 +99,16 @@ def test_random_captions_score_as_the_formulas_read_literally(seed: int) -> None
         assert scores.metrics[f"Bleu_{order}"] == pytest.approx(
             slow_bleu(predictions, references, order), abs=1e-9
         )
+
+
+def test_the_working_of_a_caption_counts_the_n_grams_that_each_reference_has_too() -> None:
+    # "a red cat a": 1-grams a a red cat, 2-grams "a red" "red cat" "cat a", then 2 and 1.
+    # With the first reference: a (once there), red; "a red". With the second: a a red cat;
+    # "a red", "red cat"; "a red cat".
+    references = ["a red dog.", "a red cat on a mat"]
+    (line,) = explain("A red cat, a", references)
+    assert line.endswith("1: 2, 4 of 4; 2: 1, 2 of 3; 3: 0, 1 of 2; 4: 0, 0 of 1")
+    # what has no word shares none
+    assert explain("", ["a dog"])[0].endswith("1: 0 of 0; 2: 0 of 0; 3: 0 of 0; 4: 0 of 0")
+    for name in ("coco_captioning", "quic360"):
+        assert get_task(name).working("A red cat, a", references) == [line]
