@@ -57,13 +57,9 @@ def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
         ValueError: there is no image, one cannot be read, the prompt needs a question and there is
             none or takes none and there is one, or the model cannot be used.
     """
-    task = request.task
     files = [file for place in request.images for file in _files(place)]
     for file in files:
         FileImage(str(file)).open()  # before a model is loaded
-    found = find_model(request.model, request.prompt)
-    prompter = found.prompter(task, request.prompt)
-    check_question(prompter, request.question, "by --question")
     examples = [
         Example(
             example_id=number,
@@ -73,17 +69,38 @@ def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
         )
         for number, file in enumerate(files)
     ]
+    return answer_examples(request.task, request.model, request.prompt, examples, "by --question")
+
+
+def answer_examples(
+    task: Task, model: ModelRequest, prompt: PromptRequest, examples: Sequence[Example], how: str
+) -> list[ImageAnswer]:
+    """Answer examples in the order given; all of them ask something, or none does.
+
+    Args:
+        task: whose prompt, decoding and cleaning are taken.
+        model: answers.
+        prompt: settings of the prompt.
+        examples: their images can be read.
+        how: how a question is given, for messages.
+
+    Raises:
+        ValueError: as of `answer_images`.
+    """
+    found = find_model(model, prompt)
+    prompter = found.prompter(task, prompt)
+    check_question(prompter, examples[0].turns[-1].text, how)
     check_images(examples, prompter.family)
     check_texts(examples, prompter, with_answers=False)
     texts = found.predictor(task, prompter)(examples)
     return [
         ImageAnswer(
-            image=str(file),
+            image=example.image.name,
             prompt=prompter.messages(example)[-1][1],
             raw_prediction=text,
             prediction=task.clean(text),
         )
-        for file, example, text in zip(files, examples, texts, strict=True)
+        for example, text in zip(examples, texts, strict=True)
     ]
 
 

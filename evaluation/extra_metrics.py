@@ -25,8 +25,9 @@ def add_text_metrics(report: Report) -> Report:
     """Add the metrics of free-form text, and what the texts look like."""
     from tasks.metrics.text import text_scores
 
-    references = [example.references for example in report.examples]
-    scores = text_scores(report.predictions, references)
+    part = report.answered
+    references = [example.references for example in part.examples]
+    scores = text_scores(part.predictions, references)
     report = _add(report, "text_metrics", scores.metrics, scores.reasons)
     return replace(
         report,

@@ -13,7 +13,8 @@ from evaluation.page_data import Page
 from evaluation.page_file import check_page, is_page, write_page
 from evaluation.page_training import watched_ids, with_trainings
 from evaluation.thumbnails import make_thumbnails
-from tasks.report import Report, writing_to
+from tasks.report import Report
+from tasks.report_files import writing_to
 
 PAGE = "report.html"
 _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)

@@ -1,4 +1,4 @@
-"""The command that answers a question about images of one's own."""
+"""The command that answers a question about images of one's own, or those of a table."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,11 +7,14 @@ from typing import Any
 import click
 import msgspec
 
-from evaluation.request import ModelRequest
+from evaluation.request import ModelRequest, PromptRequest
 from palitune import options
 from palitune.command import Command, Option
+from palitune.evaluation_options import loading_options
 from palitune.requests import make_model_request, make_prompt_request
-from palitune.runs import resolve_model_options
+from palitune.runs import resolve_model_options, table_reader
+from palitune.sources import make_source
+from tasks.base import Task
 from tasks.registry import task_names
 
 
@@ -20,42 +23,54 @@ def predict_command() -> click.Command:
     return Command(
         "predict",
         params=[
-            click.Argument(["images"], type=click.Path(path_type=Path), nargs=-1, required=True),
-            Option(["--question"], default="", help="Ask this about each image."),
+            click.Argument(["images"], type=click.Path(path_type=Path), nargs=-1),
+            Option(
+                ["--question"],
+                default="",
+                help="Ask this about each image; of a table, where it has no column of questions.",
+            ),
             Option(
                 ["--task"],
-                help="Ask and clean as this task does [default: the run's], one of "
-                f"{', '.join(task_names())}.",
+                help="Ask and clean as this task does [default: the run's; csv_qa with --csv], one "
+                f"of {', '.join(task_names())}.",
             ),
             Option(["--json", "as_json"], is_flag=True, help="Print a JSON object for each image."),
-            options.model_option(required=True),
-            Option(["--base_model"], group="Model", help="Take this base of the adapter."),
-            options.revision_option(),
-            *options.family_options(),
-            options.quantization_option("an adapter's"),
-            options.device_option(),
+            Option(
+                ["--output"],
+                type=click.Path(path_type=Path),
+                help="Write the table of --csv to this CSV file, with a new column, prediction.",
+            ),
+            *loading_options(),
+            *(option for option in options.table_options("csv") if option.name != "question"),
+            Option(
+                ["--data_root"], group="Tables", help="Look for the table's images here as well."
+            ),
             Option(["--prompt_template"], help="Use this prompt; {question} stands for it."),
             Option(["--system_message"], help="Send this system message before it."),
         ],
         callback=_predict,
-        help="Answer a question about images: IMAGES are files, or folders with them.",
+        help="Answer a question about images: IMAGES are files, or folders with them; or answer "
+        "each row of a table.",
     )
 
 
 def _predict(images: tuple[Path, ...], question: str, as_json: bool, **values: Any) -> None:
+    if bool(images) == bool(values["csv"]):
+        raise ValueError("Name images, or a table by --csv; one of the two.")
+    if values["output"] and not values["csv"]:
+        raise ValueError("--output goes with --csv: it is the table with a column more.")
+    if values["model_path"] is None and values["run"] is None:
+        raise ValueError("No model is named: pass --model_path, or a run by --run.")
+    task, values = resolve_model_options(values | {"question": question or None})
+    model = make_model_request(values["model_path"], values)
+    prompt = make_prompt_request(values | {"max_length": None, "truncate": False})
+    if values["csv"]:
+        _answer_table(task, model, prompt, as_json, values)
+        return
     from evaluation.answer_images import ImageQuestions, answer_images
 
-    unset = dict.fromkeys(("run", "lora_path", "csv"))
-    task, values = resolve_model_options(unset | values)
-    model: ModelRequest = make_model_request(values["model_path"], values)
     answers = answer_images(
-        ImageQuestions(
-            task=task,
-            model=model,
-            images=images,
-            question=question,
-            prompt=make_prompt_request(values | {"max_length": None, "truncate": False}),
-        )
+        ImageQuestions(task=task, model=model, images=images, question=question, prompt=prompt)
     )
     for answer in answers:
         if as_json:
@@ -64,3 +79,28 @@ def _predict(images: tuple[Path, ...], question: str, as_json: bool, **values: A
             click.echo(
                 f"{answer.image}: {answer.prediction}" if len(answers) > 1 else answer.prediction
             )
+
+
+def _answer_table(
+    task: Task, model: ModelRequest, prompt: PromptRequest, as_json: bool, values: dict[str, Any]
+) -> None:
+    """Answer the rows of a table; print the answers, or write them beside its columns."""
+    from evaluation.answer_table import TableQuestions, answer_table
+
+    hub = dict.fromkeys(("hub_repo", "hub_config", "hub_split", "hub_revision"))
+    reader = table_reader(task)
+    source = make_source(reader, {**values, **hub, "hub_columns": ()})
+    output = values["output"]
+    examples, answers = answer_table(
+        TableQuestions(
+            task=task, reader=reader, model=model, source=source, prompt=prompt, output=output
+        )
+    )
+    for example, answer in zip(examples, answers, strict=True):
+        row = {"id": example.example_id, "question": example.turns[-1].text}
+        if as_json:
+            click.echo(msgspec.json.encode({**row, **asdict(answer)}).decode())
+        elif output is None:
+            click.echo(f"{answer.image}: {answer.prediction}")
+    if output is not None:
+        click.echo(f"The table with {len(answers)} answers is in {output}", err=as_json)

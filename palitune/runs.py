@@ -14,6 +14,7 @@ from tasks.registry import get_task, task_names
 
 # what a file may not decide: to run a checkpoint's code, to write over a run, to publish it
 _ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run", "push_to_hub", "private"}
+_READER = "csv_qa"  # reads a table where nothing else says who does
 
 
 def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
@@ -40,7 +41,7 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         folder = adapter_folder(name, revision) or Path(name).expanduser()
         task = read_run(run_folder_of(folder)).get("task")
     if task is None and values["csv"]:
-        task = "csv_qa"
+        task = _READER
     if task is None or "," in task:
         place = values["model_path"]
         is_no_run = task is None and place and Path(place).expanduser().is_dir()
@@ -49,6 +50,11 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
     if name := values["model_path"]:
         values = with_run_reading(get_task(task), values, Path(name).expanduser())
     return get_task(task), values | {"task": task}
+
+
+def table_reader(task: Task) -> Task:
+    """Return the task that reads a table for another: itself where it reads tables."""
+    return task if task.table_columns else get_task(_READER)
 
 
 def with_run_reading(task: Task, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:

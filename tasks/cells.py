@@ -2,8 +2,13 @@
 
 import ast
 import json
+import logging
 import math
 from typing import Any
+
+from tasks.checks import name_some
+
+logger = logging.getLogger(__name__)
 
 _TEXT_KEYS = ("answer", "text")  # of an entry that is an object with one text and what is about it
 
@@ -86,3 +91,35 @@ def _written_list(text: str) -> Any:
         if isinstance(found, list) and found and all(isinstance(entry, str) for entry in found):
             return found
     return text
+
+
+class RowTexts:
+    """Reads the texts of rows, and counts what it leaves out.
+
+    Args:
+        needs_answers: refuse a row without a response, in place of reading none.
+    """
+
+    def __init__(self, *, needs_answers: bool = True) -> None:
+        self.needs_answers = needs_answers
+        self.left_out: list[str] = []
+
+    def read(self, instruction: Any, response: Any, where: str) -> tuple[str, tuple[str, ...]]:
+        """Return the instruction and every accepted response of a row."""
+        question = text_cell(instruction, f"{where}, column of the instruction")
+        if not self.needs_answers and is_empty(response):
+            return question, ()
+        responses, num_empty = text_cells(response, f"{where}, column of the response")
+        if num_empty:
+            self.left_out.append(where.rpartition(", ")[2])
+        return question, responses
+
+    def report(self, place: object) -> None:
+        """Say how many rows had empty texts among their responses, and in which."""
+        if self.left_out:
+            logger.warning(
+                "%s: empty texts among the responses of %d row(s) are left out: %s.",
+                place,
+                len(self.left_out),
+                name_some(self.left_out),
+            )

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
@@ -16,8 +17,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from tasks.base import Dataset, Example, ImageRef, Scores, Source, Task, Turn
-from tasks.cells import text_cell, text_cells
-from tasks.checks import name_some
+from tasks.cells import RowTexts, text_cell
 from tasks.faults import Fault
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
@@ -26,7 +26,7 @@ from tasks.table_columns import find_columns
 from tasks.table_files import SPLIT_NAMES, Shards, Table, find_table, open_table
 from tasks.table_images import check_apart, find_files, is_url, local_names
 from tasks.tables import Row as TableRow
-from tasks.tables import note_line, read_rows
+from tasks.tables import header_of, note_line, read_rows
 from tasks.text_scoring import score_texts
 from tasks.webdataset import TEXT_ENDINGS, read_samples
 
@@ -37,6 +37,7 @@ _COLUMNS = {
     "instruction": ("instruction", "query"),
     "response": ("response", "annotation"),
 }
+_USUAL_ANSWERS = (*_COLUMNS["response"], "answer")  # of this task and of those that build on it
 _CAPTIONS = ("caption", "text")  # where the question is given, what else can a response be
 _OPTIONS = {split: f"--{split}_csv (eval.py: --csv)" for split in SPLIT_NAMES}
 _HUB_SPLITS = {"val": "validation"}
@@ -82,16 +83,26 @@ class CsvQa(Task):
         self.check_split(split)
         wanted = f"{self.name} split '{split}'"
         if split not in source.tables and is_copy(source):
-            return Dataset(self, split, self.grouped(_hub_rows(source, split, wanted)))
+            rows = _hub_rows(self.with_columns(source), split, wanted)
+            return Dataset(self, split, self.grouped(rows))
+        return Dataset(self, split, self.grouped(self.table_rows(split, source)))
+
+    def table_rows(self, split: str, source: Source) -> list[Row]:
+        """Read the split's table, a Row for each of its own; see `load`."""
+        source, wanted = self.with_columns(source), f"{self.name} split '{split}'"
         table = self._table(split, source, wanted)
         if isinstance(table, Shards):
-            return Dataset(self, split, self.grouped(_shard_rows(table, source)))
+            return _shard_rows(table, source)
         others = []
         for other in sorted({*self.splits} - {split}):
             with suppress(ValueError):  # reading its own split tells what is wrong with it
                 if isinstance(found := self._table(other, source, wanted), Path):
                     others.append(found)
-        return Dataset(self, split, self.grouped(_table_rows(table, others, source, wanted)))
+        return _table_rows(table, others, source, wanted)
+
+    def with_columns(self, source: Source) -> Source:
+        """Return the source with the task's own names of columns, where they are others."""
+        return source
 
     def grouped(self, rows: Iterable[Row]) -> list[Row]:
         """Group the rows into examples: each is one by itself."""
@@ -136,7 +147,7 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
         )
     copy = HubCopy(source.hub_repo or "", _HUB_SPLITS.get(split, split))
     table = open_hub_copy(source, copy, wanted, _COLUMNS)
-    image, texts = table.images(), _Texts()
+    image, texts = table.images(), RowTexts()
     for index, row in enumerate(table.rows(HubRow)):
         where = f"{table.name}, row {index}"
         yield Row(index, image(index), *texts.read(row.instruction, row.response, where))
@@ -144,7 +155,7 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
 
 
 def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
-    rows = _read(path, source, _COLUMNS)
+    rows = _read(path, source, _columns_to_read(path, source))
     places = _places(rows, path, source.faults)
     files = find_files(local_names(places, path), path, source, wanted)
     _say_unasked(path, rows[0][1] if rows else {}, source)
@@ -156,14 +167,14 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
             continue  # reading its own split tells what is wrong with it
         check_apart(files, path, names, other, source)
     images = {place: FileImage(str(file)) for place, file in files.items()}
-    texts = _Texts()
+    texts = RowTexts(needs_answers=source.reading.answers == "required")
     found = []
     for number, cells in rows:
         if number not in places:
             continue  # its fault is noted
         try:
             question = cells.get("instruction", source.reading.question)
-            read = texts.read(question, cells["response"], f"{path}, line {number}")
+            read = texts.read(question, cells.get("response"), f"{path}, line {number}")
         except ValueError as error:
             note_line(source.faults, path, number, error)
             continue
@@ -175,14 +186,16 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
 def _shard_rows(shards: Shards, source: Source) -> list[Row]:
     columns = _columns(source, ("instruction", "response"))
     columns["response"] += tuple(name for name in TEXT_ENDINGS if name not in columns["response"])
-    texts, found = _Texts(), []
+    is_needed = source.reading.answers == "required"
+    optional = _optional(source) if is_needed else (*_optional(source), "response")
+    texts, found = RowTexts(needs_answers=is_needed), []
     cells: dict[str, Any] = {}
     for sample in read_samples(shards.paths, source.faults):
         try:
-            named = find_columns(sample.where, columns, list(sample.cells), _optional(source))
+            named = find_columns(sample.where, columns, list(sample.cells), optional)
             cells = {name: sample.cells[column] for name, column in named.items()}
             question = cells.get("instruction", source.reading.question)
-            read = texts.read(question, cells["response"], sample.where)
+            read = texts.read(question, cells.get("response"), sample.where)
         except ValueError as error:
             note_line(source.faults, Path(sample.image.path), sample.number, error)
             continue
@@ -220,6 +233,32 @@ def _optional(source: Source) -> tuple[str, ...]:
     return () if source.reading.question is None else ("instruction",)
 
 
+def _columns_to_read(path: Path, source: Source) -> list[str]:
+    """Our names of the columns; without the response where a table to be answered has none.
+
+    One that the user names must be there, and a name near to the usual ones is taken for a slip.
+    """
+    named, reading = source.columns.get("response"), source.reading
+    without = [name for name in _COLUMNS if name != "response"]
+    if reading.answers == "ignored":
+        return without
+    if reading.answers == "required":
+        return list(_COLUMNS)
+    looked_for = _columns(source, _COLUMNS)
+    taken = {column for name in without for column in looked_for[name]}
+    others = [name for name in header_of(path, reading.encoding) if name not in taken]
+    usual = looked_for["response"]
+    if named not in (None, *_USUAL_ANSWERS) or any(
+        get_close_matches(name, others, n=1) for name in usual
+    ):
+        return list(_COLUMNS)
+    logger.warning(
+        "%s has no column %s: its rows are answered, and nothing is scored.",
+        *(path, " or ".join(usual)),
+    )
+    return without
+
+
 def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
     """The names to look for: the one given, and of a known one its synonyms in other tables."""
     if named is None:
@@ -248,28 +287,3 @@ def _place(image: Any, path: Path, number: int) -> str:
     if isinstance(image, list) and len(image) > 1:
         raise ValueError(f"{where} names {len(image)} images; write a row for each.")
     return text_cell(image[0] if isinstance(image, list) and image else image, where)
-
-
-class _Texts:
-    """Reads the texts of rows, and counts what it leaves out."""
-
-    def __init__(self) -> None:
-        self.left_out: list[str] = []
-
-    def read(self, instruction: Any, response: Any, where: str) -> tuple[str, tuple[str, ...]]:
-        """Return the instruction and every accepted response of a row."""
-        question = text_cell(instruction, f"{where}, column of the instruction")
-        responses, num_empty = text_cells(response, f"{where}, column of the response")
-        if num_empty:
-            self.left_out.append(where.rpartition(", ")[2])
-        return question, responses
-
-    def report(self, place: object) -> None:
-        """Say how many rows had empty texts among their responses, and in which."""
-        if self.left_out:
-            logger.warning(
-                "%s: empty texts among the responses of %d row(s) are left out: %s.",
-                place,
-                len(self.left_out),
-                name_some(self.left_out),
-            )

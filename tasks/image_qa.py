@@ -12,7 +12,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import ClassVar
 
-from tasks.base import Dataset, Example, Scores, Source
+from tasks.base import Example, Scores, Source
 from tasks.csv_qa import CsvQa
 from tasks.metrics.vqa import vqa_accuracy
 from tasks.text_scoring import score_texts
@@ -41,11 +41,11 @@ class ImageQa(CsvQa):
     )
     rule_source = "https://github.com/GT-Vision-Lab/VQA, vqaEval.py"
 
-    def load(self, split: str, source: Source) -> Dataset:
-        """Read the columns image, question and answer, or those that are named in their place."""
+    def with_columns(self, source: Source) -> Source:
+        """Name the columns image, question and answer, or those that are given in their place."""
         ours = {theirs: name for name, theirs in _COLUMNS.items()}
         named = {ours.get(name, name): column for name, column in source.columns.items()}
-        return super().load(split, replace(source, columns={**_COLUMNS, **named}))
+        return replace(source, columns={**_COLUMNS, **named})
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score by VQA accuracy in percent, then by sacreBLEU, ROUGE-L and other text metrics."""

@@ -2,22 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import msgspec
-
-from common.files import write_chunks
-from common.json_files import write_json
 from common.terminal_table import align
 from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
 from tasks.faults import summary
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
-from tasks.tables import write_csv
 
 Predict = Callable[[Sequence[Example]], Sequence[str]]  # generated texts, in the same order
 
@@ -30,7 +23,7 @@ class Report:
         prompts: the texts sent to the model; empty where the caller does not record them.
         raw_predictions: the texts that came back.
         predictions: what the metric was given of them.
-        scores: None on a split whose answers are withheld, or before it was scored.
+        scores: None on a split without answers, or before it was scored.
         uncertainty: of the headline; None where there are no scores.
         notes: sentences that must stand beside the figures, those of the scores apart.
         extra_metrics: groups of figures beside the official ones, each an entry of metrics.json.
@@ -65,8 +58,10 @@ class Report:
     @property
     def reasons(self) -> dict[str, str]:
         """Return why a metric is None, by its name."""
-        if self.scores is None:
+        if self.scores is None and self.split in self.task.hidden_splits:
             return {self.task.metric: f"the answers of split '{self.split}' are withheld"}
+        if self.scores is None:
+            return {self.task.metric: "there are no answers to score against"}
         return dict(self.scores.reasons)
 
     @property
@@ -95,6 +90,20 @@ class Report:
     def num_examples(self) -> int:
         """Return the number of examples behind the headline."""
         return len(self.counted) if self.scores else len(self.examples)
+
+    @property
+    def answered(self) -> "Report":
+        """Return the part of the report whose examples have references."""
+        kept = [index for index, example in enumerate(self.examples) if example.references]
+        if len(kept) == len(self.examples):
+            return self
+        return replace(
+            self,
+            examples=[self.examples[index] for index in kept],
+            prompts=[self.prompts[index] for index in kept] if self.prompts else (),
+            raw_predictions=[self.raw_predictions[index] for index in kept],
+            predictions=[self.predictions[index] for index in kept],
+        )
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -208,58 +217,32 @@ def answer(task: Task, predict: Predict, dataset: Dataset, prompts: Sequence[str
 
 
 def score(report: Report, *, headline_only: bool = False) -> Report:
-    """Score predictions as a whole, unless the answers of their split are withheld."""
+    """Score predictions as a whole, unless the answers of their split are withheld.
+
+    A file of the user's own may hold questions alone, or some without an answer, whichever split it
+    stands for: those are left out of the figures, and that is noted.
+
+    Raises:
+        ValueError: an example of other data lacks references.
+    """
     task = report.task
-    # a file of the user's own may hold questions alone, whichever split it stands for
-    is_withheld = task.reads_tables and not any(e.references for e in report.examples)
-    if is_withheld or report.split in task.hidden_splits:
+    part = report.answered if task.reads_tables else report
+    if not part.examples or report.split in task.hidden_splits:
         return report
-    check_references(report.examples)
+    check_references(part.examples)
     score_as_whole = task.score_headline if headline_only else task.score
-    report = replace(report, scores=score_as_whole(report.predictions, report.examples))
+    scores = score_as_whole(part.predictions, part.examples)
+    if num_without := len(report.examples) - len(part.examples):
+        values = iter(scores.values)
+        note = f"Not scored: {num_without} of {len(report.examples)} examples, without an answer."
+        scores = replace(
+            scores,
+            values=[next(values) if example.references else None for example in report.examples],
+            notes=(*scores.notes, note),
+        )
+    report = replace(report, scores=scores)
     counted = report.counted
     return replace(report, uncertainty=mean_uncertainty(counted) if counted else None)
-
-
-def write_report(report: Report, folder: Path) -> None:
-    """Write predictions.jsonl and metrics.json; a reader never finds half a file.
-
-    Of a task that reads tables the predictions are written as a table too, predictions.csv.
-
-    Raises:
-        ValueError: the folder cannot be written to.
-    """
-    write_predictions(report, folder)
-    with writing_to(folder):
-        write_json(folder / "metrics.json", report.metrics_json(), ensure_ascii=False)
-        if report.task.reads_tables:
-            write_chunks(folder / "predictions.csv", write_csv(report.table_rows()))
-
-
-def write_predictions(report: Report, folder: Path) -> None:
-    """Write predictions.jsonl alone, as before a long scoring; scores of others are removed.
-
-    Raises:
-        ValueError: the folder cannot be written to.
-    """
-    encoder = msgspec.json.Encoder()
-    with writing_to(folder):
-        rows = (encoder.encode(row) + b"\n" for row in report.prediction_rows())
-        write_chunks(folder / "predictions.jsonl", rows)
-        for name in ("metrics.json", "predictions.csv", "report.html"):
-            (folder / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Raise ValueError, which names the folder, in place of the system's errors in the block."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(
-            f"The results cannot be written to {folder}: {error.strerror}; choose another folder "
-            "by --output_dir."
-        ) from error
 
 
 def _metric_table(

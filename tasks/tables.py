@@ -75,6 +75,36 @@ def read_rows(
     return found
 
 
+def header_of(path: Path, encoding: str | None = None) -> list[str]:
+    """Return the names of a table's columns in their order, those of JSON Lines by its first line.
+
+    Args:
+        path: the table.
+        encoding: as of `read_rows`.
+
+    Raises:
+        ValueError: unreadable.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_schema
+
+        try:
+            return list(read_schema(path).names)
+        except (ArrowInvalid, OSError):
+            return []  # reading its rows says what is wrong
+    if suffix == ".jsonl":
+        lines = enumerate(_json_content(path, encoding, None).split(b"\n"), start=1)
+        number, line = next(((n, text) for n, text in lines if text.strip()), (1, b"{}"))
+        return list(_json_object(line, path, number))
+    return _header(next(csv_records(path, read_text(path, encoding))[1], (0, [], ""))[1])
+
+
+def _header(cells: Sequence[str]) -> list[str]:
+    return _without_empty_end([name.strip() for name in cells], 0)
+
+
 def write_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     """Yield the lines of a CSV file, its header first; lists become JSON, formulas texts."""
     for number, row in enumerate(rows):
@@ -87,8 +117,7 @@ def _csv_rows(
     path: Path, text: str, find: Find, lenient: bool, faults: list[Fault] | None
 ) -> Iterator[Row]:
     separator, lines = csv_records(path, text)
-    _, header, _ = next(lines, (0, [], ""))
-    header = _without_empty_end([name.strip() for name in header], 0)
+    header = _header(next(lines, (0, [], ""))[1])
     if not header:
         raise ValueError(f"{path} is empty; its first line must name the columns.")
     if len(header) == 1 and (other := next((sign for sign in ";\t" if sign in header[0]), None)):
@@ -213,4 +242,4 @@ def csv_line(cells: Iterable[Any]) -> bytes:
 
 
 def _plain(cell: Any) -> Any:
-    return msgspec.json.encode(cell).decode() if isinstance(cell, list | tuple) else cell
+    return msgspec.json.encode(cell).decode() if isinstance(cell, list | tuple | dict) else cell

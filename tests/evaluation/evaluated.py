@@ -12,7 +12,8 @@ from evaluation.training_log import STATE, WATCHED, WatchedAnswer, WatchedScorin
 from tasks.base import Example, Turn
 from tasks.images import ArrayImage
 from tasks.registry import get_task
-from tasks.report import Report, score, write_report
+from tasks.report import Report, score
+from tasks.report_files import write_report
 
 COLORS = ("red", "green", "blue")
 

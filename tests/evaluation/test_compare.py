@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from palitune.main import palitune
 from tasks.base import Source
 from tasks.registry import get_task
-from tasks.report import evaluate, write_report
+from tasks.report import evaluate
+from tasks.report_files import write_report
 from tests.official_files import write_docvqa
 
 VQA = {"task": "vqav2", "split": "val", "metric": "vqa_accuracy"}

@@ -10,7 +10,8 @@ from PIL import Image
 
 from tasks.base import Dataset, Example, MissingSplit, Source
 from tasks.registry import get_task
-from tasks.report import evaluate, write_report
+from tasks.report import evaluate
+from tasks.report_files import write_report
 from tasks.splits import resolve_split
 from tests.helpers import one_sentence
 

@@ -11,7 +11,8 @@ from tasks import files
 from tasks import report as evaluation
 from tasks.base import Dataset, Example, Source
 from tasks.registry import get_task
-from tasks.report import Report, evaluate, write_predictions, write_report
+from tasks.report import Report, evaluate
+from tasks.report_files import write_predictions, write_report
 from tests.helpers import one_sentence
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
 
