@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
+from evaluation.baselines import LABELS, about
 from evaluation.compare import Compared, decode_written, prediction_file, read_lines
 from evaluation.page_data import (
     Answer,
+    Beside,
     Change,
     Counts,
     Interval,
@@ -33,6 +35,7 @@ MOST_ROWS = 20_000  # more would make a page of tens of megabytes
 MOST_FREQUENT = 20
 _LENGTHS = ((0, "0"), (1, "1"), (2, "2"), (5, "3 to 5"), (10, "6 to 10"), (20, "11 to 20"))
 _LONGER = "over 20"
+_EXTRA = ("lenient", "text_metrics", "clip_metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,17 @@ def _run(
         interval=uncertainty.interval_95 if uncertainty else None,
         num_examples=measured.num_examples,
         metrics=measured.metrics,
+        reasons=measured.reasons,
+        extra={name: group for name in _EXTRA if (group := getattr(measured, name))},
+        baselines=[
+            Beside(
+                name=LABELS[name],
+                value=found["value"],
+                interval=found["interval_95"],
+                about=about(found),
+            )
+            for name, found in measured.baselines.items()
+        ],
         change=None
         if change is None
         else Change(

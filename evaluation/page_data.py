@@ -9,6 +9,7 @@ from tasks.metrics.uncertainty import Uncertainty
 
 Interval = tuple[float, float] | None
 Counts = list[tuple[str, int]]
+Figures = dict[str, float | None]
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -33,9 +34,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     value: float | None
     num_examples: int
-    metrics: dict[str, float | None]
+    metrics: Figures
     uncertainty: Uncertainty | None = None
+    reasons: dict[str, str] = {}
     notes: list[str] = []
+    baselines: dict[str, dict[str, Any]] = {}
+    lenient: Figures = {}
+    text_metrics: Figures = {}
+    clip_metrics: Figures = {}
     provenance: dict[str, Any] = {}
 
 
@@ -71,15 +77,33 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     num_stayed: int
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """The score of a baseline; `about` says what it is of, where its name does not."""
+
+    name: str
+    value: float
+    interval: Interval
+    about: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation: its figures as in metrics.json, and its answers at large."""
+    """One evaluation: its figures as in metrics.json, and its answers at large.
+
+    Attributes:
+        reasons: why a figure is None.
+        extra: groups of figures beside the official ones, by their names.
+        baselines: none where they were not measured.
+    """
 
     name: str
     folder: str
     value: float | None
     interval: Interval
     num_examples: int
-    metrics: dict[str, float | None]
+    metrics: Figures
+    reasons: dict[str, str]
+    extra: dict[str, Figures]
+    baselines: list[Beside]
     change: Change | None
     frequent: Counts
     lengths: Counts

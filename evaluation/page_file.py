@@ -11,7 +11,9 @@ import msgspec
 from common.files import check_writable, write_text
 
 Kind = Literal["report", "index", "preview"]
-_OWN_PARTS: dict[Kind, tuple[str, ...]] = {"report": ("report", "training")}  # else KIND alone
+_OWN_PARTS: dict[Kind, tuple[str, ...]] = {
+    "report": ("report", "headline", "training")
+}  # else KIND alone
 
 
 def write_page(kind: Kind, output: Path, title: str, data: object = None, **values: Any) -> None:

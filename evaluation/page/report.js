@@ -28,42 +28,6 @@ function tone(score) {
   return `score ${score >= page.best ? "good" : score > 0 ? "part" : "bad"}`;
 }
 
-function drawHeadline() {
-  const head = ["", metric, "95 % interval", "examples"].map((text, place) =>
-    make("th", { scope: "col", class: place ? "number" : null }, text));
-  if (runs.length > 1) {
-    for (const text of ["difference to A", "95 % interval", "rose", "fell", "stayed"]) {
-      head.push(make("th", { scope: "col", class: "number" }, text));
-    }
-  }
-  const lines = runs.map((run) => {
-    const cells = [make("th", { scope: "row" }, run.name, " ",
-      make("span", { class: "folder" }, run.folder)), number(show(run.value)),
-      number(interval(run.interval)), number(String(run.num_examples))];
-    const change = run.change;
-    if (runs.length > 1) {
-      cells.push(...(change
-        ? [signed(change.difference), interval(change.interval, signed), ...[change.num_rose,
-          change.num_fell, change.num_stayed].map(String)]
-        : ["", "", "", "", ""]).map(number));
-    }
-    return cells;
-  });
-  const section = document.getElementById("headline");
-  section.append(table(head, lines));
-  for (const note of page.notes) section.append(make("p", { class: "quiet" }, note));
-  const names = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))];
-  if (names.length > 1) {
-    const cells = names.map((name) => [make("th", { scope: "row" }, name),
-      ...runs.map((run) => number(show(run.metrics[name] ?? null)))]);
-    section.append(make("details", {}, make("summary", {}, "All figures"), table(
-      [make("th"), ...runs.map((run) => make("th", { scope: "col", class: "number" }, run.name))],
-      cells)));
-  }
-  document.getElementById("summary").textContent =
-    `${rows.length} examples on this page, ${page.images.length} images inside`;
-}
-
 let slicesBy = { key: runs.length > 1 ? "difference" : "mean", down: false };
 
 function drawSlices() {
@@ -177,10 +141,11 @@ function drawCard(place) {
   const prompts = [...new Set(row.answers.map((answer) => answer.prompt).filter(Boolean))];
   const text = make("div", {}, make("h3", {}, row.question || `Example ${row.id}`),
     ...row.answers.map((answer, number) => drawAnswer(runs[number], answer)),
-    make("dl", {}, make("dt", {}, "References"), make("dd", {}, references || "withheld")),
+    make("dl", {}, make("dt", {}, "References"), make("dd", {}, references || "none")),
     make("div", { class: "tags" }, make("span", {}, `id: ${row.id}`), ...tags),
     prompts.length ? make("details", {}, make("summary", {}, "Prompt as sent"),
-      ...prompts.map((prompt) => make("pre", {}, prompt))) : null);
+      ...prompts.map((prompt) => make("pre", {}, prompt))) : null,
+    ...runs.filter((run) => run.provenance.command).map((run) => copyButton(run, row.id)));
   return make("li", { "data-place": place, tabindex: "-1" }, drawImage(row), text);
 }
 

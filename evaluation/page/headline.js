@@ -1,0 +1,91 @@
+// The figures at the top, and the command that answers one example again.
+
+function scoreCells(value, pair, count) {
+  return [number(show(value)), number(interval(pair)), number(count)];
+}
+
+function runLines(run) {
+  const cells = [make("th", { scope: "row" }, run.name, " ",
+    make("span", { class: "folder" }, run.folder)),
+  ...scoreCells(run.value, run.interval, String(run.num_examples))];
+  const change = run.change;
+  if (runs.length > 1) {
+    cells.push(...(change
+      ? [signed(change.difference), interval(change.interval, signed), ...[change.num_rose,
+        change.num_fell, change.num_stayed].map(String)]
+      : ["", "", "", "", ""]).map(number));
+  }
+  const beside = run.baselines.map((baseline) => [
+    make("th", { scope: "row", class: "beside" }, baseline.name, " ",
+      make("span", { class: "folder" }, baseline.about)),
+    ...scoreCells(baseline.value, baseline.interval, "")]);
+  return [cells, ...beside];
+}
+
+function figureCell(run, name, figures) {
+  const value = figures[name] ?? null;
+  const reason = value === null ? run.reasons[name] : undefined;
+  return reason ? make("td", { class: "reason" }, `not available: ${reason}`) : number(show(value));
+}
+
+function figureLines(title, groups) {
+  const names = [...new Set(groups.flatMap((figures) => Object.keys(figures)))];
+  const heading = title && names.length
+    ? [[make("th", { scope: "rowgroup", colspan: runs.length + 1 }, title)]] : [];
+  return [...heading, ...names.map((name) => [make("th", { scope: "row" }, name),
+    ...groups.map((figures, place) => figureCell(runs[place], name, figures))])];
+}
+
+function drawHeadline() {
+  const head = ["", metric, "95 % interval", "examples"].map((text, place) =>
+    make("th", { scope: "col", class: place ? "number" : null }, text));
+  if (runs.length > 1) {
+    for (const text of ["difference to A", "95 % interval", "rose", "fell", "stayed"]) {
+      head.push(make("th", { scope: "col", class: "number" }, text));
+    }
+  }
+  const section = document.getElementById("headline");
+  section.append(table(head, runs.flatMap(runLines)));
+  for (const note of page.notes) section.append(make("p", { class: "note" }, note));
+  const extra = [...new Set(runs.flatMap((run) => Object.keys(run.extra)))];
+  const lines = [...figureLines("", runs.map((run) => run.metrics)),
+    ...extra.flatMap((group) => figureLines(`${group}, not the official figures`,
+      runs.map((run) => run.extra[group] ?? {})))];
+  if (lines.length > 1 || runs.some((run) => Object.keys(run.reasons).length)) {
+    section.append(make("details", { id: "figures", open: "" },
+      make("summary", {}, "All figures"), table(
+        [make("th"), ...runs.map((run) => make("th", { scope: "col", class: "number" }, run.name))],
+        lines)));
+  }
+  document.getElementById("summary").textContent =
+    `${rows.length} examples on this page, ${page.images.length} images inside`;
+}
+
+function quoted(text) {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`;
+}
+
+// the result goes beside the evaluation, which stays as it is
+function commandFor(run, id) {
+  return `${run.provenance.command} --output_dir ${quoted(`${run.folder}_example`)} `
+    + `--ids ${quoted(String(id))}`;
+}
+
+async function copy(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = make("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+function copyButton(run, id) {
+  const text = commandFor(run, id);
+  const label = `copy command${runs.length > 1 ? ` ${run.name}` : ""}`;
+  const button = make("button", { type: "button", class: "copy", title: text,
+    onclick: () => copy(text).then(() => { button.textContent = "copied"; },
+      () => { button.replaceWith(make("pre", {}, text)); }) }, label);
+  return button;
+}
