@@ -60,7 +60,7 @@ class AnswerLog:
 
     def _write_anew(self) -> None:
         """Leave one file with all that is known, whoever wrote it."""
-        remove_answers(self.folder)
+        _remove(self.folder)
         known, self.answers = self.answers, {}
         for key, text in known.items():
             self.add([key], [text])
@@ -89,8 +89,20 @@ class AnswerLog:
             self.file = None
 
 
+def baseline_folder(folder: Path, name: str) -> Path:
+    """Return the folder for the answers so far of a baseline of an evaluation."""
+    return folder / f".baseline-{name}"
+
+
 def remove_answers(folder: Path) -> None:
-    """Remove the answers so far of an evaluation, once its scores are written."""
+    """Remove the answers so far of an evaluation and its baselines, once its scores are written."""
+    _remove(folder)
+    for place in folder.glob(baseline_folder(folder, "*").name):
+        _remove(place)
+        place.rmdir()
+
+
+def _remove(folder: Path) -> None:
     for path in _paths(folder):
         path.unlink()
 

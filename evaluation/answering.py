@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import processes
+from evaluation.answer_log import AnswerLog
 from evaluation.provenance import describe_data
 from tasks.base import Dataset
-from tasks.report import Report, write_predictions
+from tasks.report import Report
+from tasks.report_files import write_predictions
 
 if TYPE_CHECKING:
     from evaluation.prediction import Predictor
@@ -34,14 +36,20 @@ def answer_and_log(
         resume: go on with the answers that an earlier evaluation left.
         allow_other: replace them where they were given otherwise, instead of refusing them.
     """
-    from evaluation.answer_log import AnswerLog
     from evaluation.prediction import answer_with
 
-    data = describe_data(dataset.split, dataset)
-    whole = {"task": dataset.task.name, **data, **identity, "batch_size": predictor.batch_size}
+    whole = log_identity(predictor, dataset, identity)
     log = AnswerLog(folder, whole, resume=resume, allow_other=allow_other)
     report = answer_with(predictor, dataset.task, dataset, log)
     if processes.rank() == 0:
         write_predictions(report, folder)
     log.close()
     return report
+
+
+def log_identity(
+    predictor: "Predictor", dataset: Dataset, identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all that decides answers: the identity of model and prompt, the data, the batches."""
+    data = describe_data(dataset.split, dataset)
+    return {"task": dataset.task.name, **data, **identity, "batch_size": predictor.batch_size}

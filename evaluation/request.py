@@ -78,6 +78,7 @@ class MetricsRequest:
         clip_model: CLIP for CLIP-S and RefCLIP-S; None leaves them out.
         num_viz_samples: number of answers to draw as images.
         images_budget: MB of images in the report's page; 0 opens none.
+        baselines: score what knows nothing of the images, and an adapter's base, too.
     """
 
     lenient: bool = False
@@ -85,6 +86,7 @@ class MetricsRequest:
     clip_model: str | None = None
     num_viz_samples: int = 0
     images_budget: float = 5.0
+    baselines: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class EvaluationRequest:
         split: the split; None takes the task's own.
         table: the user's table in place of a split, whose name the output folder gets.
         max_eval_samples: size of a seeded subset; None takes all.
+        ids: the examples to score, as texts; None takes all.
         seed: seed of the subset and of drawn answers.
         num_workers: processes that read images, or `auto`.
         on_bad_image: whether an image that cannot be read is an error or skipped.
@@ -111,6 +114,7 @@ class EvaluationRequest:
         device: where CLIP runs.
         output_dir: folder of the results; None takes the default.
         resume: go on with the answers that an interrupted evaluation left.
+        command: what to type for the same answers again, for the record.
     """
 
     task: Task
@@ -122,6 +126,7 @@ class EvaluationRequest:
     split: str | None = None
     table: Path | None = None
     max_eval_samples: int | None = None
+    ids: tuple[str, ...] | None = None
     seed: int = 0
     num_workers: int | Auto = "auto"
     on_bad_image: OnBadImage = "error"
@@ -132,6 +137,7 @@ class EvaluationRequest:
     device: str = "auto"
     output_dir: Path | None = None
     resume: bool = False
+    command: str | None = None
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.predictions is None):
@@ -144,8 +150,13 @@ class EvaluationRequest:
                 "--on_bad_image skip would change nothing: --predictions scores a file, and its "
                 "answers are kept; leave it out."
             )
-        if self.submission and self.max_eval_samples:
-            raise ValueError("--submission takes the whole split; leave out --max_eval_samples.")
+        if self.ids is not None and self.max_eval_samples:
+            raise ValueError(
+                "--ids and --max_eval_samples both choose the examples; leave one of them out."
+            )
+        if self.submission and (self.max_eval_samples or self.ids is not None):
+            name = "--ids" if self.max_eval_samples is None else "--max_eval_samples"
+            raise ValueError(f"--submission takes the whole split; leave out {name}.")
 
     @property
     def opens_images(self) -> bool:

@@ -11,6 +11,7 @@ from common.collector import without_collector
 from common.files import check_writable
 from evaluation.answer_log import remove_answers
 from evaluation.answering import answer_and_log
+from evaluation.baselines import Baselines, add_baselines, answer_baselines, find_majority
 from evaluation.example_checks import check_images, check_texts
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.found_model import find_model
@@ -22,8 +23,10 @@ from evaluation.result_folder import beside_larger, model_folder
 from models.run_record import trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
-from tasks.report import Report, score, write_report
+from tasks.report import Report, score
+from tasks.report_files import write_report
 from tasks.result_files import match, read_predictions, write_results
+from tasks.selection import with_ids
 from tasks.splits import resolve_split
 from tasks.usable import without_bad_images
 
@@ -42,12 +45,14 @@ class Answers:
         dataset: the whole split, of which the report may have a part.
         origin: where they are from, for the provenance.
         output_dir: folder of the scores.
+        baselines: answers of what the predictions stand beside; None where not asked for.
     """
 
     report: Report
     dataset: Dataset
     origin: Mapping[str, Any]
     output_dir: Path
+    baselines: Baselines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +87,12 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult | None:
         answers = _read(request)
     if processes.rank() > 0:
         return None
+    again = {"command": request.command} if request.command else {}
+    report = with_provenance(answers.report, request.seed, {**answers.origin, **again})
+    if answers.baselines is not None:
+        report = add_baselines(report, answers.baselines)
     report = score_and_write(
-        with_provenance(answers.report, request.seed, answers.origin),
+        report,
         answers.output_dir,
         request.metrics if request.opens_images else replace(request.metrics, images_budget=0),
         clip,
@@ -135,15 +144,20 @@ def _predict(request: EvaluationRequest) -> Answers:
     assert wanted is not None
     found = find_model(wanted, request.prompt)
     checkpoint, run = found.checkpoint, found.run
-    whole = _load_split(task, request.split, request.source)
-    dataset = whole.subset(request.max_eval_samples, request.seed)
+    reading = replace(request.source.reading, answers="optional")
+    source = replace(request.source, reading=reading)
+    whole = _load_split(task, request.split, source)
+    dataset = _chosen(whole, request)
     dataset = without_bad_images(dataset, request.on_bad_image, request.num_workers)
     check_dataset(dataset)
     name = f"csv_{request.table.stem}" if request.table else dataset.split
+    if request.ids is not None:  # such a look is never the run's own score
+        name = f"{name}_{len(dataset)}_examples"
     output_dir = request.output_dir or beside_larger(
         model_folder(wanted.path, checkpoint.adapter, run, task.name, name), len(dataset)
     )
     check_writable(output_dir)
+    majority = find_majority(list(dataset), task, source) if request.metrics.baselines else None
     prompter = found.prompter(task, request.prompt)
     check_images(dataset, prompter.family)
     check_texts(dataset, prompter, with_answers=False)
@@ -165,7 +179,16 @@ def _predict(request: EvaluationRequest) -> Answers:
     )
     identity = {**origin, "base_fingerprint": checkpoint.fingerprint}
     report = answer_and_log(predictor, dataset, output_dir, identity, resume=request.resume)
-    return Answers(report=report, dataset=whole, origin=origin, output_dir=output_dir)
+    baselines = None
+    if majority is not None:
+        baselines = answer_baselines(
+            *(predictor, dataset, report, majority, output_dir, identity),
+            seed=request.seed,
+            resume=request.resume,
+        )
+    return Answers(
+        report=report, dataset=whole, origin=origin, output_dir=output_dir, baselines=baselines
+    )
 
 
 @without_collector()
@@ -191,15 +214,13 @@ def _read(request: EvaluationRequest) -> Answers:
     examples, note = match(
         list(dataset), predictions, path, where, allow_partial=request.allow_partial
     )
-    if request.max_eval_samples:
-        chosen = dataset.subset(request.max_eval_samples, request.seed)
-        kept = {example.example_id for example in chosen}
-        examples = [example for example in examples if example.example_id in kept]
-        if not examples:
-            raise ValueError(
-                f"{path} has none of the {len(kept)} examples that --max_eval_samples drew; raise "
-                "it, or leave it out."
-            )
+    kept = {example.example_id for example in _chosen(dataset, request)}
+    examples = [example for example in examples if example.example_id in kept]
+    if not examples:
+        raise ValueError(
+            f"{path} has none of the {len(kept)} examples that --ids or --max_eval_samples chose; "
+            "choose others."
+        )
     found = [predictions[example.example_id] for example in examples]
     prompts = [prediction.prompt for prediction in found]
     report = Report(
@@ -211,7 +232,23 @@ def _read(request: EvaluationRequest) -> Answers:
         predictions=[prediction.text for prediction in found],
         notes=(note,) if note else (),
     )
-    return Answers(report=report, dataset=dataset, origin=of_file(path), output_dir=output_dir)
+    baselines = None
+    if request.metrics.baselines:
+        baselines = Baselines(find_majority(examples, task, source), {})
+    return Answers(
+        report=report,
+        dataset=dataset,
+        origin=of_file(path),
+        output_dir=output_dir,
+        baselines=baselines,
+    )
+
+
+def _chosen(dataset: Dataset, request: EvaluationRequest) -> Dataset:
+    """The examples of a split that are scored."""
+    if request.ids is not None:
+        return with_ids(dataset, request.ids)
+    return dataset.subset(request.max_eval_samples, request.seed)
 
 
 def _load_split(

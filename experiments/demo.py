@@ -1,6 +1,5 @@
 """The demo: the embedded model fine-tuned and scored on every task with embedded data."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from common.json_files import read_json, write_json
 from common.terminal_table import align
 from evaluation.index_page import INDEX
+from evaluation.baselines import most_frequent_answer
 from evaluation.prediction import make_predictor
 from evaluation.prompting import make_prompter
 from evaluation.request import EvaluationRequest, ModelRequest
@@ -244,8 +244,7 @@ def shuffle_images(examples: Sequence[Example]) -> list[Example]:
 
 def majority(task: Task, train_data: Dataset, eval_data: Dataset) -> float | None:
     """Return the score of always giving the most frequent training answer."""
-    answers = Counter(task.target(example, 0, 0, "majority") for example in train_data)
-    answer = answers.most_common(1)[0][0]
+    answer = most_frequent_answer(task, train_data)
     return _headline(task, lambda examples: [answer] * len(examples), eval_data)
 
 

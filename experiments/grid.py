@@ -25,7 +25,7 @@ JobParser = Callable[[str, Sequence[str]], "Job"]  # (task, words of its trainin
 # what may be otherwise in a finished run: speed, memory, how often something is written
 _WITHOUT_INFLUENCE = {
     *("num_workers", "eval_batch_size", "gradient_checkpointing"),
-    *("logging_steps", "save_steps", "save_total_limit"),
+    *("logging_steps", "save_steps", "save_total_limit", "images_budget"),
 }
 
 

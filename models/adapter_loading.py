@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.json_files import read_json
 from models.adapter_files import (
+    BESIDE_FILES,
     AdapterFiles,
     by_pattern,
     check_modules,
@@ -156,6 +158,17 @@ def _fill(adapted: Any, files: AdapterFiles, name: str) -> None:
             raise ValueError(
                 f"{_misfit(folder, adapted)}: {problem} {len(found)} tensors, {found[0]} first."
             )
+
+
+def why_not_without(folder: Path) -> str | None:
+    """Return why the base of an adapter cannot be had by leaving the adapter out, if it cannot.
+
+    Args:
+        folder: with adapter_config.json and the weights.
+    """
+    beside = next((name for name in BESIDE_FILES if (folder / name).is_file()), None)
+    change = beside or change_of_base(read_json(folder / "adapter_config.json"))
+    return change and f"the adapter changes weights of its base ({change})"
 
 
 def _misfit(folder: Path, model: Any) -> str:

@@ -208,7 +208,9 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             },
             prompt=make_prompt_request(values),
             metrics=MetricsRequest(
-                clip_model=values["clip_model"], num_viz_samples=values["num_viz_samples"]
+                clip_model=values["clip_model"],
+                num_viz_samples=values["num_viz_samples"],
+                images_budget=values["images_budget"],
             ),
             device=values["device"],
             resume=values["resume"],

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from finetuning.training.settings import check_setting
+from finetuning.training.settings import check_batch, check_setting
 from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import Auto
@@ -252,6 +252,12 @@ class Recipe:
     clip_model: str | None = setting(
         None, "Metrics", "Add CLIP-S and RefCLIP-S by this CLIP model, a folder or Hub id."
     )
+    images_budget: float = setting(
+        5.0,
+        "Metrics",
+        "Put at most this many MB of images into report.html; 0 puts none.",
+        minimum=0,
+    )
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -268,25 +274,11 @@ class Recipe:
             raise ValueError(
                 "compile and gradient_checkpointing on do not go together; leave one of them out."
             )
-        self._check_batch()
+        check_batch(self.batch_size, self.gradient_accumulation_steps, self.effective_batch_size)
         if self.warmup_steps and self.lr_scheduler_type == "constant":
             raise ValueError(
                 "warmup_steps has no effect on a constant learning rate; take lr_scheduler_type "
                 "constant_with_warmup, or leave it out."
-            )
-
-    def _check_batch(self) -> None:
-        wanted, size = self.effective_batch_size, self.batch_size
-        if size == "auto" and wanted is None:
-            raise ValueError(
-                "batch_size auto needs effective_batch_size: how many examples an optimiser step "
-                "has."
-            )
-        if size != "auto" and wanted not in (None, size * self.gradient_accumulation_steps):
-            raise ValueError(
-                f"effective_batch_size {wanted} is not batch_size times "
-                f"gradient_accumulation_steps, {size} x {self.gradient_accumulation_steps}; leave "
-                "it out, or take batch_size auto."
             )
 
     @property

@@ -23,7 +23,7 @@ _MAY_CHANGE = {
     *("eval_split", "eval_steps", "eval_epochs", "eval_batch_size", "max_eval_samples"),
     *("early_stopping_patience", "report_to", "wandb_project"),
     *GENERATION,
-    *("skip_evaluation", "num_viz_samples", "clip_model"),
+    *("skip_evaluation", "num_viz_samples", "clip_model", "images_budget"),
 }
 
 

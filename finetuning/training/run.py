@@ -112,7 +112,10 @@ def _write_results(
         write_evaluation(
             report,
             _evaluation_folder(prepared, report.task, report.split),
-            MetricsRequest(num_viz_samples=prepared.recipe.num_viz_samples),
+            MetricsRequest(
+                num_viz_samples=prepared.recipe.num_viz_samples,
+                images_budget=prepared.recipe.images_budget,
+            ),
         )
     family = prepared.loaded.family
     write_card(folder, prepared.run, reports, state.global_step, family, curves, watched.lines)

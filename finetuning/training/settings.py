@@ -1,4 +1,4 @@
-"""One setting of a recipe: the check of its value."""
+"""The checks of a recipe's settings: of one alone, and of those that make up a batch."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -38,3 +38,25 @@ def check_setting(name: str, value: Any, allowed: Mapping[str, Any], kind: Any) 
         raise ValueError(f"{name} must be above {allowed['above']}, got {value}.")
     if "below" in allowed and not value < allowed["below"]:
         raise ValueError(f"{name} must be below {allowed['below']}, got {value}.")
+
+
+def check_batch(size: int | Auto, accumulated: int, wanted: int | None) -> None:
+    """Verify that the settings of the batch go together.
+
+    Args:
+        size: of a micro-batch.
+        accumulated: micro-batches per optimiser step.
+        wanted: examples per optimiser step; None takes what the two make.
+
+    Raises:
+        ValueError: they contradict each other, or it is unknown how many examples a step has.
+    """
+    if size == "auto" and wanted is None:
+        raise ValueError(
+            "batch_size auto needs effective_batch_size: how many examples an optimiser step has."
+        )
+    if size != "auto" and wanted not in (None, size * accumulated):
+        raise ValueError(
+            f"effective_batch_size {wanted} is not batch_size times gradient_accumulation_steps, "
+            f"{size} x {accumulated}; leave it out, or take batch_size auto."
+        )

@@ -1,0 +1,41 @@
+"""The options that were typed, and the command that they make again."""
+
+import shlex
+from collections.abc import Collection
+
+import click
+from click.core import ParameterSource
+
+
+def typed_options() -> set[str]:
+    """Return the names of the options that were typed."""
+    context = click.get_current_context()
+    typed = ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is typed}
+
+
+def typed_command(program: str, leave_out: Collection[str]) -> str:
+    """Return the command that gives a program the options that were typed, quoted for a shell.
+
+    The options stand in the order of `--help`, so that it does not depend on that of typing.
+
+    Args:
+        program: the words before the options.
+        leave_out: names of options that it shall not have.
+    """
+    context = click.get_current_context()
+    words = []
+    for parameter in context.command.params:
+        name = parameter.name
+        if name in typed_options() - {*leave_out} and name is not None:
+            words += _words(parameter, context.params[name])
+    return shlex.join([*program.split(), *words])
+
+
+def _words(parameter: click.Parameter, value: object) -> list[str]:
+    """The words that give one option its value."""
+    option = parameter.opts[0]
+    if isinstance(value, bool):
+        return [option if value else parameter.secondary_opts[0]]
+    values = value if isinstance(value, tuple) else (value,)
+    return [word for entry in values for word in (option, str(entry))]
