@@ -11,8 +11,8 @@ import msgspec
 
 from common.json_files import read_json, write_json
 from common.terminal_table import align
-from evaluation.index_page import INDEX
 from evaluation.baselines import most_frequent_answer
+from evaluation.index_page import INDEX
 from evaluation.prediction import make_predictor
 from evaluation.prompting import make_prompter
 from evaluation.request import EvaluationRequest, ModelRequest

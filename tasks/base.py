@@ -148,8 +148,7 @@ class MissingSplit(ValueError):
 class Task(ABC):
     """One dataset: how it is read, asked, answered and scored.
 
-    A task is complete with `load`, `example` and `score` and the class attributes below; nothing
-    else in the project changes when one is added but the import in `tasks/registry.py`.
+    Complete with attributes, `load`, `example`, `score` and its line of `tasks/registry.py`.
     """
 
     name: ClassVar[str]  # = file name = value of --task
@@ -210,7 +209,8 @@ class Task(ABC):
         """Load the examples that predictions of a file are scored on.
 
         Args:
-            split, source: as in `load`; the source is mostly without images.
+            split: as in `load`.
+            source: as in `load`, mostly without images.
             answered: the ids that the file has predictions for.
         """
         return self.load(split, source)
