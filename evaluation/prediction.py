@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
-from tqdm import tqdm
 
 from common import processes
+from common.progress import Bar
 from common.system_faults import is_out_of_memory
 from common.workers import count_workers
 from evaluation.answer_log import AnswerLog
@@ -63,6 +63,7 @@ class Predictor:
             runs out all the same.
         decoding: the settings of generation.
         num_workers: processes that read images.
+        label: what its progress bar says.
     """
 
     model: Any
@@ -70,6 +71,7 @@ class Predictor:
     batch_size: int | Auto
     decoding: Decoding
     num_workers: int | Auto = "auto"
+    label: str = "answering"
 
     def __call__(self, examples: Sequence[Example], log: AnswerLog | None = None) -> list[str]:
         """Answer each example by raw generated text.
@@ -88,12 +90,15 @@ class Predictor:
         todo = [n for n in range(len(batches)) if log is None or not log.has(ids[n])]
         mine = todo[processes.rank() :: processes.num_processes()]
         found: dict[int, str] = {}
-        for number, texts in self._generate(examples, {n: batches[n] for n in mine}):
-            found |= zip(batches[number], texts, strict=True)
-            if log is not None:
-                log.add(ids[number], texts)
+        known = set(range(len(batches))) - set(todo)
+        num_known, num_mine = (sum(len(batches[n]) for n in part) for part in (known, mine))
+        with Bar(self.label, num_known + num_mine, "examples", num_known) as bar:
+            for number, texts in self._generate(examples, {n: batches[n] for n in mine}):
+                found |= zip(batches[number], texts, strict=True)
+                if log is not None:
+                    log.add(ids[number], texts)
+                bar.advance(len(texts))
         if log is not None:
-            known = set(range(len(batches))) - set(todo)
             found |= {i: log.answers[examples[i].example_id] for n in known for i in batches[n]}
         answers = {i: text for part in processes.gather(found) for i, text in part.items()}
         if len(answers) != len(examples):
@@ -127,10 +132,9 @@ class Predictor:
             num_workers=count_workers(self.num_workers, sum(map(len, batches.values()))),
             collate_fn=list,
         )
-        bar = tqdm(loader, desc="answering", leave=False, disable=processes.rank() > 0)
         limit = max(map(len, batches.values()), default=1)
         with self._answering():
-            for number, batch in zip(batches, bar, strict=True):
+            for number, batch in zip(batches, loader, strict=True):
                 while (texts := self._try(number, batch, limit)) is None:
                     torch.cuda.empty_cache()
                     limit = (min(limit, len(batch)) + 1) // 2
@@ -217,6 +221,7 @@ def make_predictor(
         batch_size=batch_size,
         decoding=Decoding(**(defaults | given)),
         num_workers=num_workers,
+        label=f"answering {task.name}",
     )
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from pathlib import Path
 
 from common.json_files import read_json, write_json
 from experiments.ablation import Run
@@ -12,10 +13,15 @@ from models.run_record import evaluation_folder, read_run
 METRICS = "generation_metrics.json"  # the last file of a run: with it the run is finished
 
 
+def log_of(run: Run) -> Path:
+    """Return the file that takes what the training of a cell prints."""
+    return run.folder.parent / "logs" / f"{run.name}.txt"
+
+
 def run_one(run: Run) -> str | None:
     """Train and score one cell, its output into a log; return the sentence of its error, if any."""
     start = time.monotonic()
-    log = run.folder.parent / "logs" / f"{run.name}.txt"
+    log = log_of(run)
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [*run.command, *resume_arguments(run.folder)]
     with log.open("a", encoding="utf-8") as file:

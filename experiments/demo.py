@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from common.json_files import read_json, write_json
+from common.progress import Bar
 from common.terminal_table import align
 from evaluation.baselines import most_frequent_answer
 from evaluation.index_page import INDEX
@@ -82,15 +83,19 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
     """
     write_json(output_dir / _SUMMARY, {"tasks": []})
     rows, notes = [], []
-    for name in demo_tasks():
-        say(f"\n== {name}")
-        recipe = make_recipe(name, max_steps)
-        row, task_notes = run_task(get_task(name), recipe, output_dir / name)
-        rows.append(row)
-        notes += [f"{name}: {note}" for note in task_notes]
-        say(table([row]))
-    say(f"\n== merging {' and '.join(MERGED)}")
-    merged = merge_two(output_dir, {row["task"]: row["base"] for row in rows})
+    names = demo_tasks()
+    with Bar("demo", len(names) + 1, "parts") as bar:
+        for name in names:
+            say(f"\n== {name}")
+            recipe = make_recipe(name, max_steps)
+            row, task_notes = run_task(get_task(name), recipe, output_dir / name)
+            rows.append(row)
+            notes += [f"{name}: {note}" for note in task_notes]
+            say(table([row]))
+            bar.advance()
+        say(f"\n== merging {' and '.join(MERGED)}")
+        merged = merge_two(output_dir, {row["task"]: row["base"] for row in rows})
+        bar.advance()
     write_json(output_dir / _SUMMARY, {"tasks": rows, "merge": merged})
     metrics = {name: get_task(name).metric for name in MERGED}
     scores = {"base": merged["base"], **merged["scores"]}

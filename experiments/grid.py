@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from common.files import check_writable
 from common.json_files import read_json
+from common.progress import Bar
 from evaluation.index_page import INDEX
 from experiments.ablation import Run, read_ablation, runs
 from experiments.ablation_index import check_grid_index
 from experiments.ablation_summary import SUMMARY, errors_before, summary_table, write_summary
-from experiments.cell import METRICS, run_one
+from experiments.cell import METRICS, log_of, run_one
 from experiments.ray_runs import RaySettings, run_on_ray
 from finetuning.training.checkpoints import newest
 from models.run_record import read_run
@@ -86,11 +87,13 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
     waiting = [run for run in chosen if states[run.name] != "finished"]
     errors = errors_before(ablation.folder / SUMMARY)
     has_failed = False
-    for run, error in _run_all(waiting, request.ray, show):
-        show(f"{run.name}: {error or 'finished'}")
-        errors[run.name] = error
-        has_failed = has_failed or error is not None
-        write_summary(ablation, grid, errors)
+    with Bar(f"ablation {ablation.folder.name}", len(waiting), "runs") as bar:
+        for run, error in _run_all(waiting, request.ray, show):
+            show(f"{run.name}: {error or 'finished'}")
+            errors[run.name] = error
+            has_failed = has_failed or error is not None
+            write_summary(ablation, grid, errors)
+            bar.advance()
     show(summary_table(write_summary(ablation, grid, errors)))
     show(f"Summary, table and chart are in {ablation.folder}")
     show(f"All runs on one page: {ablation.folder / INDEX}")
@@ -183,7 +186,7 @@ def _run_all(
     """Run each cell; yield it with the sentence of its error, if any, as they end."""
     if ray is None:
         for run in grid:
-            show(f"{run.name} …")
+            show(f"{run.name}: running; its log is {log_of(run)}")
             yield run, run_one(run)
         return
     yield from run_on_ray(grid, ray)

@@ -13,6 +13,7 @@ from typing import Any
 
 from common.files import write_text
 from common.json_files import read_json
+from common.progress import Bar, released
 from experiments.pipeline_config import Settings, check_processor
 from experiments.pipeline_records import (
     RECORD,
@@ -61,8 +62,10 @@ def run_steps(settings: Settings, name: str, commands: Commands, show: Show) -> 
     """
     steps, _ = STEPS[name]
     check(settings, steps, commands)
-    for step in steps:
-        step(settings, show)
+    with Bar(f"pipeline {name}", len(steps), "steps") as bar:
+        for step in steps:
+            step(settings, show)
+            bar.advance()
 
 
 def check(settings: Settings, steps: "tuple[Step, ...]", commands: Commands) -> None:
@@ -223,7 +226,8 @@ def _run(step: str, show: Show, words: list[str]) -> None:
         RuntimeError: it failed; its own message was shown by then.
     """
     show(f"{step}: palitune {shlex.join(words)}")
-    code = run_process([sys.executable, "-m", "palitune.main", *words])
+    with released():  # the command draws its own bars
+        code = run_process([sys.executable, "-m", "palitune.main", *words])
     if code:
         raise RuntimeError(
             f"{step} stopped with exit code {code}, for the reason that stands above; once that is "

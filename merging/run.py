@@ -10,10 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from common.files import write_text
 from common.json_files import write_json
+from common.progress import Bar
 from evaluation.answer_log import AnswerLog
 from evaluation.provenance import versions
 from merging.algebra import report
@@ -240,10 +239,10 @@ def _write(
 
 @contextmanager
 def _progress(merged: Merge, doing: str) -> Iterator[Progress]:
-    with tqdm(total=len(merged.modules), desc=doing, leave=False) as bar:
+    with Bar(doing, len(merged.modules), "modules") as bar:
 
         def step(name: str) -> None:
-            bar.update()
+            bar.advance()
 
         yield step
 

@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from random import Random
 from statistics import fmean
 from typing import Any
 
+import msgspec
 from torch import Tensor
 
+from common.progress import Bar
 from evaluation.answer_log import AnswerLog
 from evaluation.prediction import answer_with, make_predictor
 from evaluation.prompting import make_prompter
@@ -26,6 +30,7 @@ from tasks.report import score
 
 Scores = dict[str, float]  # task name -> its headline
 Interval = tuple[float, float] | None  # at 95 %; None of a single example
+_FOUND = msgspec.json.Decoder(tuple[float, Interval])
 Retention = dict[str, float | None]  # task name -> share of the score of the task's own adapter
 
 
@@ -97,29 +102,36 @@ class Trial:
             datasets: of the tasks; those of the trial where None.
         """
         datasets = datasets or self.datasets
-        known = {} if self.log is None else {k: json.loads(v) for k, v in self.log.answers.items()}
-        for onto in sorted({candidate.onto for candidate in candidates}):
-            todo = [
-                (candidate, missing)
-                for candidate in candidates
-                if candidate.onto == onto
-                and (missing := [d for d in datasets if _key(candidate, d) not in known])
-            ]
-            model, predictors = self._load(onto) if todo else (None, {})
-            for candidate, missing in todo:
-                with _added(model, candidate):
-                    for dataset in missing:
-                        found = _headline(predictors[dataset.task.name], dataset)
-                        known[_key(candidate, dataset)] = found
-                        if self.log is not None:
-                            self.log.add([_key(candidate, dataset)], [json.dumps(found)])
+        found_before = {} if self.log is None else self.log.answers
+        known = {key: _FOUND.decode(text) for key, text in found_before.items()}
+        todo = [(c, d) for c in candidates for d in datasets if _key(c, d) not in known]
+        total = len(candidates) * len(datasets)
+        label = f"scoring on {', '.join(dataset.task.name for dataset in datasets)}"
+        with Bar(label, total, "scores", total - len(todo)) as bar:
+            for (candidate, dataset), found in self._scores_of(todo):
+                known[_key(candidate, dataset)] = found
+                if self.log is not None:
+                    self.log.add([_key(candidate, dataset)], [json.dumps(found)])
+                bar.advance()
         return {
             candidate.name: Measured(
                 {d.task.name: known[_key(candidate, d)][0] for d in datasets},
-                {d.task.name: _pair(known[_key(candidate, d)][1]) for d in datasets},
+                {d.task.name: known[_key(candidate, d)][1] for d in datasets},
             )
             for candidate in candidates
         }
+
+    def _scores_of(
+        self, todo: Sequence[tuple[Candidate, Dataset]]
+    ) -> Iterator[tuple[tuple[Candidate, Dataset], tuple[float, Interval]]]:
+        """Yield each score as it comes; what is added to the same weights comes together."""
+        for onto in sorted({candidate.onto for candidate, _ in todo}):
+            model, predictors = self._load(onto)
+            mine = [pair for pair in todo if pair[0].onto == onto]
+            for candidate, pairs in groupby(mine, key=itemgetter(0)):
+                with _added(model, candidate):
+                    for pair in pairs:
+                        yield pair, _headline(predictors[pair[1].task.name], pair[1])
 
     def _load(self, onto: Onto) -> tuple[Any, dict[str, Any]]:
         family = load_family(self.processor_checkpoint or self.checkpoint)
@@ -244,10 +256,6 @@ def _rows(
             }
         )
     return rows
-
-
-def _pair(interval: Sequence[float] | None) -> Interval:
-    return None if interval is None else (interval[0], interval[1])
 
 
 def _key(candidate: Candidate, dataset: Dataset) -> str:

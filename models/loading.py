@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from common.progress import is_drawing
 from models.adapter_files import PICKLE_FILE, WEIGHTS_FILE, weights_file
 from models.base import Family
 from models.checkpoint import Checkpoint, run_folder_of
@@ -117,7 +118,7 @@ def load_model(
 
         check_adapter(family.empty_model, checkpoint.adapter)  # before the base is loaded for it
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
-    with _whole_weights(checkpoint.base):
+    with _whole_weights(checkpoint.base), _one_bar_at_a_time():
         model = family.model_class.from_pretrained(
             checkpoint.base,
             revision=checkpoint.revision,
@@ -195,6 +196,22 @@ def choose_dtype(dtype: Dtype, device: str) -> Any:
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
+
+
+@contextmanager
+def _one_bar_at_a_time() -> Iterator[None]:
+    """Let the library's bar of loaded weights vanish when full; beside one of ours it is off."""
+    from transformers.utils import logging as library
+
+    def make_bar(make: Any, arguments: Any, settings: dict[str, Any]) -> Any:
+        is_disabled = is_drawing() or settings.get("disable")
+        return make(*arguments, **{**settings, "leave": False, "disable": is_disabled})
+
+    before = library.set_tqdm_hook(make_bar)
+    try:
+        yield
+    finally:
+        library.set_tqdm_hook(before)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from palitune.command import Command, Option
+from palitune.command import Command, Option, say
+from palitune.headers import announce_grid
 from palitune.scripts import parse_job
 
 
@@ -66,6 +67,7 @@ def _ablate(
     ray_gpus: float | None,
     ray_cpus: float | None,
 ) -> None:
+    from experiments.ablation import read_ablation, runs
     from experiments.grid import GridRequest, run_grid
     from experiments.ray_runs import RaySettings
 
@@ -73,5 +75,7 @@ def _ablate(
         raise ValueError("--ray_gpus and --ray_cpus are for runs on Ray; add --ray.")
     place = None if ray is None else RaySettings(ray, ray_gpus, 1 if ray_cpus is None else ray_cpus)
     request = GridRequest(config=config, only=only, resume=resume, dry_run=dry_run, ray=place)
-    if not run_grid(request, parse_job, click.echo):
+    ablation = read_ablation(config)
+    announce_grid(runs(ablation), ablation.folder)
+    if not run_grid(request, parse_job, say):
         click.get_current_context().exit(1)

@@ -19,6 +19,7 @@ import click
 
 from common import processes
 from common.interruption import Interrupted
+from common.progress import close_all, is_terminal
 from common.system_faults import (
     is_disk_full,
     is_out_of_memory,
@@ -98,7 +99,10 @@ class Command(click.Command):
         _show_log()
         try:
             with _ending_in_order(), quiet_workers():
-                return super().invoke(ctx)
+                try:
+                    return super().invoke(ctx)
+                finally:
+                    close_all()  # the terminal is whole before anything is said
         except Interrupted as stop:
             if processes.rank() == 0:
                 click.echo(str(stop), err=True)
@@ -181,11 +185,16 @@ def _sentence(error: Exception) -> str | None:
     return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
 
 
+def say(text: str) -> None:
+    """Print a text on standard output, above the bars that are being drawn."""
+    click.echo(text, file=sys.stdout)
+
+
 class _Echo(logging.Handler):
     """Writes to what is standard error at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        click.echo(self.format(record), file=sys.stderr)  # named, or click goes round the bars
 
 
 def _show_log() -> None:
@@ -202,7 +211,8 @@ def _show_log() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers warn otherwise
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if processes.rank() or not is_terminal():  # each of their steps would be a line of a log
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 class CountOrAuto(click.ParamType[int | Auto]):

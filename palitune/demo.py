@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from palitune.command import Command, Option
+from palitune.command import Command, Option, say
 
 
 def demo_command() -> click.Command:
@@ -34,4 +34,4 @@ def _demo(output_dir: Path, max_steps: int | None) -> None:
     from experiments.demo import check_demo_folder, run_demo
 
     check_demo_folder(output_dir)
-    run_demo(output_dir, max_steps, click.echo)
+    run_demo(output_dir, max_steps, say)

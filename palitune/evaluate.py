@@ -20,7 +20,7 @@ from palitune.evaluation_options import (
     metric_options,
 )
 from palitune.requests import make_model_request, make_prompt_request
-from palitune.results import show_result
+from palitune.results import evaluate_and_show
 from palitune.runs import resolve_model_options
 from palitune.sources import make_source
 from palitune.typed import typed_command, typed_options
@@ -46,12 +46,9 @@ def evaluate_command() -> click.Command:
     )
 
     def evaluate(**values: Any) -> None:
-        from evaluation.run import evaluate as run
-
         again = typed_command("python eval.py", _NOT_REPEATED)
         with saying_how_to_resume():
-            result = run(make_request(values, typed_options(), again))
-        show_result(result)
+            evaluate_and_show(make_request(values, typed_options(), again))
 
     return Command(
         "eval",

@@ -12,6 +12,7 @@ from merging.settings import parse_tasks, parse_weights
 from palitune.command import Command, Option, count_option, saying_how_to_resume
 from palitune.merge_method import method_options
 from palitune.push import prepare_push, push_options
+from palitune.results import merge_and_show
 from palitune.sources import data_roots, folder_source
 from tasks.base import TaskSource
 from tasks.registry import task_names
@@ -170,12 +171,10 @@ def _evaluation_options() -> list[click.Parameter]:
 
 
 def _merge(**values: Any) -> None:
-    from merging.run import merge
-
     request = make_request(values)
     push = prepare_push(values)
     with saying_how_to_resume() if values["evaluate"] else nullcontext():
-        merge(request, click.echo)
+        merge_and_show(request, values["data_root"])
     push(values["output"])
 
 

@@ -7,7 +7,8 @@ import click
 
 from experiments.pipeline import STEPS, Commands, run_steps
 from experiments.pipeline_config import read_settings
-from palitune.command import Command, Option, count_option
+from palitune.command import Command, Option, count_option, say
+from palitune.headers import announce_pipeline
 from palitune.scripts import check_evaluation, parse_recipe
 
 
@@ -25,7 +26,9 @@ def pipeline_command() -> click.Group:
 def _command(name: str, text: str) -> click.Command:
     def callback(**values: Any) -> None:
         commands = Commands(parse_recipe=parse_recipe, check_evaluation=check_evaluation)
-        run_steps(read_settings(values), name, commands, click.echo)
+        settings = read_settings(values)
+        announce_pipeline(settings, text)
+        run_steps(settings, name, commands, say)
 
     return Command(name, params=_options(), callback=callback, help=text)
 

@@ -11,12 +11,12 @@ from click.core import ParameterSource
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
 from finetuning.training.tracker_names import add_tracker
-from models.run_record import evaluation_folder
 from models.settings import GENERATION
 from palitune import options
 from palitune.command import Command, Option, saying_how_to_resume
+from palitune.headers import announce_training
 from palitune.push import prepare_push, push_options
-from palitune.results import show_result
+from palitune.results import evaluate_and_show, train_and_show
 from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
 from tasks.base import Task, TaskSource
@@ -68,7 +68,9 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             return _score_run(get_task(task_name), values)
         if values.pop("dry_run"):
             return _rehearse(make_job(names, values))
-        _train(make_job(names, values))
+        job = make_job(names, values)
+        with saying_how_to_resume():
+            train_and_show(job)
         push(values["output_dir"])
 
     return Command(
@@ -100,26 +102,9 @@ def _folder_options(names: Sequence[str]) -> list[click.Parameter]:
     ]
 
 
-def _train(job: "Job") -> None:
-    """Train and print the scores."""
-    from evaluation.report_page import PAGE
-    from finetuning.training.run import finetune
-
-    with saying_how_to_resume():
-        reports = finetune(job)
-    for report in reports:
-        click.echo(report.table())
-    if reports:
-        click.echo(f"Adapter, scores and model card are in {job.output_dir}")
-        run = {"task": ",".join(pair.task.name for pair in job.tasks)}
-    for report in reports:
-        name = report.task.name
-        folder = evaluation_folder(job.output_dir, run, name, report.split)
-        click.echo(f"Every answer of {name} is in {folder / PAGE}")
-
-
 def _rehearse(job: "Job") -> None:
     """Print what the training would take."""
+    announce_training(job, is_rehearsal=True)
     from finetuning.training.dry_run import rehearse
 
     click.echo(rehearse(job))
@@ -175,7 +160,6 @@ def _own_options(task: Task) -> list[click.Parameter]:
 
 def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     """Evaluate the adapter of the output folder, on the data that training would score it on."""
-    from evaluation.run import evaluate
     from palitune.requests import make_model_request, make_prompt_request
     from palitune.runs import with_run_reading
 
@@ -190,7 +174,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
     values = with_run_reading(task, {**values, **run_settings}, values["output_dir"])
     source = click.get_current_context().get_parameter_source
-    result = evaluate(
+    evaluate_and_show(
         EvaluationRequest(
             task=task,
             source=make_source(task, values),
@@ -216,7 +200,6 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             resume=values["resume"],
         )
     )
-    show_result(result)
 
 
 def _joint_help(names: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from common.terminal_table import align
 from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
 from tasks.faults import summary
@@ -159,18 +158,6 @@ class Report:
                 "references": example.references,
             }
 
-    def table(self) -> str:
-        """Return a plain text for a terminal, the headline first."""
-        lines = [f"{self.task.name}, split '{self.split}', {self.num_examples} examples"]
-        besides = {name: f"({reason})" for name, reason in self.reasons.items()}
-        if self.uncertainty and self.uncertainty.interval_95:
-            low, high = self.uncertainty.interval_95
-            besides[self.task.metric] = f"(95 %: {low:.4g} to {high:.4g})"
-        lines.append(_metric_table(self.metrics, besides))
-        for group, metrics in self.extra_metrics.items():
-            lines += [f"{group}, which are not the official figures", _metric_table(metrics)]
-        return "\n".join([*lines, *self.all_notes])
-
 
 def evaluate(
     task: Task,
@@ -243,16 +230,6 @@ def score(report: Report, *, headline_only: bool = False) -> Report:
     report = replace(report, scores=scores)
     counted = report.counted
     return replace(report, uncertainty=mean_uncertainty(counted) if counted else None)
-
-
-def _metric_table(
-    metrics: Mapping[str, float | None], besides: Mapping[str, str] | None = None
-) -> str:
-    rows = []
-    for name, value in metrics.items():
-        cell = "not available" if value is None else f"{value:.4g}"
-        rows.append([name, f"{cell}  {(besides or {}).get(name, '')}"])
-    return align(rows, left=(0, 1), widths=(13,), indent=2)
 
 
 def _numbers_by_size(kind: str) -> tuple[int, str]:

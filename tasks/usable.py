@@ -10,6 +10,7 @@ from typing import Literal
 
 from PIL import Image
 
+from common.progress import Bar
 from common.workers import usable_cpus
 from tasks.base import Dataset, ImageRef, Source, Task
 from tasks.checks import check_ids, name_some
@@ -51,8 +52,6 @@ def unreadable_images(dataset: Dataset, num_workers: int | Literal["auto"] = "au
         dataset: the split; its ids are unique.
         num_workers: threads that decode; `auto` takes one a processor.
     """
-    from tqdm import tqdm
-
     images: dict[str, ImageRef] = {}
     examples: dict[str, list[int | str]] = defaultdict(list)
     for example in dataset:
@@ -60,10 +59,16 @@ def unreadable_images(dataset: Dataset, num_workers: int | Literal["auto"] = "au
         examples[example.image.name].append(example.example_id)
     threads = usable_cpus() if num_workers == "auto" else max(1, num_workers)
     # the filters of warnings are shared by all threads, so they are set around them
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(threads) as pool,
+        Bar(f"decoding {dataset.task.name} {dataset.split}", len(images), "images") as bar,
+    ):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        found = pool.map(_fault, images.values())
-        reasons = list(tqdm(found, total=len(images), desc="decoding", unit="image", leave=False))
+        reasons = []
+        for reason in pool.map(_fault, images.values()):
+            reasons.append(reason)
+            bar.advance()
     bad = {name: reason for name, reason in zip(images, reasons, strict=True) if reason}
     return [
         Fault(example_id, name, reason)

@@ -10,7 +10,6 @@ from common.collector import without_collector
 from evaluation.example_checks import check_images, check_texts
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter
-from evaluation.training_log import headlines
 from finetuning.training import joint
 from finetuning.training.job import (
     Job,
@@ -95,6 +94,7 @@ class Prepared:
             output_dir: where checkpoints go.
         """
         from finetuning.training.examples import EncodedExamples, JointExamples
+        from finetuning.training.progress import Progress
         from finetuning.training.trainer import make_trainer
 
         parts = self.parts
@@ -107,14 +107,18 @@ class Prepared:
             )
             for part in parts
         ]
-        return make_trainer(
+        names = ",".join(part.task.name for part in parts)
+        metric = next(iter(headlines(self.tasks)))
+        trainer = make_trainer(
             self.loaded,
             JointExamples(examples),
             recipe,
             output_dir,
             scorer=Scoring(self.answers) if any(part.selection_data for part in parts) else None,
-            metric=next(iter(headlines(self.tasks))),
+            metric=metric,
         )
+        trainer.add_callback(Progress(names, metric))
+        return trainer
 
     def predictor(self, model: "PreTrainedModel", part: Part) -> "Predictor":
         """Return what answers the examples of one task by the model as it is now."""
@@ -150,10 +154,9 @@ def prepare(job: Job) -> Prepared:
     """
     job, checkpoint = check_model(job)
     recipe = job.recipe
-    # at once: data and libraries take their time
-    names = " and ".join(pair.task.name for pair in job.tasks)
-    logger.info("%s on %s, into %s", job.model_path, names, job.output_dir)
     data = [load_data(pair, recipe) for pair in job.tasks]
+    for train_data, eval_data in data:
+        _say_numbers(train_data, eval_data)
     selections = [
         load_selection(pair, recipe, eval_data)
         for pair, (_, eval_data) in zip(job.tasks, data, strict=True)
@@ -181,3 +184,17 @@ def prepare(job: Job) -> Prepared:
         family=family,
     )
     return Prepared(job=job, run=run, loaded=loaded, parts=parts, clip=clip)
+
+
+def _say_numbers(train_data: Dataset, eval_data: Dataset | None) -> None:
+    scored = "none to score"
+    if eval_data is not None:
+        scored = f"{len(eval_data):,} of '{eval_data.split}' to score"
+    number, split = len(train_data), train_data.split
+    logger.info(
+        "%s: %s examples of '%s' to train on, %s",
+        train_data.task.name,
+        f"{number:,}",
+        split,
+        scored,
+    )

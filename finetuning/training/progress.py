@@ -1,35 +1,47 @@
-"""The progress bar of a training: loss, last score and time left."""
+"""The progress of a training: its steps, loss and last score."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
 from transformers import TrainerCallback
+
+from common.progress import Bar
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+logger = logging.getLogger(__name__)
+
 
 class Progress(TrainerCallback):
-    """A bar with the loss, the last score and the time left."""
+    """A bar with the loss and the last score.
 
-    def __init__(self, metric: str) -> None:
+    Args:
+        tasks: names of what is trained on.
+        metric: name of the headline.
+    """
+
+    def __init__(self, tasks: str, metric: str) -> None:
+        self.tasks = tasks
         self.metric = metric
-        self.shown: dict[str, str] = {}
-        self.bar: tqdm[Any] | None = None
+        self.bar: Bar | None = None
 
     def on_train_begin(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
     ) -> None:
         """Open the bar, at the step where a resumed run goes on."""
         if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
+            done = f", {state.global_step} of them done before" if state.global_step else ""
+            logger.info("steps: %s%s", f"{state.max_steps:,}", done)
+            bar = Bar(f"training {self.tasks}", state.max_steps, "steps", state.global_step)
+            self.bar = bar.__enter__()
 
-    def on_step_end(
+    def on_step_begin(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
     ) -> None:
-        """Move the bar."""
+        """Move the bar by the step before, whose loss and score are known by now."""
         if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
+            self.bar.move_to(state.global_step)
 
     def on_log(
         self,
@@ -41,14 +53,15 @@ class Progress(TrainerCallback):
     ) -> None:
         """Show the newest loss and score."""
         names = {"loss": "loss", f"eval_{self.metric}": self.metric}
-        self.shown |= {names[k]: f"{v:.3f}" for k, v in (logs or {}).items() if k in names}
         if self.bar is not None:
-            self.bar.set_postfix(self.shown)
+            self.bar.show(**{names[k]: v for k, v in (logs or {}).items() if k in names})
 
     def on_train_end(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
     ) -> None:
-        """Close the bar."""
+        """Move the bar by the last step and close it."""
+        if self.bar is not None:
+            self.bar.move_to(state.global_step)
         self.close()
 
     def close(self) -> None:

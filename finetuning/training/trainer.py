@@ -33,7 +33,6 @@ from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.memory import MeasuredPeak
 from finetuning.training.number_watch import NumberWatch
 from finetuning.training.plan import Plan, make_plan
-from finetuning.training.progress import Progress
 from finetuning.training.recipe import LossReduction, Recipe
 from models.loading import LoadedModel
 
@@ -234,7 +233,7 @@ def make_trainer(
     logger.info("plan: %s", plan.summary())
     if recipe.compile:
         compile_layers(model, loaded.family)
-    callbacks: list[TrainerCallback] = [Progress(metric)]
+    callbacks: list[TrainerCallback] = []
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     set_seed(recipe.seed)
@@ -249,5 +248,5 @@ def make_trainer(
         data_collator=partial(collate, loaded.family),
         callbacks=callbacks,
     )
-    trainer.remove_callback(PrinterCallback)  # Progress shows what it would print
+    trainer.remove_callback(PrinterCallback)  # a bar shows what it would print
     return trainer

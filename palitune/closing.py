@@ -1,0 +1,142 @@
+"""The last lines of a command: what to type to go on with what was written."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palitune.sources import data_roots
+from tasks.base import Task
+
+if TYPE_CHECKING:
+    from finetuning.training.job import Job
+    from merging.request import MergeRequest
+    from tasks.report import Report
+
+
+def go_on(commands: Iterable[Sequence[object]]) -> str:
+    """Return the commands as text, as they can be pasted; empty where there is none."""
+    program = ["palitune"] if shutil.which("palitune") else [sys.executable, "-m", "palitune.main"]
+    lines = [f"  {shlex.join([*program, *map(str, words)])}" for words in commands]
+    return "\n".join(["To go on:", *lines]) if lines else ""
+
+
+def after_training(
+    job: "Job", reports: Sequence["Report"], folder: Path | None, base: Path | None
+) -> str:
+    """Return how to go on with a run.
+
+    Args:
+        job: what was trained.
+        reports: its scores.
+        folder: where the first of them is; None where there are none.
+        base: folder of the base's own scores of the same examples, where there is one.
+    """
+    commands: list[Sequence[object]] = []
+    if folder is not None:  # before eval writes the scores of the whole split there
+        commands.append(("report", *filter(None, [base]), folder))
+    commands += [_evaluate(job, pair.task, reports) for pair in job.tasks]
+    commands.append(_merge(job.model_path, job.revision, job.output_dir))
+    commands += [words for report in reports[:1] for words in _predict(report, job.output_dir)]
+    return go_on(filter(None, commands))
+
+
+def after_evaluation(report: "Report", folder: Path, base: Path | None) -> str:
+    """Return how to go on with an evaluation.
+
+    Args:
+        report: its scores, with their provenance.
+        folder: where they are.
+        base: folder of the base's own scores of the same examples, where there is one.
+    """
+    commands: list[Sequence[object]] = []
+    if report.scores is not None:
+        commands.append(("report", *filter(None, [base]), folder))
+    origin = report.additions.get("provenance", {})
+    adapter = origin.get("adapter")
+    if adapter:
+        commands.append(_merge(origin["base_model"], origin["base_revision"], Path(adapter)))
+    if model := adapter or origin.get("base_model"):
+        revision = None if adapter else origin["base_revision"]
+        commands += _predict(report, model, revision)
+    return go_on(commands)
+
+
+def after_merge(request: "MergeRequest", data_root: str | None) -> str:
+    """Return how to go on with a merge.
+
+    Args:
+        request: what was merged.
+        data_root: the option, as it was given.
+    """
+    if request.output is None:
+        return ""
+    tasks = [pair.task for pair in request.trial.tasks]
+    roots = data_roots(data_root, tasks)
+    return go_on(
+        ("eval", "--task", task.name, "--model_path", request.output)
+        + (() if roots[task.name] is None else ("--data_root", roots[task.name]))
+        for task in tasks
+    )
+
+
+def _merge(base: str, revision: str | None, adapter: Path) -> Sequence[object]:
+    at = ("--revision", revision) if revision else ()
+    output = adapter.with_name(f"{adapter.name}-merged")
+    return ("merge", "--base_model", base, *at, "--model_a", adapter, "--output", _free(output))
+
+
+def _free(folder: Path) -> Path:
+    """Return the folder, or one beside it that is not there yet."""
+    number, free = 2, folder
+    while free.exists():
+        free, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return free
+
+
+def _predict(report: "Report", model: object, revision: str | None = None) -> list[list[object]]:
+    """Ask the first question again; only an image in a file can be named."""
+    example = report.examples[0]
+    if not Path(example.image.name).is_file():
+        return []
+    words: list[object] = ["predict", example.image.name, "--task", report.task.name]
+    words += ["--model_path", model, *(("--revision", revision) if revision else ())]
+    question = example.turns[-1].text
+    return [[*words, "--question", question] if question else words]
+
+
+def _evaluate(job: "Job", task: Task, reports: Sequence["Report"]) -> Sequence[object]:
+    """Score the run on the whole split; empty where the split is not known to be there."""
+    settings = job.settings
+    scored = [report.split for report in reports if report.task.name == task.name]
+    split = scored[0] if scored else settings["eval_split"]
+    words: list[object] = ["eval", "--model_path", job.output_dir]
+    if len(job.tasks) > 1:
+        words += ["--task", task.name]
+    if split is not None and split not in task.eval_splits[:1]:
+        words += ["--split", split]
+    if settings["trust_remote_code"]:
+        words.append("--trust_remote_code")
+    tables = {s: settings[f"{s}_csv"] for s in task.splits if settings.get(f"{s}_csv")}
+    if tables:
+        split = split or next((name for name in task.eval_splits if name in tables), None)
+        if split not in tables:
+            return ()
+        words += ["--csv", tables[split]]
+    root = data_roots(settings["data_root"], [pair.task for pair in job.tasks])[task.name]
+    return [*words, *_data_words(task, {**settings, "data_root": root})]
+
+
+def _data_words(task: Task, settings: Mapping[str, Any]) -> Iterator[object]:
+    """Yield the options that say where a task's data lies, but for its tables."""
+    names = ["data_root", "hub_repo", "hub_revision", *task.own_files]
+    names += [f"{name}_column" for name in ("image", "instruction", "response")]
+    for name in names:
+        if settings.get(name):
+            yield from (f"--{name}", settings[name])
+    for pair in settings["hub_columns"]:
+        yield from ("--hub_columns", pair)
+    if settings.get("csv_lenient"):
+        yield "--csv_lenient"

@@ -1,0 +1,148 @@
+"""Progress bars: lines of tenths in a log, a bar on a terminal, which is left whole."""
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from common.progress import Bar
+from tests.helpers import REPOSITORY
+
+_WORK = """
+import logging, sys
+from common.progress import Bar
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+with Bar("outer", 20, "steps") as outer:
+    for _ in range(20):
+        with Bar("inner", 2, "parts") as inner:
+            inner.advance(2)
+        outer.show(loss=0.5)
+        outer.advance()
+print("result", flush=True)
+"""
+_FAILS = _WORK.replace('print("result", flush=True)', "with Bar('last', 3): raise SystemExit(7)")
+_HIDE, _SHOW = b"\x1b[?25l", b"\x1b[?25h"
+
+
+def lines_of(total: int, step: int, caplog: pytest.LogCaptureFixture, start: int = 0) -> list[str]:
+    """What a bar says where there is no terminal, without the times."""
+    with caplog.at_level(logging.INFO, "common"), Bar("work", total, "steps", start) as bar:
+        for _ in range(start, total, step):
+            bar.advance(step)
+    return [record.getMessage().split(",")[0] for record in caplog.records]
+
+
+def test_in_a_log_each_tenth_part_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    expected = [f"work: {number}/200 steps" for number in range(20, 201, 20)]
+    assert lines_of(200, 1, caplog) == expected
+
+
+def test_fewer_than_ten_units_are_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    assert lines_of(3, 1, caplog) == ["work: 1/3 steps", "work: 2/3 steps", "work: 3/3 steps"]
+
+
+def test_what_was_done_before_is_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert lines_of(100, 10, caplog, start=80) == ["work: 90/100 steps", "work: 100/100 steps"]
+
+
+def test_processes_beside_the_first_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    main, worker = pty.openpty()
+    with os.fdopen(worker, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("RANK", "1")
+        with Bar("work", 2) as bar:
+            bar.advance()
+        stream.write("end")
+        stream.flush()
+        assert os.read(main, 1000) == b"end"
+    os.close(main)
+
+
+def test_the_time_left_is_that_of_the_units_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 40.0, 40.0])
+    monkeypatch.setattr("common.progress.time.monotonic", lambda: next(clock, 40.0))
+    with Bar("work", 1_100, "steps", start=100) as bar:
+        bar.move_to(300)
+        bar.show(loss=0.123456)
+        # 200 steps in 40 s: the other 800 take 160 s
+        assert bar.status() == "300/1,100 steps, loss 0.1235, 0:00:40, 0:02:40 left"
+
+
+def on_terminal(code: str, **environment: str) -> tuple[bytes, bytes, int]:
+    """Run code with a terminal as standard error; what that got, standard output, exit code."""
+    main, worker = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=worker,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment},
+    )  # fmt: skip
+    os.close(worker)
+    shown = b""
+    while True:
+        try:
+            part = os.read(main, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(main)
+    output, _ = process.communicate()
+    return shown, output, process.returncode
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_the_result_is_not_in_it() -> None:
+    shown, output, code = on_terminal(_WORK)
+    assert (output, code) == (b"result\n", 0)
+    assert b"inner" in shown and b"20/20, loss 0.5" in shown and "━".encode() in shown
+    assert b"\x1b[3" in shown  # a colour
+    assert shown.count(_HIDE) == 1 and shown.rindex(_SHOW) > shown.rindex(_HIDE)
+
+
+def test_without_colour_the_bar_has_none() -> None:
+    shown, _, _ = on_terminal(_WORK, NO_COLOR="1")
+    assert "━".encode() in shown and b"\x1b[3" not in shown and b"\x1b[38" not in shown
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "unknown", ""])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(terminal: str) -> None:
+    shown, _, _ = on_terminal(_WORK, TERM=terminal)
+    lines = shown.splitlines()
+    assert len(lines) == 10 and lines[0].startswith(b"outer: 2/20 steps, loss 0.5, ")
+    assert b"\x1b" not in shown
+
+
+def test_an_error_leaves_the_cursor_visible() -> None:
+    shown, _, code = on_terminal(_FAILS)
+    assert code == 7 and shown.rindex(_SHOW) > shown.rindex(_HIDE)
+
+
+def test_a_log_that_is_not_a_terminal_holds_no_escape_codes() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", _WORK], cwd=REPOSITORY, capture_output=True, check=True
+    )
+    assert b"\x1b" not in result.stderr and len(result.stderr.splitlines()) == 10
+
+
+def test_one_module_makes_the_bars() -> None:
+    packages = [
+        "common",
+        "evaluation",
+        "experiments",
+        "finetuning",
+        "merging",
+        "models",
+        "palitune",
+        "tasks",
+    ]
+    files = [file for name in packages for file in (REPOSITORY / name).rglob("*.py")]
+    makers = [
+        file.relative_to(REPOSITORY).as_posix()
+        for file in files
+        if "import tqdm" in (text := file.read_text()) or "rich.progress import" in text
+    ]
+    # the Hub's library takes the class of its bars
+    assert sorted(makers) == ["common/progress.py", "tasks/hub_download.py"]
