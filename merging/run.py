@@ -125,10 +125,7 @@ def _finisher(
             write_json(folder / "sweep.json", sweep)
             draw_sweep(sweep).save(folder / "sweep.png")
             write_sweep_index(sweep, folder)
-        summary["seconds"] = time.monotonic() - started
-        summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         summary["versions"] = versions()
-        write_json(folder / _REPORT, summary | {"modules": measures})
         family = load_family(inputs.processor_checkpoint)
         for place in (folder, folder / "adapter"):  # each can be scored by eval.py
             if place.is_dir():
@@ -138,6 +135,10 @@ def _finisher(
                 write_json(place / run_record.RUN_FILE, _run(inputs, summary))
                 card = merge_card(request, summary, sweep, inputs, family, is_adapter=is_adapter)
                 write_text(place / "README.md", card)
+        summary["bytes_written"] = _size(folder)  # all but the report
+        summary["seconds"] = time.monotonic() - started
+        summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        write_json(folder / _REPORT, summary | {"modules": measures})
 
     return finish
 
@@ -218,7 +219,7 @@ def _write(
     if export == "adapter":
         with atomic_folder(output) as folder, _progress(merged, "writing the adapter") as step:
             measures = export_adapter(merged, base, folder, rank, dtype, step)
-            summary["bytes_read"], summary["bytes_written"] = adapter_bytes, _size(folder)
+            summary["bytes_read"] = adapter_bytes
             finish(folder, measures)
         return
 
@@ -228,7 +229,6 @@ def _write(
                 rows = export_adapter(merged, base, folder / "adapter", rank, dtype, step)
             measures = {name: row | measures[name] for name, row in rows.items()}
         summary["bytes_read"] = adapter_bytes + cost.bytes_read
-        summary["bytes_written"] = _size(folder)
         finish(folder, measures)
 
     with plain_weights(base, output) as plain, _progress(merged, "writing the model") as step:

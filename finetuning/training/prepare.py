@@ -10,6 +10,7 @@ from common.collector import without_collector
 from evaluation.example_checks import check_images, check_texts
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter
+from evaluation.training_log import headlines
 from finetuning.training import joint
 from finetuning.training.job import (
     Job,
