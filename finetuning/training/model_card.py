@@ -170,7 +170,7 @@ def _example(folder: Path, run: Mapping[str, Any], reports: Sequence[Report]) ->
     is_own_data = run["settings"].get("hub_repo") is not None
     shown = [report for report in reports if report.task.image_terms and not is_own_data]
     if not shown:
-        return ["No example is shown: whether its image may be passed on is not known.", ""]
+        return ["No image of the data is shown: whether it may be passed on is not known.", ""]
     report, example = shown[0], shown[0].examples[0]
     image = example.image.open().convert("RGB")
     image.thumbnail((_SAMPLE_SIDE, _SAMPLE_SIDE))

@@ -4,6 +4,7 @@ import fnmatch
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,11 +150,16 @@ def _private_paths(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def _strings(value: Any) -> Iterator[str]:
+    """The texts in a JSON value; of a command to repeat an evaluation its words."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
-        for entry in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, list):
+        for entry in value:
             yield from _strings(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            is_command = key == "command" and isinstance(entry, str)
+            yield from _strings(shlex.split(entry) if is_command else entry)
 
 
 def _tells(path: Path, kinds: Sequence[str] = _TEXTS) -> bool:

@@ -1,5 +1,6 @@
 """`palitune push` and --push_to_hub, against a small Hub on this machine."""
 
+import json
 import os
 import shlex
 import shutil
@@ -150,6 +151,18 @@ def test_a_hub_that_fails_or_is_not_there_is_a_fault(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     offline = push(trained, REPO)
     assert "unset it" in sentence(offline.exit_code, offline.output)
+
+
+def test_the_places_in_a_command_are_cut_to_names(copy: Path, hub: ModelHub) -> None:
+    metrics = copy / "evaluation" / "val" / "metrics.json"
+    content = read_json(metrics)
+    words = ["python", "eval.py", "--data_root", "/srv/my data/vqa", "--csv=/srv/a/t.csv"]
+    content["provenance"]["command"] = shlex.join(words)
+    metrics.write_text(json.dumps(content))
+    assert push(copy, REPO).exit_code == 0
+    arrived = json.loads(hub.files[REPO]["evaluation/val/metrics.json"])
+    sent = shlex.split(arrived["provenance"]["command"])
+    assert sent == ["python", "eval.py", "--data_root", "vqa", "--csv=t.csv"]
 
 
 @pytest.mark.parametrize("secret", [TOKEN, "hf_" + "Zz9" * 10])
