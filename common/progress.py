@@ -70,6 +70,8 @@ class Bar:
         if self._row is not None:
             if done >= self.total or time.monotonic() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
                 self._draw()
+        elif processes.rank() > 0:
+            return  # one speaks for all
         elif _open[:1] == [self] and self._tenth(done) > self._tenth(before):
             logger.info("%s: %s", self.label, self.status())
 

@@ -1,6 +1,7 @@
 """Which trackers the curves of a training go to: their names, and whether they are there."""
 
 import os
+from importlib.util import find_spec
 
 PROJECT = "palitune"
 _BY_COMMAND = {"wandb": "pip install -c constraints.txt -e .[wandb]"}
@@ -29,6 +30,8 @@ def check_trackers(report_to: str) -> None:
         ValueError: one is not.
     """
     names = tracker_names(report_to)
+    if names == ["wandb"] and find_spec("wandb"):  # the common one is asked without slow imports
+        return _check_login()
     if not names:
         return
     from transformers.integrations import integration_utils as integrations

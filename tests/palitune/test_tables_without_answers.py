@@ -41,7 +41,7 @@ def test_a_table_without_answers_is_answered_and_that_nothing_is_scored_is_said(
     assert "has no column response or annotation: its rows are answered, and nothing is scored" in (
         result.output
     )
-    assert "not available  (there are no answers to score against)" in result.output
+    assert "not available: rouge_l (there are no answers to score against)" in result.output
     metrics = read_json(out / "metrics.json")
     assert (metrics["value"], metrics["num_examples"]) == (None, 2)
     assert metrics["reasons"] == {"rouge_l": "there are no answers to score against"}
