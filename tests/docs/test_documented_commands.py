@@ -45,6 +45,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     make_clip(place / "models" / "clip")
     write_frames(place)
     shutil.copytree(place / "frames", place / "photos")
+    shutil.copytree(place / "frames", place / "images")
+    talk = [{"from": "human", "value": "<image>\nwhich?"}, {"from": "gpt", "value": "a gate"}]
+    rows = [{"image": f"{n:02}.png", "conversations": talk} for n in range(8)]
+    (place / "llava_instruct.json").write_text(json.dumps(rows))
+    (place / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
     shutil.copy(place / "frames" / "00.png", place / "photo.jpg")
     _write_tables(place)
     _write_data(place)
