@@ -52,7 +52,7 @@ def make_arguments(
         restore_callback_states_from_checkpoint=True,
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,  # its default hides a loss of NaN
-        disable_tqdm=True,  # Progress draws the bar
+        disable_tqdm=True,  # a callback of ours draws the bar
         report_to=tracker_names(recipe.report_to),
         project=recipe.wandb_project or PROJECT,  # of trackio
         run_name=output_dir.name,

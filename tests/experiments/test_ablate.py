@@ -393,5 +393,5 @@ def test_a_local_ray_cluster_runs_the_grid(tmp_path: Path, pico1: Path) -> None:
     process = start(grid, "--ray")
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    assert "pali__r2 …" not in output  # which is said where there is no cluster
+    assert "pali__r2: running" not in output  # which is said where there is no cluster
     assert {row["status"] for row in summary(grid).values()} == {"finished"}
