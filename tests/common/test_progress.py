@@ -24,6 +24,14 @@ with Bar("outer", 20, "steps") as outer:
 print("result", flush=True)
 """
 _FAILS = _WORK.replace('print("result", flush=True)', "with Bar('last', 3): raise SystemExit(7)")
+_LENDS = """
+import subprocess
+from common.progress import Bar, released
+with Bar("outer", 2) as bar:
+    with released():
+        subprocess.run("echo child >&2", shell=True)
+    bar.advance()
+"""
 _HIDE, _SHOW = b"\x1b[?25l", b"\x1b[?25h"
 
 
@@ -118,6 +126,14 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(terminal: str) -> Non
 def test_an_error_leaves_the_cursor_visible() -> None:
     shown, _, code = on_terminal(_FAILS)
     assert code == 7 and shown.rindex(_SHOW) > shown.rindex(_HIDE)
+
+
+def test_another_process_has_the_terminal_to_itself_and_the_bar_returns() -> None:
+    shown, _, code = on_terminal(_LENDS)
+    before, child, after = shown.partition(b"child")
+    assert code == 0 and child
+    assert before.count(_HIDE) == before.count(_SHOW) == 1
+    assert b"1/2" in after and after.rindex(_SHOW) > after.rindex(_HIDE)
 
 
 def test_a_log_that_is_not_a_terminal_holds_no_escape_codes() -> None:
