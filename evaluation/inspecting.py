@@ -15,6 +15,7 @@ from tasks.inspect_folders import (
     inspect_classes,
     inspect_json,
     inspect_official,
+    inspect_official_file,
     inspect_saved,
 )
 from tasks.inspect_tables import inspect_image_folder, inspect_shards, inspect_table
@@ -165,6 +166,7 @@ KINDS: tuple[Kind, ...] = (
     _predictions,
     inspect_saved,
     inspect_official,
+    inspect_official_file,
     inspect_conversations,
     inspect_json,
     inspect_table,

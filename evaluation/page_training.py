@@ -43,14 +43,23 @@ def watched_ids(folder: Path) -> set[int | str]:
     Args:
         folder: of the evaluation.
     """
-    read = _read(folder)
-    return {answer.id for scoring in read[1] for answer in scoring.answers} if read else set()
+    root = _run_folder(folder)
+    try:
+        scorings = [] if root is None else read_watched(root)
+    except ValueError:  # `with_trainings` says so
+        return set()
+    return {answer.id for scoring in scorings for answer in scoring.answers}
+
+
+def _run_folder(folder: Path) -> Path | None:
+    """The run that a folder of scores lies in, as `evaluation_folder` places it."""
+    parents = list(folder.resolve().parents)[:2]
+    return next((place.parent for place in parents if place.name == "evaluation"), None)
 
 
 def _read(folder: Path) -> tuple[Curves, list[WatchedScoring]] | None:
-    """The record of the run that a folder of scores lies in, as `evaluation_folder` places it."""
-    place = folder.resolve()
-    root = next((p.parent for p in list(place.parents)[:2] if p.name == "evaluation"), None)
+    """The record of the run that a folder of scores lies in."""
+    root = _run_folder(folder)
     try:
         curves = None if root is None else read_curves(root)
         return None if root is None or curves is None else (curves, read_watched(root))

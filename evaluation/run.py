@@ -214,13 +214,15 @@ def _read(request: EvaluationRequest) -> Answers:
     examples, note = match(
         list(dataset), predictions, path, where, allow_partial=request.allow_partial
     )
-    kept = {example.example_id for example in _chosen(dataset, request)}
-    examples = [example for example in examples if example.example_id in kept]
-    if not examples:
-        raise ValueError(
-            f"{path} has none of the {len(kept)} examples that --ids or --max_eval_samples chose; "
-            "choose others."
-        )
+    chosen = _chosen(dataset, request)
+    if chosen is not dataset:
+        kept = {example.example_id for example in chosen}
+        examples = [example for example in examples if example.example_id in kept]
+        if not examples:
+            raise ValueError(
+                f"{path} has none of the {len(kept)} examples that --ids or --max_eval_samples "
+                "chose; choose others."
+            )
     found = [predictions[example.example_id] for example in examples]
     prompts = [prediction.prompt for prediction in found]
     report = Report(

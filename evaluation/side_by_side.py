@@ -21,6 +21,7 @@ from tasks.base import Example, ImageRef, Task, Turn
 from tasks.registry import get_task, task_names
 
 if TYPE_CHECKING:
+    from evaluation.prediction import CountedAnswer
     from models.base import Family
 
 logger = logging.getLogger(__name__)
@@ -54,17 +55,13 @@ class Answer:
     Attributes:
         prompt: the last turn as sent.
         prediction: as the task's metric would take it.
-        num_prompt_tokens: tokens that the model read, the image's too.
-        num_tokens: tokens that it wrote.
-        is_whole: the model ended it; False where the most tokens were reached.
+        raw: as generated, with its tokens counted.
         seconds: time taken, that of opening the image too.
     """
 
     prompt: str
     prediction: str
-    num_prompt_tokens: int
-    num_tokens: int
-    is_whole: bool
+    raw: "CountedAnswer"
     seconds: float
 
 
@@ -145,17 +142,15 @@ class SideBySide:
                 model=self._model,
             )
             try:
-                answer = predictor.answer_one(example)
+                raw = predictor.answer_one(example)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 raise ValueError("Memory ran out; take a smaller image.") from error
         return Answer(
             prompt=prompter.messages(example)[-1][1],
-            prediction=question.task.clean(answer.text),
-            num_prompt_tokens=answer.num_prompt_tokens,
-            num_tokens=answer.num_tokens,
-            is_whole=answer.is_whole,
+            prediction=question.task.clean(raw.text),
+            raw=raw,
             seconds=perf_counter() - start,
         )
 

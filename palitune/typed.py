@@ -24,11 +24,11 @@ def typed_command(program: str, leave_out: Collection[str]) -> str:
         leave_out: names of options that it shall not have.
     """
     context = click.get_current_context()
+    repeated = typed_options() - {*leave_out}
     words = []
     for parameter in context.command.params:
-        name = parameter.name
-        if name in typed_options() - {*leave_out} and name is not None:
-            words += _words(parameter, context.params[name])
+        if parameter.name in repeated:
+            words += _words(parameter, context.params[parameter.name])
     return shlex.join([*program.split(), *words])
 
 

@@ -173,6 +173,7 @@ def _image(messages: list[_Message]) -> BytesImage:
 
 
 def _completion(model: str, answer: Answer, number: int) -> dict[str, object]:
+    raw = answer.raw
     return {
         "id": f"chatcmpl-{number}",
         "object": "chat.completion",
@@ -182,13 +183,13 @@ def _completion(model: str, answer: Answer, number: int) -> dict[str, object]:
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": answer.prediction},
-                "finish_reason": "stop" if answer.is_whole else "length",
+                "finish_reason": "stop" if raw.is_whole else "length",
             }
         ],
         "usage": {
-            "prompt_tokens": answer.num_prompt_tokens,
-            "completion_tokens": answer.num_tokens,
-            "total_tokens": answer.num_prompt_tokens + answer.num_tokens,
+            "prompt_tokens": raw.num_prompt_tokens,
+            "completion_tokens": raw.num_tokens,
+            "total_tokens": raw.num_prompt_tokens + raw.num_tokens,
         },
     }
 

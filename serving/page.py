@@ -169,12 +169,13 @@ def _answered(models: SideBySide, name: str, question: Question) -> str:
 
 
 def _said(answer: Answer) -> str:
-    cut = "" if answer.is_whole else ", the most that it may write"
-    plural = "" if answer.num_tokens == 1 else "s"
+    raw = answer.raw
+    cut = "" if raw.is_whole else ", the most that it may write"
+    plural = "" if raw.num_tokens == 1 else "s"
     text = html.escape(answer.prediction) or "<em>(nothing)</em>"
     return (
         f'<p class="said">{text}</p>'
-        f'<p class="small">{answer.seconds:.2f} s, {answer.num_tokens} token{plural}{cut}</p>'
+        f'<p class="small">{answer.seconds:.2f} s, {raw.num_tokens} token{plural}{cut}</p>'
         f'<p class="small">Asked: {html.escape(answer.prompt)}</p>'
     )
 

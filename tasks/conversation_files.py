@@ -6,7 +6,7 @@ others are often JSON Lines.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from tasks.tables import note_line
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 _BOM = b"\xef\xbb\xbf"
+_Json = TypeVar("_Json")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -123,15 +124,8 @@ def _lines(path: Path, faults: list[Fault] | None) -> Iterator[Record]:
 
 def _elements(path: Path, faults: list[Fault] | None) -> Iterator[Record]:
     content = read_bytes(path)
-    try:
-        elements = msgspec.json.decode(content, type=list[msgspec.Raw])
-    except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply to be read.") from error
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"{path} is not a complete JSON array ({error}){_hint(content)}; write it anew, or "
-            "copy it again."
-        ) from error
+    remedy = "write it anew, or copy it again"
+    elements = _decoded(content, list[msgspec.Raw], path, "a complete JSON array", remedy)
     for number, element in enumerate(elements, start=1):
         try:
             record = _object(bytes(element), f"{path}, element {number}")
@@ -142,16 +136,15 @@ def _elements(path: Path, faults: list[Fault] | None) -> Iterator[Record]:
 
 
 def _object(content: bytes, where: str) -> dict[str, Any]:
+    remedy = "write one conversation as one object, of JSON Lines on one line"
+    return _decoded(content, dict[str, Any], where, "a JSON object", remedy)
+
+
+def _decoded(content: bytes, kind: type[_Json], where: object, what: str, remedy: str) -> _Json:
     try:
-        return msgspec.json.decode(content, type=dict[str, Any])
+        return msgspec.json.decode(content, type=kind)
     except RecursionError as error:
         raise ValueError(f"{where} is nested too deeply to be read.") from error
     except _UNREADABLE as error:
-        raise ValueError(
-            f"{where} is not a JSON object ({error}){_hint(content)}; write one conversation as "
-            "one object, of JSON Lines on one line."
-        ) from error
-
-
-def _hint(content: bytes) -> str:
-    return ", and JSON has no NaN: write null" if b"NaN" in content else ""
+        hint = ", and JSON has no NaN: write null" if b"NaN" in content else ""
+        raise ValueError(f"{where} is not {what} ({error}){hint}; {remedy}.") from error

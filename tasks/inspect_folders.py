@@ -138,16 +138,21 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def inspect_json(path: Path) -> Inspection | None:
-    """Describe a JSON file: results of a task, an official file, or a list of objects."""
-    if not path.is_file() or path.suffix.lower() != ".json":
-        return None
-    for task in task_names():
+def inspect_official_file(path: Path) -> Inspection | None:
+    """Describe a file with questions of a task, by its official name alone."""
+    for task in task_names() if path.is_file() else ():
         if _is_official(path, task):
             return Inspection(
                 what=f"an official file of {task}",
                 notes=[f"Tasks are read from their folder: {command('inspect', path.parent)}."],
             )
+    return None
+
+
+def inspect_json(path: Path) -> Inspection | None:
+    """Describe a JSON file: results of a task, or a list of objects."""
+    if not path.is_file() or path.suffix.lower() != ".json":
+        return None
     if path.stat().st_size > _MOST_JSON:
         return Inspection(what="a JSON file", notes=["It is too large to be looked into."])
     try:

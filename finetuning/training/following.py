@@ -54,6 +54,4 @@ class Following(TrainerCallback):
     def _add(self, step: int, reports: Sequence[Report], *, is_final: bool = False) -> None:
         if not reports:  # a process beside the first
             return
-        scorings = self.watched.add(step, reports, is_final=is_final)
-        images = {(r.task.name, e.example_id): e.image for r in reports for e in r.examples}
-        self.trackers.show(scorings, images)
+        self.trackers.show(self.watched.add(step, reports, is_final=is_final), reports)

@@ -30,8 +30,8 @@ def check_trackers(report_to: str) -> None:
         ValueError: one is not.
     """
     names = tracker_names(report_to)
-    if names == ["wandb"] and find_spec("wandb"):  # the common one is asked without slow imports
-        return _check_login()
+    if "wandb" in names and find_spec("wandb"):  # asked before the slow import
+        _check_login()
     if not names:
         return
     from transformers.integrations import integration_utils as integrations
@@ -51,8 +51,6 @@ def check_trackers(report_to: str) -> None:
                 f"--report_to {name} needs the package {name}, which is not installed: run "
                 f"`{command}`, or report to tensorboard."
             )
-    if "wandb" in names:
-        _check_login()
 
 
 def _check_login() -> None:

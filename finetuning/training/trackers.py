@@ -8,6 +8,7 @@ from PIL import Image
 from common.markup import markdown
 from evaluation.training_log import WatchedScoring
 from tasks.base import ImageRef
+from tasks.report import Report
 
 if TYPE_CHECKING:
     from finetuning.training.trainer import AnswerTrainer
@@ -45,7 +46,7 @@ class Trackers:
     def show(
         self,
         scorings: Sequence[WatchedScoring],
-        images: Mapping[tuple[str, int | str], ImageRef],
+        reports: Sequence[Report],
     ) -> None:
         """Send the answers to the watched examples, with their images, to those that take such.
 
@@ -53,11 +54,18 @@ class Trackers:
 
         Args:
             scorings: of one step.
-            images: of the examples, by task and id; one that cannot be opened is left out.
+            reports: have the examples; an image that cannot be opened is left out.
         """
         if self.trainer is None or not {"tensorboard", "wandb"} & self.kept.keys():
             return
         now = self.trainer.state.global_step
+        watched = {(scoring.task, a.id) for scoring in scorings for a in scoring.answers}
+        images = {
+            key: example.image
+            for report in reports
+            for example in report.examples
+            if (key := (report.task.name, example.example_id)) in watched
+        }
         for scoring in scorings:
             shown = {a.id: self._image(images, (scoring.task, a.id)) for a in scoring.answers}
             if "tensorboard" in self.kept:

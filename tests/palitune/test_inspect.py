@@ -265,3 +265,8 @@ def test_conversations_are_counted_and_trained_on(tmp_path: Path) -> None:
     assert facts(output)["answers in each"] == "1 (1 x), 2 (1 x)"
     assert "1 cannot be read" in output
     assert "tiny" not in output  # which takes one turn
+    with path.open("a") as file:
+        file.write("\n{")
+    output = inspect(path)
+    assert facts(output)["conversations"] == "3"
+    assert "2 cannot be read" in output
