@@ -4,7 +4,6 @@ Each run is one command of ours, so what a grid does can be repeated by hand, li
 """
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from experiments.processes import MODULE
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import command_words, read_yaml, to_settings
 from finetuning.training.recipe import Recipe
@@ -116,7 +116,7 @@ class Run:
     @property
     def command(self) -> list[str]:
         """Return the command that starts this run."""
-        return [sys.executable, "-m", f"finetuning.{self.task}", *self.options]
+        return [*MODULE, f"finetuning.{self.task}", *self.options]
 
 
 def read_ablation(path: Path) -> Ablation:

@@ -5,7 +5,6 @@ written: with the record it is done, with another one it is refused.
 """
 
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from experiments.pipeline_records import (
     results_folder,
     write_record,
 )
-from experiments.processes import run_process
+from experiments.processes import MODULE, run_process
 from experiments.yaml_settings import command_words
 from finetuning.training.recipe import Recipe
 from merging.algebra.staging import atomic_folder
@@ -227,7 +226,7 @@ def _run(step: str, show: Show, words: list[str]) -> None:
     """
     show(f"{step}: palitune {shlex.join(words)}")
     with released():  # the command draws its own bars
-        code = run_process([sys.executable, "-m", "palitune.main", *words])
+        code = run_process([*MODULE, "palitune.main", *words])
     if code:
         raise RuntimeError(
             f"{step} stopped with exit code {code}, for the reason that stands above; once that is "

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
+# -P: a folder of the user's where it runs, `models` or `tasks`, is not taken for a package of ours
+MODULE = (sys.executable, "-P", "-m")
+
 
 def run_process(command: Sequence[str], output: IO[str] | None = None) -> int:
     """Run a command and return its exit code.

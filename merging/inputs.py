@@ -10,7 +10,9 @@ from merging.algebra.base import Base, open_base
 from merging.algebra.reader import read_adapter
 from merging.request import MergeRequest
 from models import run_record
+from models.base import Family
 from models.checkpoint import Checkpoint, resolve
+from models.loading import load_family
 from models.run_record import trained_on
 
 
@@ -21,7 +23,9 @@ class Inputs:
     Attributes:
         checkpoint: the base, resolved.
         processor_checkpoint: the base with the processor of an adapter whose run set its own.
-        base: the same, as its files.
+        family: with that processor, which is written beside the weights; None where nothing is
+            written, or where the base has no processor that can be read.
+        base: the checkpoint, as its files.
         adapters: in the order given.
         runs: each adapter's run.json, empty where it has none.
         warnings: of bases that are named otherwise.
@@ -29,6 +33,7 @@ class Inputs:
 
     checkpoint: Checkpoint
     processor_checkpoint: Checkpoint
+    family: Family | None
     base: Base
     adapters: Sequence[Adapter]
     runs: Sequence[Mapping[str, Any]]
@@ -88,14 +93,32 @@ def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
             "The adapters were trained with different image sizes or chat templates; the merge "
             f"is fed as {own[0]} was."
         )
+    processor_checkpoint = replace(checkpoint, adapter=own[0]) if own else checkpoint
+    family = None
+    if request.output is not None:
+        family = _with_processor(processor_checkpoint, found)
     return Inputs(
         checkpoint=checkpoint,
-        processor_checkpoint=replace(checkpoint, adapter=own[0]) if own else checkpoint,
+        processor_checkpoint=processor_checkpoint,
+        family=family,
         base=base,
         adapters=adapters,
         runs=runs,
         warnings=found,
     )
+
+
+def _with_processor(checkpoint: Checkpoint, found: list[str]) -> Family | None:
+    """Read the processor while nothing is done yet; a merge needs none of the base's own."""
+    try:
+        family = load_family(checkpoint)
+        family.tokenizer, family.image_processor  # noqa: B018  # they are read when first asked for
+    except ValueError as error:
+        if checkpoint.adapter is not None:  # the merge would be fed otherwise than its adapters
+            raise
+        found.append(f"No processor is written beside the merge: {error}")
+        return None
+    return family
 
 
 def model_type_of(runs: Sequence[Mapping[str, Any]]) -> str | None:

@@ -10,7 +10,6 @@ from evaluation.card import header, result, score_table, usage
 from merging.algebra.modes import MODES
 from merging.inputs import Inputs
 from merging.request import MergeRequest
-from models.base import Family
 from tasks.registry import get_task
 
 _SETTINGS = {"density": "density", "t": "t", "weights": "weights"}  # option -> field of Options
@@ -23,7 +22,6 @@ def merge_card(
     summary: Mapping[str, Any],
     sweep: Mapping[str, Any] | None,
     inputs: Inputs,
-    family: Family,
     *,
     is_adapter: bool,
 ) -> str:
@@ -34,7 +32,6 @@ def merge_card(
         summary: what merge_report.json says, without its modules.
         sweep: what `merging.scores.sweep_grid` recorded; None where scores chose nothing.
         inputs: the base and the adapters.
-        family: of the base.
         is_adapter: whether the card is of an adapter, or of a full model.
     """
     names = [_short(folder) for folder in request.adapters]
@@ -56,7 +53,7 @@ def merge_card(
     lines += [f"{kind}, made by PaliTune; its `merge_report.json` says what each input lost.", ""]
     lines += [*_adapters(summary, names), *_method(request, summary)]
     lines += _measured(scores, sweep)
-    code = _usage(inputs, family, is_adapter=is_adapter)
+    code = _usage(inputs, is_adapter=is_adapter)
     return "\n".join([*lines, *(["## Use", "", code, ""] if code else [])])
 
 
@@ -146,7 +143,10 @@ def _measured(scores: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any] | No
     return [*score_table(scores), *note]
 
 
-def _usage(inputs: Inputs, family: Family, *, is_adapter: bool) -> str | None:
+def _usage(inputs: Inputs, *, is_adapter: bool) -> str | None:
+    family = inputs.family
+    if family is None:
+        return None
     template, length = "{question}", _MAX_NEW_TOKENS
     for name, settings in list(inputs.prompt_settings.items())[:1]:
         task = get_task(name)

@@ -34,7 +34,6 @@ from merging.tables import evaluation_table, sweep_table
 from models import run_record
 from models.adapter_files import CONFIG_FILE
 from models.checkpoint import adapter_folder
-from models.loading import load_family
 
 logger = logging.getLogger(__name__)
 
@@ -126,14 +125,14 @@ def _finisher(
             draw_sweep(sweep).save(folder / "sweep.png")
             write_sweep_index(sweep, folder)
         summary["versions"] = versions()
-        family = load_family(inputs.processor_checkpoint)
         for place in (folder, folder / "adapter"):  # each can be scored by eval.py
             if place.is_dir():
                 is_adapter = (place / CONFIG_FILE).is_file()
-                if is_adapter or inputs.processor_checkpoint != inputs.checkpoint:
-                    family.save(str(place))
+                has_own = inputs.processor_checkpoint != inputs.checkpoint
+                if inputs.family is not None and (is_adapter or has_own):
+                    inputs.family.save(str(place))
                 write_json(place / run_record.RUN_FILE, _run(inputs, summary))
-                card = merge_card(request, summary, sweep, inputs, family, is_adapter=is_adapter)
+                card = merge_card(request, summary, sweep, inputs, is_adapter=is_adapter)
                 write_text(place / "README.md", card)
         summary["bytes_written"] = _size(folder)  # all but the report
         summary["seconds"] = time.monotonic() - started

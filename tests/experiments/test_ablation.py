@@ -114,7 +114,7 @@ def test_tasks_are_a_third_axis(tmp_path: Path) -> None:
     grid = runs(read_ablation(write(tmp_path, tasks=tasks, data={})))
     assert len(grid) == 3 * 2 * 2
     assert grid[0].name == "qwen_vl_chat__lora_r8__vqav2"
-    assert grid[0].command[1:3] == ["-m", "finetuning.vqav2"]
+    assert grid[0].command[2:4] == ["-m", "finetuning.vqav2"]
     assert "sample" in grid[0].options
     assert not {"--train_csv", "--image_column"} & set(grid[0].options)
 

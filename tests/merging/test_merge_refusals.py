@@ -310,3 +310,20 @@ def test_dora_and_its_biases_are_exported_as_peft_merges_them(own: Path, tmp_pat
     for key, value in exported(tmp_path / "two").items():
         average = (both["dora"][key] + both["bias"][key]) / 2
         torch.testing.assert_close(value, average, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("export", ["adapter", "full"])
+def test_a_base_without_a_processor_is_merged_and_what_is_missing_is_said(
+    adapters: Path, tmp_path: Path, export: str
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(TINY / name, base)
+    options = ("--mode", "linear", "--export", export, "--allow_base_mismatch")
+    result = run(adapters, tmp_path / "out", *options, base=base)
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.output.splitlines() if "processor" in line]
+    assert len(said) == 1 and "No processor is written beside the merge" in said[0]
+    assert not list((tmp_path / "out").glob("tokenizer*"))
+    assert (tmp_path / "out/README.md").is_file()
