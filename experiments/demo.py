@@ -94,13 +94,15 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
             say(table([row]))
             bar.advance()
         say(f"\n== merging {' and '.join(MERGED)}")
-        merged = merge_two(output_dir, {row["task"]: row["base"] for row in rows})
+        merged = merge_two(output_dir)
         bar.advance()
     write_json(output_dir / _SUMMARY, {"tasks": rows, "merge": merged})
     metrics = {name: get_task(name).metric for name in MERGED}
     scores = {"base": merged["base"], **merged["scores"]}
     merge_table = score_table(metrics, scores, merged["retention"])
-    say("\n" + "\n".join([table(rows), *notes, "", "merged adapters", merge_table]))
+    counts = " and ".join(f"{count} of {name}" for name, count in merged["num_examples"].items())
+    heading = f"merged adapters, on {counts}; own is each adapter alone on the same examples"
+    say("\n" + "\n".join([table(rows), *notes, "", heading, merge_table]))
     write_demo_pages(output_dir, rows)
     say(f"\nAdapters, predictions and model cards are in {output_dir}.")
     say(f"All scores, with every answer of base and fine-tuned: {output_dir / INDEX}")
@@ -170,14 +172,12 @@ def _score_base(pair: TaskSource, recipe: Recipe, folder: Path) -> float | None:
     return result.report.value
 
 
-def merge_two(
-    output_dir: Path, base: Mapping[str, float | None], num_examples: int = 100
-) -> dict[str, Any]:
+def merge_two(output_dir: Path, num_examples: int = 100) -> dict[str, Any]:
     """Merge two of the adapters and score the result on both tasks, in memory.
 
     Args:
-        output_dir: of the demo; an adapter's own score is taken from its predictions there.
-        base: task -> score of the untouched base, on all examples.
+        output_dir: of the demo; the scores of the base and of each adapter alone are taken from
+            their predictions there.
         num_examples: of each task.
 
     Returns:
@@ -190,12 +190,16 @@ def merge_two(
     for mode in MERGE_MODES:
         merge = start_merge(adapters, mode, default_options(mode, len(adapters)))
         candidates.append(Candidate(mode, "original", list(merge.modules), merge.dense))
-    own = {dataset.task.name: _own_score(output_dir, dataset) for dataset in trial.datasets}
+    own, base = {}, {}
+    for dataset in trial.datasets:
+        folder = output_dir / dataset.task.name
+        own[dataset.task.name] = _score_of_some(folder / "evaluation" / dataset.split, dataset)
+        base[dataset.task.name] = _score_of_some(folder / BASE, dataset)
     scores = {"own": own, **trial.scores(candidates)}
     return {
         "tasks": list(MERGED),
         "num_examples": {dataset.task.name: len(dataset) for dataset in trial.datasets},
-        "base": {name: base[name] for name in MERGED},
+        "base": base,
         "scores": scores,
         "retention": retention(scores, {name: ["own"] for name in MERGED}),
     }
@@ -222,10 +226,10 @@ def sample_trial(names: Sequence[str], num_examples: int | None) -> Trial:
     )
 
 
-def _own_score(output_dir: Path, dataset: Dataset) -> float:
-    """An adapter's score on some of the examples that it was scored on."""
-    path = output_dir / dataset.task.name / "evaluation" / dataset.split / "predictions.jsonl"
-    rows = map(msgspec.json.decode, path.read_bytes().splitlines())
+def _score_of_some(folder: Path, dataset: Dataset) -> float:
+    """A model's score on some of the examples that it was scored on."""
+    lines = (folder / "predictions.jsonl").read_bytes().splitlines()
+    rows = map(msgspec.json.decode, lines)
     scores = {row["id"]: row["score"] for row in rows}
     return fmean(scores[example.example_id] for example in dataset)
 

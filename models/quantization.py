@@ -189,7 +189,7 @@ def dequantized_on_cpu(model: Any) -> Iterator[None]:
     if not layers or size > _free_memory() // 2:
         yield
         return
-    logger.info("%d layers are decoded from 4 bits once, for %.1f GB", len(layers), size / 1e9)
+    logger.debug("%d layers are decoded from 4 bits once, for %.1f GB", len(layers), size / 1e9)
     with ExitStack() as stack:
         for layer in layers:
             full = partial(_forward_in_full, layer, _decoded(layer))
