@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def go_on(commands: Iterable[Sequence[object]]) -> str:
     """Return the commands as text, as they can be pasted; empty where there is none."""
-    program = ["palitune"] if shutil.which("palitune") else [sys.executable, "-m", "palitune.main"]
+    program = ["palitune"]
+    if shutil.which("palitune") is None:
+        is_typed = Path(sys.argv[0]).name == "palitune"
+        program = [sys.argv[0]] if is_typed else [sys.executable, "-P", "-m", "palitune.main"]
     lines = [f"  {shlex.join([*program, *map(str, words)])}" for words in commands]
     return "\n".join(["To go on:", *lines]) if lines else ""
 
@@ -107,13 +110,20 @@ def _predict(report: "Report", model: object, revision: str | None = None) -> li
     return [[*words, "--question", question] if question else words]
 
 
-def _evaluate(job: "Job", task: Task, reports: Sequence["Report"]) -> Sequence[object]:
-    """Score the run on the whole split; empty where the split is not known to be there."""
-    settings = job.settings
-    scored = [report.split for report in reports if report.task.name == task.name]
-    split = scored[0] if scored else settings["eval_split"]
-    words: list[object] = ["eval", "--model_path", job.output_dir]
-    if len(job.tasks) > 1:
+def eval_words(
+    tasks: Sequence[Task], run: Path, settings: Mapping[str, Any], task: Task, split: str | None
+) -> list[object]:
+    """Return the words that score a run by itself; empty where the split is not known to be there.
+
+    Args:
+        tasks: all that the run learns.
+        run: its folder.
+        settings: of its command.
+        task: one of them.
+        split: to score on; None for the first that is there.
+    """
+    words: list[object] = ["eval", "--model_path", run]
+    if len(tasks) > 1:
         words += ["--task", task.name]
     if split is not None and split not in task.eval_splits[:1]:
         words += ["--split", split]
@@ -123,10 +133,18 @@ def _evaluate(job: "Job", task: Task, reports: Sequence["Report"]) -> Sequence[o
     if tables:
         split = split or next((name for name in task.eval_splits if name in tables), None)
         if split not in tables:
-            return ()
+            return []
         words += ["--csv", tables[split]]
-    root = data_roots(settings["data_root"], [pair.task for pair in job.tasks])[task.name]
+    root = data_roots(settings["data_root"], tasks)[task.name]
     return [*words, *_data_words(task, {**settings, "data_root": root})]
+
+
+def _evaluate(job: "Job", task: Task, reports: Sequence["Report"]) -> Sequence[object]:
+    """Score the run on the whole split that it was scored on, or that it was told to be."""
+    scored = [report.split for report in reports if report.task.name == task.name]
+    split = scored[0] if scored else job.settings["eval_split"]
+    tasks = [pair.task for pair in job.tasks]
+    return eval_words(tasks, job.output_dir, job.settings, task, split)
 
 
 def _data_words(task: Task, settings: Mapping[str, Any]) -> Iterator[object]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from finetuning.training.run_state import check_came_to_its_end
 from merging.request import MergeRequest, TrialRequest
 from merging.settings import parse_tasks, parse_weights
 from palitune.command import Command, Option, count_option, saying_how_to_resume
@@ -194,11 +195,14 @@ def make_request(values: Mapping[str, Any]) -> MergeRequest:
                 f"--{name} is for scores, and --evaluate names no task: it would change nothing; "
                 "leave it out."
             )
+    adapters = [values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]]
+    for path in (values["base_model"], *adapters):
+        check_came_to_its_end(str(path))
     roots = data_roots(values["data_root"], tasks)  # TASK=FOLDER of a single task too
     return MergeRequest(
         base_model=values["base_model"],
         revision=values["revision"],
-        adapters=[values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]],
+        adapters=adapters,
         allow_base_mismatch=values["allow_base_mismatch"],
         mode=values["mode"],
         weights=parse_weights(values["weights"]),

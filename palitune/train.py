@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
+from finetuning.training.run_state import check_came_to_its_end
 from finetuning.training.tracker_names import add_tracker
 from models.settings import GENERATION
 from palitune import options
+from palitune.closing import eval_words
 from palitune.command import Command, Option, saying_how_to_resume
 from palitune.headers import announce_training
 from palitune.push import prepare_push, push_options
@@ -122,6 +125,7 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
     """
     from finetuning.training.job import Job
 
+    check_came_to_its_end(values["model_path"])
     settings = dict(values)
     for name in ("skip_training", "dry_run", "push_to_hub", "private"):
         settings.pop(name, None)
@@ -138,6 +142,7 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
         recipe=Recipe(**{entry.name: settings[entry.name] for entry in fields(Recipe)}),
         device=settings["device"],
         settings=settings,
+        again=partial(eval_words, tasks, fixed["output_dir"], settings),
         **fixed,
     )
 

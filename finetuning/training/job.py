@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -41,6 +41,8 @@ class Job:
         resume: go on from the newest complete checkpoint in it.
         overwrite: replace what is in it.
         settings: every option as given, for run.json and `--config`.
+        again: returns the words of the command that scores the run on a task's split, for its
+            report; none where they are not known.
     """
 
     tasks: tuple[TaskSource, ...]
@@ -54,6 +56,7 @@ class Job:
     resume: bool = False
     overwrite: bool = False
     settings: Mapping[str, Any]
+    again: Callable[[Task, str], Sequence[object]] = lambda task, split: ()
 
 
 def check_model(job: Job) -> tuple[Job, Checkpoint]:

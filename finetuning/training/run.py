@@ -1,6 +1,7 @@
 """One training run from its job to its folder: prepare, train, save, score."""
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -223,7 +224,9 @@ def _score_part(prepared: Prepared, trainer: "AnswerTrainer", part: Part) -> Rep
     report = answer_and_log(predictor, dataset, folder, origin, resume=job.resume, allow_other=True)
     if processes.rank() > 0:
         return None
-    report = with_provenance(report, run["seed"], origin, training=trainer.costs())
+    words = job.again(part.task, dataset.split)
+    again = {"command": shlex.join(["palitune", *map(str, words)])} if words else {}
+    report = with_provenance(report, run["seed"], {**origin, **again}, training=trainer.costs())
     return score_report(report, MetricsRequest(), prepared.clip)
 
 

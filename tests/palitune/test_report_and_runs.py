@@ -3,13 +3,14 @@
 import json
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from finetuning.training.output_folder import working_in
 from tests.evaluation.evaluated import save_pair
-from tests.helpers import read_json, read_page, sentence
+from tests.helpers import read_json, read_lines, read_page, sentence
 from tests.palitune.commands import run_command as run
 from tests.palitune.commands import train, write_data
 
@@ -88,6 +89,38 @@ def test_a_file_that_is_no_page_of_runs_is_kept(runs: Path, tmp_path: Path) -> N
 def command_in(output: str) -> list[str]:
     """What a sentence says to type, without `palitune`."""
     return shlex.split(output.split("go on with it (palitune ")[1].removesuffix(")."))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("merge", "--base_model", "tiny", "--output", "merged", "--model_a"),
+        ("merge", "--model_a", "any", "--output", "merged", "--base_model"),
+        ("train", "digits", "--model_path"),
+    ],
+)
+def test_whatever_takes_a_model_says_of_an_unfinished_run_how_it_goes_on(
+    runs: Path, tmp_path: Path, words: Sequence[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stopped = stop(runs / "ended", tmp_path / "mine")
+    result = run(*words, stopped, exit_code=2)
+    said = sentence(result.exit_code, result.output)
+    assert f"{stopped} holds a training that stopped, with step 2 of 4 saved" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_page_of_a_training_has_the_command_that_answers_an_example_again(
+    runs: Path, tmp_path: Path
+) -> None:
+    folder = runs / "ended/evaluation/val"
+    provenance = read_json(folder / "metrics.json")["provenance"]
+    rows = read_lines(folder / "predictions.jsonl")
+    program, *words = shlex.split(provenance["command"])
+    assert program == "palitune"
+    run(*words, "--output_dir", tmp_path / "one", "--ids", rows[1]["id"])
+    (again,) = read_lines(tmp_path / "one/predictions.jsonl")
+    assert again == rows[1]
 
 
 def test_an_unfinished_run_says_where_it_stands_and_the_command_it_says_goes_on(

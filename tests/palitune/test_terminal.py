@@ -104,7 +104,10 @@ def test_the_result_shows_answers_and_the_score_of_the_base(place: Path) -> None
 def closing_commands(text: str) -> list[list[str]]:
     lines = text.partition("To go on:\n")[2].splitlines()
     words = [shlex.split(line) for line in lines if line.startswith("  ")]
-    return [w[1:] if w[0] == "palitune" else w[3:] for w in words]
+    program = {"palitune", "palitune.main"}
+    return [
+        w[1 + next(i for i, word in enumerate(w) if Path(word).name in program) :] for w in words
+    ]
 
 
 def test_the_commands_to_go_on_run_as_they_are_printed(
