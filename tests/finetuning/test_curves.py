@@ -192,6 +192,9 @@ def test_wandb_gets_the_scores_and_a_table_in_one_run(pico1: Path, tmp_path: Pat
     expected = [[answer.prediction for answer in s.answers] for s in read_watched(tmp_path)]
     assert sorted(predictions) == sorted(expected)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    finetune(job(pico1, tmp_path, max_steps=3, report_to="wandb", resume=True))
+    more = {path.name for path in (tmp_path / "wandb").glob("offline-run-*")} - {folder.name}
+    assert [name.rpartition("-")[2] for name in more] == [folder.name.rpartition("-")[2]]
 
 
 def test_names_of_trackers() -> None:
