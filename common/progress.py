@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _TENTHS = 10
 _SECONDS_BETWEEN_DRAWINGS = 0.1
+_SECONDS_BETWEEN_INNER_LINES = 10
 
 _open: list["Bar"] = []  # the outermost first
 _screen: "Progress | None" = None
@@ -27,26 +28,31 @@ class Bar:
     """The progress of a piece of work; a context manager, which leaves the terminal whole.
 
     Of bars inside each other all are drawn on a terminal, and the outermost stays there. Elsewhere
-    the outermost alone says something. Nothing is shown by processes beside the first.
+    the outermost says something, and where its units are long those inside it, now and then.
+    Nothing is shown by processes beside the first.
 
     Args:
         label: what is done, and on what.
         total: number of units of the whole work.
         unit: their name.
         start: number of units that were done before.
+        is_long: whether a unit takes so long that the bars inside say something too.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "", start: int = 0) -> None:
+    def __init__(
+        self, label: str, total: int, unit: str = "", start: int = 0, *, is_long: bool = False
+    ) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.start = self.done = start
         self.figures: dict[str, str] = {}
-        self._began = time.monotonic()
+        self.is_long = is_long
+        self._began = self._said = time.monotonic()
         self._drawn = 0.0
         self._row: Any = None
 
     def __enter__(self) -> Self:
         """Open the bar."""
-        self._began = time.monotonic()
+        self._began = self._said = time.monotonic()
         _open.append(self)
         if processes.rank() == 0 and is_terminal():
             screen = _shared_screen()
@@ -72,7 +78,8 @@ class Bar:
                 self._draw()
         elif processes.rank() > 0:
             return  # one speaks for all
-        elif _open[:1] == [self] and self._tenth(done) > self._tenth(before):
+        elif self._tenth(done) > self._tenth(before) and self._speaks():
+            self._said = time.monotonic()
             logger.info("%s: %s", self.label, self.status())
 
     def show(self, **figures: float) -> None:
@@ -115,6 +122,16 @@ class Bar:
             else:
                 _screen.stop()
                 _screen = None
+
+    def _speaks(self) -> bool:
+        """Whether a line may be said: by the outermost always, by those inside it rarely."""
+        if self not in _open:
+            return False
+        outer = _open[: _open.index(self)]
+        if not outer:
+            return True
+        is_time = time.monotonic() - self._said >= _SECONDS_BETWEEN_INNER_LINES
+        return is_time and all(bar.is_long for bar in outer)
 
     def _tenth(self, done: int) -> int:
         return done * _TENTHS // max(self.total, 1)

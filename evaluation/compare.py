@@ -150,8 +150,24 @@ def compare_lines(
 
 
 def prediction_file(place: Path) -> Path:
-    """Return the file with an evaluation's predictions: `place`, or the one in that folder."""
-    return place / "predictions.jsonl" if place.is_dir() else place
+    """Return an evaluation's predictions: the file itself, a folder's, or a run's only ones.
+
+    Raises:
+        ValueError: a folder has none, or is of a run with several evaluations.
+    """
+    file = place / "predictions.jsonl"
+    if not place.is_dir() or file.exists():
+        return file if place.is_dir() else place
+    # one level more where a run has several tasks
+    levels = ("evaluation/*", "evaluation/*/*")
+    found = sorted(f for level in levels for f in place.glob(f"{level}/predictions.jsonl"))
+    if len(found) == 1:
+        return found[0]
+    there = f"it has {', '.join(str(path.parent) for path in found)}" if found else "it has none"
+    raise ValueError(
+        f"{place} is no evaluation: name predictions.jsonl, its folder, or a run with one "
+        f"evaluation; {there}."
+    )
 
 
 def read_lines(path: Path, kind: type[L]) -> dict[int | str, L]:

@@ -117,7 +117,7 @@ class Predictor:
         longest, beams = length + self.decoding.max_new_tokens, self.decoding.num_beams
         # one for all processes: they share the batches out by their numbers
         size: int = min(processes.gather(choose_batch_size(self.model, longest, beams)))
-        logger.info("answering %d examples at once", size)
+        logger.info("answering up to %d examples at once", size)
         if log is not None:
             log.batch_size = size
         return size

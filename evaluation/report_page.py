@@ -51,7 +51,7 @@ def join_pages(places: Sequence[Path], output: Path, *, allow_partial: bool = Fa
             or `output` is another kind of file.
     """
     check_page(output, "report", "choose another file by --output.")
-    evaluations = [read_evaluation(_evaluation(place)) for place in places]
+    evaluations = [read_evaluation(place) for place in places]
     first, *others = (evaluation.compared for evaluation in evaluations)
     # refuses evaluations of other tasks, examples and references
     changes = [compare_lines(first, other, allow_partial=allow_partial) for other in others]
@@ -70,23 +70,6 @@ def _write(
     page = with_trainings(make_page(evaluations, changes, thumbnails, output), evaluations, output)
     write_page("report", output, f"{page.task}, split '{page.split}'", page)
     return page
-
-
-def _evaluation(place: Path) -> Path:
-    """The evaluation that a path means: itself, or the only one of a run."""
-    if not place.is_dir() or (place / "predictions.jsonl").exists():
-        return place
-    # one level more where a run has several tasks
-    levels = ("evaluation/*", "evaluation/*/*")
-    files = [path for level in levels for path in place.glob(f"{level}/predictions.jsonl")]
-    found = sorted(path.parent for path in files)
-    if len(found) == 1:
-        return found[0]
-    there = f"it has {', '.join(map(str, found))}" if found else "it has none"
-    raise ValueError(
-        f"{place} is no evaluation: name predictions.jsonl, its folder, or a run with one "
-        f"evaluation; {there}."
-    )
 
 
 def _images_of(path: Path) -> dict[int | str, str]:

@@ -84,7 +84,7 @@ def run_demo(output_dir: Path, max_steps: int | None, say: Callable[[str], None]
     write_json(output_dir / _SUMMARY, {"tasks": []})
     rows, notes = [], []
     names = demo_tasks()
-    with Bar("demo", len(names) + 1, "parts") as bar:
+    with Bar("demo", len(names) + 1, "parts", is_long=True) as bar:
         for name in names:
             say(f"\n== {name}")
             recipe = make_recipe(name, max_steps)

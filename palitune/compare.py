@@ -29,7 +29,7 @@ def compare_command() -> click.Command:
         ],
         callback=_compare,
         help="Compare two evaluations, example by example. A and B are files that eval wrote as "
-        "predictions.jsonl, or the folders with them.",
+        "predictions.jsonl, the folders with them, or runs with one evaluation.",
     )
 
 

@@ -56,6 +56,24 @@ def test_what_was_done_before_is_no_line(caplog: pytest.LogCaptureFixture) -> No
     assert lines_of(100, 10, caplog, start=80) == ["work: 90/100 steps", "work: 100/100 steps"]
 
 
+@pytest.mark.parametrize(("is_long", "expected"), [(True, ["3/6", "6/6"]), (False, [])])
+def test_inside_a_long_bar_another_says_something_every_ten_seconds(
+    is_long: bool,
+    expected: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("common.progress.time.monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO, "common")
+    with Bar("outer", 2, is_long=is_long), Bar("inner", 6) as inner:
+        for _ in range(6):
+            now[0] += 4.5  # 13.5 s is the first over ten, and 27 s the first over ten more
+            inner.advance()
+    counts = [record.getMessage().split()[1].rstrip(",") for record in caplog.records]
+    assert counts == expected
+
+
 def test_processes_beside_the_first_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     main, worker = pty.openpty()
     with os.fdopen(worker, "w") as stream:

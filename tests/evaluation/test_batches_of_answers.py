@@ -139,7 +139,7 @@ def test_a_size_that_was_chosen_is_kept_where_an_evaluation_goes_on(
     identity = {"batch_size": "auto"}
     monkeypatch.setattr("evaluation.prediction.choose_batch_size", lambda *_: 5)
     whole = predictor(loaded)(asked, AnswerLog(tmp_path / "whole", identity, resume=False))
-    assert "answering 5 examples at once" in caplog.text
+    assert "answering up to 5 examples at once" in caplog.text
     path = tmp_path / "whole" / ".answers-0.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     assert len(lines) == 13

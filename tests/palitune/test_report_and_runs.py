@@ -78,6 +78,11 @@ def test_the_page_of_runs_has_their_scores_links_and_how_to_go_on(
     shutil.rmtree(stopped)
 
 
+def test_runs_are_compared_by_their_names(runs: Path) -> None:
+    said = run("compare", runs / "ended", runs / "ended/evaluation/val").output
+    assert "0 rose, 0 fell" in said
+
+
 def test_a_file_that_is_no_page_of_runs_is_kept(runs: Path, tmp_path: Path) -> None:
     page = tmp_path / "mine.html"
     page.write_text("mine")
