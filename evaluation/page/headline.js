@@ -28,8 +28,12 @@ function figureCell(run, name, figures) {
   return reason ? make("td", { class: "reason" }, `not available: ${reason}`) : number(show(value));
 }
 
-function figureLines(title, groups) {
-  const names = [...new Set(groups.flatMap((figures) => Object.keys(figures)))];
+// a figure stands in one line, though several entries of metrics.json may hold it
+function figureLines(title, groups, shown) {
+  const isSameRouge = groups.every((figures) => figures.rougeL === figures.rouge_l);
+  const names = [...new Set(groups.flatMap((figures) => Object.keys(figures)))]
+    .filter((name) => !shown.has(name) && !(name === "rougeL" && isSameRouge));
+  names.forEach((name) => shown.add(name));
   const heading = title && names.length
     ? [[make("th", { scope: "rowgroup", colspan: runs.length + 1 }, title)]] : [];
   return [...heading, ...names.map((name) => [make("th", { scope: "row" }, name),
@@ -48,11 +52,13 @@ function drawHeadline() {
   section.append(table(head, runs.flatMap(runLines)));
   for (const note of page.notes) section.append(make("p", { class: "note" }, note));
   const extra = [...new Set(runs.flatMap((run) => Object.keys(run.extra)))];
-  const lines = [...figureLines("", runs.map((run) => run.metrics)),
+  const shown = new Set();
+  const lines = [...figureLines("", runs.map((run) => run.metrics), shown),
     ...extra.flatMap((group) => figureLines(`${group}, not the official figures`,
-      runs.map((run) => run.extra[group] ?? {})))];
+      runs.map((run) => run.extra[group] ?? {}), shown))];
   if (lines.length > 1 || runs.some((run) => Object.keys(run.reasons).length)) {
-    section.append(make("details", { id: "figures", open: "" },
+    const open = lines.length > 8 ? null : ""; // more would push the examples off the screen
+    section.append(make("details", { id: "figures", open },
       make("summary", {}, "All figures"), table(
         [make("th"), ...runs.map((run) => make("th", { scope: "col", class: "number" }, run.name))],
         lines)));

@@ -23,7 +23,8 @@ def test_the_headline_has_the_baselines_the_reasons_and_the_other_figures(
     content = json.loads(path.read_text())
     content["metrics"] |= {"consistency": None, "distribution": 1.25}
     content["reasons"] = {"consistency": "it takes all questions"}
-    content["text_metrics"] = {"exact_match": 2 / 3}
+    content["text_metrics"] = {"exact_match": 2 / 3, "rouge_l": 0.5, "rougeL": 0.5}
+    content["clip_metrics"] = {"exact_match": 2 / 3, "distribution": 1.25}
     content["notes"] = list(overlap_notes("vqav2", "val", ["coco_captioning"]))
     answers = Baselines(Majority("red", "train"), {"blank_images": ["red", "green", "blue"]})
     content |= add_baselines(report, answers).additions
@@ -45,6 +46,7 @@ def test_the_headline_has_the_baselines_the_reasons_and_the_other_figures(
         "distribution 1.25",
         "text_metrics, not the official figures",
         "exact_match 0.6667",
+        "rouge_l 0.5",
     ]
     (note,) = shown.page.locator(".note").all_inner_texts()
     assert note.startswith("Images in common: the model was trained on coco_captioning")
