@@ -8,7 +8,7 @@ import msgspec
 
 from common.json_files import read_json
 from models.checkpoint import adapter_folder
-from models.registry import FAMILIES
+from models.registry import families
 from models.run_record import RUN_FILE, read_run, trained_on
 from tasks.inspect_conversations import inspect_conversations
 from tasks.inspect_folders import (
@@ -150,10 +150,10 @@ def _checkpoint(path: Path) -> Inspection | None:
     kind = read_json(path / "config.json").get("model_type")
     if kind is None:
         return None
-    families = [family.name for family in FAMILIES if kind in family.model_types]
+    known = [family.name for family in families() if kind in family.model_types]
     return Inspection(
         what="a model",
-        facts=[("type", shown(kind)), ("family", families[0] if families else "generic")],
+        facts=[("type", shown(kind)), ("family", known[0] if known else "generic")],
         commands=[command("doctor", "--model_path", path)],
     )
 

@@ -11,6 +11,7 @@ import msgspec
 
 from evaluation.baselines import LABELS, about
 from evaluation.compare import Compared, decode_written, prediction_file, read_lines
+from evaluation.own_code import Measure, measure_of, read_used
 from evaluation.page_data import (
     Answer,
     Beside,
@@ -28,7 +29,6 @@ from evaluation.page_file import link_to
 from tasks.base import Task
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
-from tasks.registry import get_task
 from tasks.report import Report
 
 MOST_ROWS = 20_000  # more would make a page of tens of megabytes
@@ -109,7 +109,8 @@ def make_page(
             f"The figures are of all {len(lines)} examples; the first {MOST_ROWS} are below."
         )
     first, images = measured[0], dict[str, int]()
-    task = get_task(first.task)
+    used = read_used(first.provenance, str(evaluations[0].file.with_name("metrics.json")))
+    task = measure_of(first.task, first.metric, used)
     rows = [_row(own, task, images, thumbnails, output) for own in lines[:MOST_ROWS]]
     if without := sum(row.image is None for row in rows):
         notes.append(f"Images of {without} examples are not inside this page.")
@@ -137,7 +138,7 @@ def make_page(
 
 def _row(
     own: Sequence[Line],
-    task: Task,
+    task: Task | Measure,
     images: dict[str, int],
     thumbnails: Mapping[int | str, str],
     output: Path,

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from models.base import Family
 from models.encoding import Encoded, Message
+from models.registry import lineage
 from tasks.base import Example, Task
 
 logger = logging.getLogger(__name__)
@@ -223,7 +224,7 @@ def make_prompter(
     `{query}` and `{instruction}` are other names of `{question}`, and `\n` as the two characters
     that a shell passes is a line break.
     """
-    default = task.prompt(family.name)
+    default = task.prompt(*lineage(type(family)))
     template = template and template.replace("\\n", "\n")
     names = tuple(f"{{{name}" for name in _QUESTION)
     if template and "{question}" in default and not any(name in template for name in names):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.files import file_hash
+from evaluation.own_code import KEY, used_code
+from models.registry import find_family
 from models.settings import Decoding
 from tasks.base import Example
 from tasks.faults import summary
@@ -120,12 +122,15 @@ def with_provenance(
         origin: where the predictions are from, by `of_file` or `of_model`.
         training: what the training cost that just made the model.
     """
+    family = find_family(origin["family"]) if "family" in origin else None
+    own_code = used_code([report.task], family)
     entry = {
         "rule": report.task.rule,
         "rule_source": report.task.rule_source,
         "data": describe_data(report.split, report.examples),
         "seed": seed,
         **origin,
+        **({KEY: own_code} if own_code else {}),
         "versions": versions(),
     }
     notes = overlap_notes(report.task.name, report.split, origin.get("trained_on", ()))

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from common.json_files import read_json
-from models.run_record import read_run, trained_on
+from evaluation.own_code import Measure, measure_of, read_used
+from models.run_record import RUN_FILE, read_run, trained_on
 from tasks.base import Task
 from tasks.files import read_bytes
-from tasks.registry import get_task
 
 STATE = "trainer_state.json"
 WATCHED = "watched.jsonl"
@@ -85,7 +85,7 @@ class WatchedScoring(msgspec.Struct, frozen=True, kw_only=True):
     answers: list[WatchedAnswer]
 
 
-def headlines(tasks: Sequence[Task]) -> dict[str, float]:
+def headlines(tasks: Sequence[Task | Measure]) -> dict[str, float]:
     """Return the names of what a training on these tasks is scored by, with their best values."""
     if len(tasks) == 1:
         return {tasks[0].metric: tasks[0].metric_range}
@@ -123,9 +123,15 @@ def read_curves(run_folder: Path) -> Curves | None:
         return None
     state = read_json(run_folder / STATE)
     try:
-        return make_curves(state, headlines([get_task(name) for name in trained_on(run)]))
+        return make_curves(state, headlines(_measures(run, run_folder / RUN_FILE)))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{run_folder / STATE} is not as training writes it.") from error
+
+
+def _measures(run: Mapping[str, Any], path: Path) -> list[Task | Measure]:
+    """What a run's tasks are scored by, by its record alone where their code is not loaded."""
+    used, metric = read_used(run, str(path)), run["settings"].get("metric")
+    return [measure_of(name, metric, used) for name in trained_on(run)]
 
 
 def read_watched(run_folder: Path) -> list[WatchedScoring]:

@@ -10,6 +10,7 @@ from evaluation.card import header, result, score_table, usage
 from merging.algebra.modes import MODES
 from merging.inputs import Inputs
 from merging.request import MergeRequest
+from models.registry import lineage
 from tasks.registry import get_task
 
 _SETTINGS = {"density": "density", "t": "t", "weights": "weights"}  # option -> field of Options
@@ -150,7 +151,7 @@ def _usage(inputs: Inputs, *, is_adapter: bool) -> str | None:
     template, length = "{question}", _MAX_NEW_TOKENS
     for name, settings in list(inputs.prompt_settings.items())[:1]:
         task = get_task(name)
-        template = settings.get("prompt_template") or task.prompt(family.name)
+        template = settings.get("prompt_template") or task.prompt(*lineage(type(family)))
         length = settings.get("max_new_tokens") or task.max_new_tokens
     base, revision = inputs.base.name, inputs.checkpoint.revision
     return usage(family, base, revision, template, length, is_adapter=is_adapter)

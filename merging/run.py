@@ -14,6 +14,7 @@ from common.files import write_text
 from common.json_files import write_json
 from common.progress import Bar
 from evaluation.answer_log import AnswerLog
+from evaluation.own_code import KEY
 from evaluation.provenance import versions
 from merging.algebra import report
 from merging.algebra.adapters import check_low_rank_only
@@ -123,7 +124,8 @@ def _finisher(
         if sweep is not None:
             write_json(folder / "sweep.json", sweep)
             draw_sweep(sweep).save(folder / "sweep.png")
-            write_sweep_index(sweep, folder)
+            metrics = {pair.task.name: pair.task.metric for pair in request.trial.tasks}
+            write_sweep_index(sweep, metrics, folder)
         summary["versions"] = versions()
         for place in (folder, folder / "adapter"):  # each can be scored by eval.py
             if place.is_dir():
@@ -275,7 +277,10 @@ def _run(inputs: Inputs, summary: Mapping[str, Any]) -> dict[str, Any]:
     """The run.json of a merge: what its tasks and base are, for eval.py."""
     asked = inputs.prompt_settings
     known = {"task": ",".join(asked), "asked_as": asked} if asked else {}
+    entries = [entry for run in inputs.runs for entry in run.get(KEY, ())]
+    own_code = [entry for place, entry in enumerate(entries) if entry not in entries[:place]]
     return known | {
+        **({KEY: own_code} if own_code else {}),
         "base_model": inputs.base.name,
         "base_revision": inputs.checkpoint.revision,
         "base_fingerprint": inputs.checkpoint.fingerprint,

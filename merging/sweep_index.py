@@ -6,14 +6,14 @@ from typing import Any
 
 from evaluation.index_page import INDEX, Entry, Setting, write_index
 from merging.tables import share
-from tasks.registry import get_task
 
 
-def write_sweep_index(sweep: Mapping[str, Any], folder: Path) -> None:
+def write_sweep_index(sweep: Mapping[str, Any], metrics: Mapping[str, str], folder: Path) -> None:
     """Write the page into the folder of a merge.
 
     Args:
         sweep: what `merging.trial.choose` gives.
+        metrics: the name of each task's.
         folder: takes index.html.
     """
     entries = [
@@ -21,7 +21,7 @@ def write_sweep_index(sweep: Mapping[str, Any], folder: Path) -> None:
             name=row["name"],
             settings={"task": task, **_settings(row["name"])},
             state="chosen" if row["name"] == sweep["chosen"] else "measured",
-            metric=get_task(task).metric,
+            metric=metrics[task],
             value=value,
             interval=row["intervals_95"][task],
             num_examples=sweep["num_choosing"][task],
@@ -30,7 +30,7 @@ def write_sweep_index(sweep: Mapping[str, Any], folder: Path) -> None:
         for row in sweep["candidates"]
         for task, value in row["scores"].items()
     ]
-    write_index(folder / INDEX, "Candidates of the merge", entries, _notes(sweep))
+    write_index(folder / INDEX, "Candidates of the merge", entries, _notes(sweep, metrics))
 
 
 def _settings(name: str) -> dict[str, Setting]:
@@ -43,13 +43,13 @@ def _settings(name: str) -> dict[str, Setting]:
     return settings
 
 
-def _notes(sweep: Mapping[str, Any]) -> Sequence[str]:
+def _notes(sweep: Mapping[str, Any], metrics: Mapping[str, str]) -> Sequence[str]:
     confirmed = sweep["confirmed"]
     found = []
     for task, value in confirmed["scores"].items():
         low, high = confirmed["intervals_95"][task] or (value, value)
         found.append(
-            f"{task} {get_task(task).metric} {value:.4g} ({low:.4g} to {high:.4g}), retention "
+            f"{task} {metrics[task]} {value:.4g} ({low:.4g} to {high:.4g}), retention "
             f"{share(confirmed['retention'][task])}, by {sweep['num_confirming'][task]} examples"
         )
     return [

@@ -8,7 +8,7 @@ them. The conversion rules are those of `transformers/conversion_mapping.py`: ht
 
 import re
 
-from models.registry import FAMILIES
+from models.registry import families
 
 _RENAMES = (  # in this order, each to what the one before has left
     (re.compile(r"^language_model\.lm_head(?=\.|$)"), "lm_head"),
@@ -45,7 +45,7 @@ def canonical(name: str, model_type: str | None = None) -> str:
     """
     for pattern, replacement in _RENAMES:
         name = pattern.sub(replacement, name)
-    for family in FAMILIES:
+    for family in families():
         if model_type in family.model_types:
             for regex, now in family.renames.items():
                 name = re.sub(regex, now, name)

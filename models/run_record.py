@@ -8,7 +8,14 @@ from common.json_files import read_json
 from models.settings import GENERATION
 
 RUN_FILE = "run.json"
-_PROMPT_SETTINGS = ("prompt_template", "max_length", "truncate", "system_message", *GENERATION)
+_PROMPT_SETTINGS = (
+    "prompt_template",
+    "max_length",
+    "truncate",
+    "system_message",
+    *GENERATION,
+    "metric",
+)
 
 
 def trained_on(run: Mapping[str, Any]) -> list[str]:

@@ -8,21 +8,21 @@ import msgspec
 
 from common.json_files import write_json
 from palitune import options
-from palitune.command import Command, Option, count_option
+from palitune.command import Option, count_option
 from palitune.sources import make_source
-from tasks.registry import get_task, task_names
+from palitune.user_modules import TaskCommand, TaskOption, module_options
+from tasks.registry import built_in_names, get_task
 from tasks.usable import check_split
 
 
 def check_command() -> click.Command:
     """Return the command that says which examples of a split can be used."""
     parameters: list[click.Parameter] = [
-        Option(
-            ["--task"], required=True, help=f"Read this task, one of {', '.join(task_names())}."
-        ),
+        TaskOption(["--task"], required=True, help="Read this task, one of {tasks}."),
+        *module_options(),
         *options.source_options(),
         *options.table_options("csv"),
-        *options.own_file_options(*task_names()),
+        *options.own_file_options(*built_in_names()),
         Option(["--split"], group="Data", help="Read this split [default: the task's first]."),
         count_option(
             "--num_workers",
@@ -36,7 +36,7 @@ def check_command() -> click.Command:
             help="Write the result to this file too.",
         ),
     ]
-    return Command(
+    return TaskCommand(
         "check",
         params=parameters,
         callback=_check,

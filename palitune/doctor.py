@@ -9,11 +9,12 @@ from finetuning.training.doctor import DoctorRequest, Fact, check_findings, exam
 from finetuning.training.recipe import Recipe
 from models.quantization import Quantization
 from palitune import options
-from palitune.command import Command, Option
+from palitune.command import Option
 from palitune.requests import make_model_request
 from palitune.sources import make_source
+from palitune.user_modules import TaskCommand, TaskOption, module_options
 from tasks.base import TaskSource
-from tasks.registry import get_task, task_names
+from tasks.registry import built_in_names, get_task
 
 # Not int8: it rounds a token by what else is in the batch, so that no logit is ever the same.
 _EXACT: tuple[Quantization, ...] = ("nf4", "none")
@@ -34,17 +35,17 @@ def doctor_command() -> click.Command:
             help="Hold the language model in this precision.",
         ),
         options.device_option(),
-        Option(
+        TaskOption(
             ["--task"],
             group="Data",
-            help=f"Probe with its examples: one of {', '.join(task_names())} "
-            "[default: two drawn images].",
+            help="Probe with its examples: one of {tasks} [default: two drawn images].",
         ),
+        *module_options(),
         *options.source_options(),
         *options.table_options("csv"),
-        *options.own_file_options(*task_names()),
+        *options.own_file_options(*built_in_names()),
     ]
-    return Command(
+    return TaskCommand(
         "doctor",
         params=parameters,
         callback=_doctor,

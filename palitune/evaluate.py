@@ -11,7 +11,7 @@ from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
 from models.settings import GENERATION
 from palitune import options
-from palitune.command import Command, Option, saying_how_to_resume
+from palitune.command import Option, saying_how_to_resume
 from palitune.evaluation_options import (
     example_options,
     file_options,
@@ -24,7 +24,9 @@ from palitune.results import evaluate_and_show
 from palitune.runs import resolve_model_options
 from palitune.sources import make_source
 from palitune.typed import typed_command, typed_options
-from tasks.registry import task_names
+from palitune.user_modules import TaskCommand, TaskOption, metric_option, module_options
+from tasks.own_metric import with_metric
+from tasks.registry import built_in_names
 from tasks.selection import read_ids
 
 # what decides neither the examples nor their answers; a page names others in place of these
@@ -50,21 +52,22 @@ def evaluate_command() -> click.Command:
         with saying_how_to_resume():
             evaluate_and_show(make_request(values, typed_options(), again))
 
-    return Command(
+    return TaskCommand(
         "eval",
         params=[
-            Option(
+            TaskOption(
                 ["--task"],
-                help=f"Score on this task, one of {', '.join(task_names())} "
-                "[default: the run's; csv_qa with --csv].",
+                help="Score on this task, one of {tasks} [default: the run's; csv_qa with --csv].",
             ),
+            *module_options(),
             output_dir,
             Option(["--resume"], is_flag=True, help="Resume the interrupted evaluation there."),
             *file_options(),
             *loading_options(),
             *options.source_options(),
             *options.table_options("csv"),
-            *options.own_file_options(*task_names()),
+            metric_option("run's, else the task's own"),
+            *options.own_file_options(*built_in_names()),
             *example_options(),
             *metric_options(),
             *generation_options(),
@@ -97,7 +100,7 @@ def make_request(
     if predictions is not None and model is None:
         _refuse_model_options(given)
     return EvaluationRequest(
-        task=task,
+        task=with_metric(task, values["metric"]),
         source=make_source(task, values),
         model=model,
         predictions=predictions,

@@ -2,7 +2,6 @@
 
 import click
 
-from common.terminal_table import align
 from finetuning.training.recipe import Recipe
 from palitune.ablate import ablate_command
 from palitune.check import check_command
@@ -13,6 +12,7 @@ from palitune.doctor import doctor_command
 from palitune.evaluate import evaluate_command
 from palitune.inspect import inspect_command
 from palitune.list_runs import runs_command
+from palitune.list_tasks import tasks_command
 from palitune.merge import merge_command
 from palitune.pipeline import pipeline_command
 from palitune.predict import predict_command
@@ -23,7 +23,8 @@ from palitune.scripts import training_command
 from palitune.serve import serve_command
 from palitune.sources import get_tasks
 from palitune.train import finetune_command
-from tasks.registry import get_task, task_names
+from palitune.user_modules import load_named
+from tasks.registry import built_in_names, get_task, task_names
 
 _JOINT = "--task "  # then the tasks: what usage lines show as the command
 
@@ -33,6 +34,7 @@ class TrainGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take `--task A,B`, wherever it stands among the options, for the name of a command."""
+        load_named(args)
         if args and args[0].startswith("-"):
             reader = click.Command(self.name, params=self.params, add_help_option=False)
             found = reader.make_context(
@@ -48,13 +50,23 @@ class TrainGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of one task, or of those that `--task` names."""
-        if not cmd_name.startswith(_JOINT):
-            return super().get_command(ctx, cmd_name)
         try:
+            if not cmd_name.startswith(_JOINT):
+                return self._command_of(ctx, cmd_name)
             tasks = get_tasks(cmd_name.removeprefix(_JOINT))
         except ValueError as error:
             raise UserError(str(error)) from error
         return finetune_command(",".join(task.name for task in tasks), Recipe())
+
+    def _command_of(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return the command of a task, whose code is loaded first where it is a package's."""
+        if name in built_in_names() or name not in task_names():
+            return super().get_command(ctx, name)
+        return training_command(get_task(name).name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all tasks, those of the user's code and of packages too."""
+        return sorted({*super().list_commands(ctx), *task_names()})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,7 +88,7 @@ def train(task: str | None) -> None:
     """
 
 
-for _task in task_names():
+for _task in built_in_names():
     train.add_command(training_command(_task))
 
 palitune.add_command(ablate_command())
@@ -96,12 +108,7 @@ palitune.add_command(doctor_command())
 palitune.add_command(demo_command())
 
 
-@palitune.command(name="tasks")
-def list_tasks() -> None:
-    """List the tasks with their metric and splits."""
-    tasks = map(get_task, task_names())
-    rows = [[task.name, task.metric, ", ".join(task.splits)] for task in tasks]
-    click.echo(align(rows, left=(0, 1, 2)))
+palitune.add_command(tasks_command())
 
 
 if __name__ == "__main__":

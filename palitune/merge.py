@@ -10,21 +10,29 @@ import click
 from finetuning.training.run_state import check_came_to_its_end
 from merging.request import MergeRequest, TrialRequest
 from merging.settings import parse_tasks, parse_weights
-from palitune.command import Command, Option, count_option, saying_how_to_resume
+from palitune.command import Option, count_option, saying_how_to_resume
 from palitune.merge_method import method_options
 from palitune.push import prepare_push, push_options
 from palitune.results import merge_and_show
 from palitune.sources import data_roots, folder_source
+from palitune.user_modules import (
+    TaskCommand,
+    TaskOption,
+    load_modules_of,
+    metric_option,
+    module_options,
+)
 from tasks.base import TaskSource
-from tasks.registry import task_names
+from tasks.own_metric import with_metric
 
 
 def merge_command() -> click.Command:
     """Return the command behind merge_vlm.py."""
-    return Command(
+    return TaskCommand(
         "merge",
         params=[
             *_adapter_options(),
+            *module_options(),
             *method_options(),
             *_export_options(),
             *_evaluation_options(),
@@ -134,13 +142,13 @@ def _export_options() -> list[click.Parameter]:
 def _evaluation_options() -> list[click.Parameter]:
     group = "Evaluation"
     return [
-        Option(
+        TaskOption(
             ["--evaluate"],
             group=group,
             metavar="TASK,TASK",
-            help="Score base, each adapter and the merge on these tasks "
-            f"({', '.join(task_names())}).",
+            help="Score base, each adapter and the merge on these tasks ({tasks}).",
         ),
+        metric_option("task's own"),
         Option(
             ["--sweep"],
             group=group,
@@ -188,8 +196,10 @@ def make_request(values: Mapping[str, Any]) -> MergeRequest:
     """
     if values["output"] is None and not values["dry_run"]:
         raise ValueError("--output names the new folder; pass it, or --dry_run for figures alone.")
+    adapters = [values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]]
+    load_modules_of(adapters, values)
     tasks = parse_tasks(values["evaluate"])
-    for name in ("data_root", "resume"):
+    for name in ("data_root", "resume", "metric"):
         if values[name] and not tasks:
             raise ValueError(
                 f"--{name} is for scores, and --evaluate names no task: it would change nothing; "
@@ -221,7 +231,13 @@ def make_request(values: Mapping[str, Any]) -> MergeRequest:
         save_dtype=values["save_dtype"],
         onto=values["onto"],
         trial=TrialRequest(
-            tasks=[TaskSource(task, folder_source(task, roots[task.name])) for task in tasks],
+            tasks=[
+                TaskSource(
+                    with_metric(task, values["metric"] if task.reads_tables else None),
+                    folder_source(task, roots[task.name]),
+                )
+                for task in tasks
+            ],
             max_eval_samples=values["max_eval_samples"],
             batch_size=values["batch_size"],
             device=values["device"],

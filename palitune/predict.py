@@ -9,18 +9,18 @@ import msgspec
 
 from evaluation.request import ModelRequest, PromptRequest
 from palitune import options
-from palitune.command import Command, Option
+from palitune.command import Option
 from palitune.evaluation_options import loading_options
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.runs import resolve_model_options, table_reader
 from palitune.sources import make_source
+from palitune.user_modules import TaskCommand, TaskOption, module_options
 from tasks.base import Task
-from tasks.registry import task_names
 
 
 def predict_command() -> click.Command:
     """Return the command that asks a model about images."""
-    return Command(
+    return TaskCommand(
         "predict",
         params=[
             click.Argument(["images"], type=click.Path(path_type=Path), nargs=-1),
@@ -29,11 +29,12 @@ def predict_command() -> click.Command:
                 default="",
                 help="Ask this about each image; of a table, where it has no column of questions.",
             ),
-            Option(
+            TaskOption(
                 ["--task"],
                 help="Ask and clean as this task does [default: the run's; csv_qa with --csv], one "
-                f"of {', '.join(task_names())}.",
+                "of {tasks}.",
             ),
+            *module_options(),
             Option(["--json", "as_json"], is_flag=True, help="Print a JSON object for each image."),
             Option(
                 ["--output"],

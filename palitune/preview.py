@@ -8,24 +8,24 @@ import click
 
 from evaluation.preview import PreviewRequest, page_path, preview
 from palitune import options
-from palitune.command import Command, Option
+from palitune.command import Option
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.sources import make_source
-from tasks.registry import get_task, task_names
+from palitune.user_modules import TaskCommand, TaskOption, module_options
+from tasks.registry import built_in_names, get_task
 
 
 def preview_command() -> click.Command:
     """Return the command that shows examples; it loads a processor, no weight."""
     parameters: list[click.Parameter] = [
-        Option(
-            ["--task"], required=True, help=f"Show this task, one of {', '.join(task_names())}."
-        ),
+        TaskOption(["--task"], required=True, help="Show this task, one of {tasks}."),
+        *module_options(),
         options.model_option(required=True),
         options.revision_option(),
         *options.family_options(),
         *options.source_options(),
         *options.table_options("csv"),
-        *options.own_file_options(*task_names()),
+        *options.own_file_options(*built_in_names()),
         Option(
             ["--split"], group="Data", help="Show this split [default: the task's for training]."
         ),
@@ -52,7 +52,7 @@ def preview_command() -> click.Command:
             help="Write preview.html to this folder.",
         ),
     ]
-    return Command(
+    return TaskCommand(
         "preview",
         params=parameters,
         callback=_preview,

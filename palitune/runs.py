@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from models.checkpoint import adapter_folder, run_folder_of
-from models.run_record import RUN_FILE, read_run, read_run_file
+from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file
+from palitune.user_modules import load_modules_of
 from tasks.base import Task
 from tasks.registry import get_task, task_names
 
@@ -35,11 +36,13 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         if adapter_folder(lora) is None:
             raise ValueError(f"--lora_path {lora} is no adapter: it has no adapter_config.json.")
         values |= {"model_path": lora, "base_model": model}
+    if values["model_path"]:
+        revision = None if values["base_model"] else values["revision"]
+        load_modules_of([values["model_path"]], values, revision)
     task = values["task"]
     if task is None and (name := values["model_path"]):
         revision = None if values["base_model"] else values["revision"]
-        folder = adapter_folder(name, revision) or Path(name).expanduser()
-        task = read_run(run_folder_of(folder)).get("task")
+        task = _run_of(name, revision).get("task")
     if task is None and values["csv"]:
         task = _READER
     if task is None or "," in task:
@@ -49,7 +52,14 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         raise ValueError(f"--task is missing{why}; it is one of {', '.join(task_names())}.")
     if name := values["model_path"]:
         values = with_run_reading(get_task(task), values, Path(name).expanduser())
+        if values.get("metric") is None and get_task(task).reads_tables:
+            run = _run_of(name, None if values["base_model"] else values["revision"])
+            values["metric"] = prompt_settings(run, get_task(task).name).get("metric")
     return get_task(task), values | {"task": task}
+
+
+def _run_of(name: str, revision: str | None) -> dict[str, Any]:
+    return read_run(run_folder_of(adapter_folder(name, revision) or Path(name).expanduser()))
 
 
 def table_reader(task: Task) -> Task:

@@ -9,14 +9,17 @@ import click
 
 from finetuning.training.recipe import Recipe
 from palitune.evaluate import evaluate_command
-from palitune.train import make_job
+from palitune.train import finetune_command, make_job
+from tasks.registry import built_in_names
 
 if TYPE_CHECKING:
     from finetuning.training.job import Job
 
 
 def training_command(task_name: str) -> click.Command:
-    """Return the command of a task's script in `finetuning/`."""
+    """Return the command of a task's script in `finetuning/`; one of the user's has none."""
+    if task_name not in built_in_names():
+        return finetune_command(task_name, Recipe())
     command: click.Command = import_module(f"finetuning.{task_name}").main
     return command
 

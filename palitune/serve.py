@@ -7,14 +7,15 @@ import click
 
 from models.checkpoint import adapter_folder
 from palitune import options
-from palitune.command import Command, Option
+from palitune.command import Option
 from palitune.requests import make_model_request
-from tasks.registry import get_task, task_names
+from palitune.user_modules import TaskCommand, TaskOption, load_modules_of, module_options
+from tasks.registry import get_task
 
 
 def serve_command() -> click.Command:
     """Return the command that serves models on this machine."""
-    return Command(
+    return TaskCommand(
         "serve",
         params=[
             Option(
@@ -24,11 +25,11 @@ def serve_command() -> click.Command:
                 show_default=True,
                 help="Answer on this port of 127.0.0.1; 0 takes any free one.",
             ),
-            Option(
+            TaskOption(
                 ["--task"],
-                help="Ask and clean as this task does [default: each run's], one of "
-                f"{', '.join(task_names())}.",
+                help="Ask and clean as this task does [default: each run's], one of {tasks}.",
             ),
+            *module_options(),
             Option(
                 ["--model_path", "--model_id"],
                 group="Model",
@@ -59,6 +60,7 @@ def _serve(port: int, task: str | None, model_path: tuple[str, ...], **values: A
     from evaluation.side_by_side import load_side_by_side
     from serving.server import listen, serve
 
+    load_modules_of(model_path, revision=values["revision"])
     base = values.pop("base_model")
     has_adapter = any(adapter_folder(path) for path in model_path) if base else False
     requests = [

@@ -16,13 +16,15 @@ from finetuning.training.tracker_names import add_tracker
 from models.settings import GENERATION
 from palitune import options
 from palitune.closing import eval_words
-from palitune.command import Command, Option, saying_how_to_resume
+from palitune.command import Option, saying_how_to_resume
 from palitune.headers import announce_training
 from palitune.push import prepare_push, push_options
 from palitune.results import evaluate_and_show, train_and_show
 from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
+from palitune.user_modules import TaskCommand, metric_option, module_options
 from tasks.base import Task, TaskSource
+from tasks.own_metric import with_metric
 from tasks.registry import get_task
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             help="Repeat the run of this run.json; options given beside it win.",
         ),
         *_folder_options(names),
+        *module_options(),
         options.model_option(default=model, show_default=True),
         options.revision_option(),
         options.device_option(),
@@ -76,7 +79,7 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             train_and_show(job)
         push(values["output_dir"])
 
-    return Command(
+    return TaskCommand(
         task_name,
         params=parameters,
         callback=finetune,
@@ -132,7 +135,7 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
     if settings.pop("use_wandb"):
         settings["report_to"] = add_tracker(settings["report_to"], "wandb")
     fixed = {name: settings.pop(name) for name in ("output_dir", "resume", "overwrite")}
-    tasks = [get_task(name) for name in names]
+    tasks = [with_metric(get_task(name), settings.get("metric")) for name in names]
     return Job(
         tasks=tuple(map(TaskSource, tasks, make_sources(tasks, settings))),
         model_path=settings["model_path"],
@@ -153,6 +156,7 @@ def _own_options(task: Task) -> list[click.Parameter]:
     has_columns = "instruction" in task.columns
     return [
         *(options.table_options(*tables, has_columns=has_columns) if tables else []),
+        *([metric_option()] if tables else []),
         *options.own_file_options(task.name),
         *([options.encoding_option()] if task.own_files and not tables else []),
         Option(
@@ -181,7 +185,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     source = click.get_current_context().get_parameter_source
     evaluate_and_show(
         EvaluationRequest(
-            task=task,
+            task=with_metric(task, values.get("metric")),
             source=make_source(task, values),
             model=make_model_request(str(values["output_dir"]), values),
             split=values["eval_split"],

@@ -148,7 +148,7 @@ class MissingSplit(ValueError):
 class Task(ABC):
     """One dataset: how it is read, asked, answered and scored.
 
-    Complete with attributes, `load`, `example`, `score` and its line of `tasks/registry.py`.
+    Complete with attributes, `load`, `example`, `score`; known by `tasks/registry.py`.
     """
 
     name: ClassVar[str]  # = file name = value of --task
@@ -223,9 +223,10 @@ class Task(ABC):
         """Return the part of a generated text that the metric scores."""
         return clean_text(raw)
 
-    def prompt(self, family: str) -> str:
-        """Return the template for a model family."""
-        return self.prompts.get(family, self.prompts["default"])
+    def prompt(self, *families: str) -> str:
+        """Return the template of the first of these model families that has one."""
+        found = (self.prompts[name] for name in (*families, "default") if name in self.prompts)
+        return next(found)
 
     def target(
         self, example: Example, epoch: int, seed: int, sampling: AnswerSampling = "published"

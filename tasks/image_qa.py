@@ -14,10 +14,9 @@ from typing import ClassVar
 
 from tasks.base import Example, Scores, Source
 from tasks.csv_qa import CsvQa
-from tasks.metrics.vqa import vqa_accuracy
+from tasks.metrics.vqa import accuracy_of_accepted
 from tasks.text_scoring import score_texts
 
-_NUM_VOTES = 10
 _COLUMNS = {"instruction": "question", "response": "answer"}
 
 
@@ -68,12 +67,7 @@ def _accuracies(
     predictions: Sequence[str], examples: Sequence[Example], *, always_normalize: bool
 ) -> list[float]:
     return [
-        100 * vqa_accuracy(prediction, _votes(example), always_normalize=always_normalize)
+        100
+        * accuracy_of_accepted(prediction, example.references, always_normalize=always_normalize)
         for prediction, example in zip(predictions, examples, strict=True)
     ]
-
-
-def _votes(example: Example) -> tuple[str, ...]:
-    """Return the answers of ten or more people, with white space as in predictions."""
-    answers = tuple(" ".join(answer.split()) for answer in example.references)
-    return answers if len(answers) >= _NUM_VOTES else answers * _NUM_VOTES

@@ -1,7 +1,11 @@
-"""Every task by name: `get_task("vqav2")`."""
+"""Every task by name: `get_task("vqav2")`; the user's beside ours."""
 
+import re
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
+from common.installed_code import entry_points, load_entry_point, shown
+from common.user_code import code_of, find_classes, load_code, place_of
 from tasks.base import Task
 from tasks.coco_captioning import CocoCaptioning
 from tasks.conversations import Conversations
@@ -14,7 +18,10 @@ from tasks.image_qa import ImageQa
 from tasks.quic360 import Quic360
 from tasks.vqav2 import VqaV2
 
-_TASKS: tuple[Task, ...] = (
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+_BUILT_IN: tuple[Task, ...] = (
     CocoCaptioning(),
     DocVqa(),
     Gqa(),
@@ -28,21 +35,118 @@ _TASKS: tuple[Task, ...] = (
 )
 
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_added: list[Task] = []  # of the user's code, in the order in which it was loaded
+
+
+def built_in_names() -> tuple[str, ...]:
+    """Return the names of our own tasks, without aliases."""
+    return tuple(task.name for task in _BUILT_IN)
+
+
 def task_names() -> tuple[str, ...]:
-    """Return the names of all tasks, without aliases."""
-    return tuple(task.name for task in _TASKS)
+    """Return the names of all tasks, without aliases: ours, loaded ones, those of packages."""
+    loaded = (task.name for task in _added)
+    return tuple(dict.fromkeys((*built_in_names(), *loaded, *_installed())))
 
 
 def get_task(name: str) -> Task:
     """Return the task of this name or alias.
 
     Raises:
-        ValueError: no such task; names the nearest and all.
+        ValueError: no such task, names the nearest and all; or the package that has it is broken.
     """
-    by_name = {key: task for task in _TASKS for key in (task.name, *task.aliases)}
     key = name.lower().replace("-", "_")
+    if key not in _by_name() and key in _installed():
+        _load_installed(key)
+    by_name = _by_name()
     if key not in by_name:
         near = get_close_matches(key, by_name, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"Unknown task '{name}'.{hint} Tasks are {', '.join(task_names())}.")
+        raise ValueError(
+            f"Unknown task '{name}'.{hint} Tasks are {', '.join(task_names())}; one of your own is "
+            "named by --task_module."
+        )
     return by_name[key]
+
+
+def load_tasks(text: str, option: str = "--task_module") -> list[Task]:
+    """Load a file or a module of the user's, and add its tasks to those known by name.
+
+    Args:
+        text: path of a `.py` file, or the dotted name of an installed module.
+        option: what names it, for errors.
+
+    Raises:
+        ValueError: it cannot be loaded, has no complete task, or a name is taken; says where.
+    """
+    code = load_code(text, option)
+    before = [task for task in _added if code_of(type(task)) == code]
+    return before or [_add(kind) for kind in find_classes(code, Task, option)]
+
+
+def loaded_tasks() -> tuple[Task, ...]:
+    """Return the tasks of the user's code that was loaded."""
+    return tuple(_added)
+
+
+def register(task: Task) -> Task:
+    """Add a task that a program of the user's has made.
+
+    Raises:
+        ValueError: it is not complete, or its name is taken.
+    """
+    where, what = place_of(type(task)), type(task).__name__
+    for name in (task.name, *task.aliases):
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{where}: {what} has the name '{name}'; names are small letters, digits and _, "
+                "and begin with a letter."
+            )
+        if name in _by_name():
+            raise ValueError(
+                f"{where}: {what} has the name {name}, which the task "
+                f"{type(_by_name()[name]).__module__}.{type(_by_name()[name]).__name__} has; give "
+                "it another."
+            )
+    if "default" not in task.prompts:
+        raise ValueError(
+            f"{where}: {what}.prompts has no 'default'; add one, such as "
+            '{"default": "{question}"}.'
+        )
+    if not task.metric_range > 0 or task.max_new_tokens < 1 or not task.eval_splits:
+        raise ValueError(
+            f"{where}: {what} needs a metric_range over 0, max_new_tokens of 1 or more, and one "
+            "eval split or more."
+        )
+    if task.id_type not in (int, str):
+        raise ValueError(f"{where}: {what}.id_type must be int or str, got {task.id_type}.")
+    _added.append(task)
+    return task
+
+
+def _add(kind: type[Task]) -> Task:
+    try:
+        task = kind()
+    except TypeError as error:
+        raise ValueError(
+            f"{place_of(kind)}: {kind.__name__} is made without arguments, and takes some."
+        ) from error
+    return register(task)
+
+
+def _by_name() -> dict[str, Task]:
+    tasks = (*_BUILT_IN, *_added)
+    return {key: task for task in tasks for key in (task.name, *task.aliases)}
+
+
+def _installed() -> "dict[str, EntryPoint]":
+    return entry_points("palitune.tasks", frozenset(built_in_names()))
+
+
+def _load_installed(name: str) -> None:
+    entry = _installed()[name]
+    _, kinds = load_entry_point(entry, Task)
+    names = [_add(kind).name for kind in kinds]
+    if name not in names:
+        raise ValueError(f"{shown(entry)} holds {', '.join(names)}, and no task of that name.")

@@ -11,6 +11,7 @@ from evaluation.card import header, result, score_table, usage
 from evaluation.training_log import Curves, WatchedScoring, describe
 from finetuning.training.curves_chart import CURVES
 from models.base import Family
+from models.registry import lineage
 from models.run_record import by_task, trained_on
 from tasks.registry import get_task
 from tasks.report import Report
@@ -198,7 +199,7 @@ def _usage(run: Mapping[str, Any], family: Family) -> str | None:
         family,
         run["base_model"],
         run.get("base_revision"),
-        run["settings"].get("prompt_template") or task.prompt(family.name),
+        run["settings"].get("prompt_template") or task.prompt(*lineage(type(family))),
         run["settings"].get("max_new_tokens") or task.max_new_tokens,
         is_adapter=True,
     )

@@ -1,11 +1,13 @@
 """The record of a training in run.json, and the check that a resumed one matches it."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from evaluation.own_code import KEY, used_code
 from evaluation.provenance import describe_data
 from finetuning.training.job import Job
 from finetuning.training.recipe import Recipe
@@ -14,6 +16,8 @@ from models.checkpoint import Checkpoint
 from models.fingerprint import same_weights
 from models.settings import GENERATION, FamilyOptions
 from tasks.base import Dataset
+
+logger = logging.getLogger(__name__)
 
 # settings that a resumed run may have otherwise: how long, how often, where to
 _MAY_CHANGE = {
@@ -31,6 +35,7 @@ def describe(
     job: Job, checkpoint: Checkpoint, data: Sequence[tuple[Dataset, Dataset | None]]
 ) -> dict[str, Any]:
     """Return what run.json records, versions apart."""
+    own_code = used_code([train_data.task for train_data, _ in data], checkpoint.family)
     return {
         "task": ",".join(train_data.task.name for train_data, _ in data),
         "base_model": job.model_path,
@@ -39,6 +44,7 @@ def describe(
         "seed": job.recipe.seed,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
         **describe_all(data),
+        **({KEY: own_code} if own_code else {}),
         "settings": {**job.settings, **asdict(job.recipe)},
     }
 
@@ -77,6 +83,11 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
         raise ValueError(
             f"The run in {folder} had a base with other weights than {run['base_model']} has now: "
             "resume with the same, or start anew in another folder."
+        )
+    if before.get(KEY) != run.get(KEY):
+        logger.warning(
+            "Warning: the run in %s was begun with other bytes of your own task, metric or family.",
+            folder,
         )
     for key in keys:
         if before.get(key) != run[key]:

@@ -16,6 +16,7 @@ from typing import Any
 from tasks.metrics.captioning import CaptionScores, caption_scores
 
 _CAPTION_FIGURES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "METEOR", "ROUGE_L", "CIDEr")
+FIGURES = ("exact_match", "sacrebleu", "rougeL", *_CAPTION_FIGURES, "SPICE", "rouge_l")
 # Where words stand without spaces between them, a character is the unit.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _ROUGE_CHARACTER = re.compile("[a-z0-9]")

@@ -15,6 +15,7 @@ _DIGIT_COMMA_DIGIT = re.compile(r"[0-9],[0-9]")
 _PERIOD = re.compile(r"\.(?![0-9])")
 # The official call passes the flag re.UNICODE where re.sub takes a count.
 _MAX_PERIODS_REMOVED = 32
+_NUM_VOTES = 10  # of a question in the official files
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBER_WORDS = {"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBERS)}
@@ -86,6 +87,18 @@ def vqa_accuracy(
     # With an equal answer left out `equal - 1` remain, with any other one all of them.
     thirds = equal * min(3, equal - 1) + (total - equal) * min(3, equal)
     return thirds / (3 * total)
+
+
+def accuracy_of_accepted(
+    prediction: str, answers: Sequence[str], *, always_normalize: bool = False
+) -> float:
+    """Score one prediction where fewer than ten answers are accepted ones, not votes, 0 to 1.
+
+    Each then stands for ten people who agree; white space is as in predictions.
+    """
+    votes = tuple(" ".join(answer.split()) for answer in answers)
+    votes = votes if len(votes) >= _NUM_VOTES else votes * _NUM_VOTES
+    return vqa_accuracy(prediction, votes, always_normalize=always_normalize)
 
 
 def plain_accuracy(prediction: str, answers: Sequence[str]) -> float:
