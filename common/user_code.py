@@ -196,11 +196,11 @@ def find_classes(code: UserCode, base: type[Any], option: str) -> list[type[Any]
         ValueError: there is none, or one lacks a method or an attribute, or has one of another
             type.
     """
+    kinds = [value for value in vars(code.module).values() if isinstance(value, type)]
     own = [
         kind
-        for kind in dict.fromkeys(vars(code.module).values())
-        if isinstance(kind, type)
-        and issubclass(kind, base)
+        for kind in dict.fromkeys(kinds)
+        if issubclass(kind, base)
         and kind.__module__ == code.module.__name__
         and not kind.__name__.startswith("_")
     ]

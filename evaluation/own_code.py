@@ -70,7 +70,7 @@ def used_code(tasks: Sequence[Task], family: type[Family] | None = None) -> list
             found.append(_used("metric", metric.name, load_function(metric.text)[0]))
     if family is not None and (code := code_of(family)):
         found.append(_used("family", family.name, code))
-    kept: list[dict[str, Any]] = [msgspec.to_builtins(entry) for entry in found]
+    kept: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(found))  # as a file has it
     return [entry for place, entry in enumerate(kept) if entry not in kept[:place]]
 
 

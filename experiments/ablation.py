@@ -11,14 +11,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from evaluation.own_code import module_words
 from experiments.processes import MODULE
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import command_words, read_yaml, to_settings
 from finetuning.training.recipe import Recipe
 from models.checkpoint import resolve
 from models.quantization import Quantization
-from models.registry import family_named
-from tasks.registry import get_task
+from models.registry import family_named, load_families
+from tasks.own_metric import load_metric
+from tasks.registry import built_in_names, get_task, load_tasks
 
 _IMAGE_SIZE = 224
 _FILE_NAME = re.compile(r"[\w.+-]+")  # experiment, model and variant names become folders
@@ -72,9 +74,10 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The switch for scoring finished adapters."""
+    """The switch for scoring finished adapters, and by what tables are scored."""
 
     enabled: bool = True
+    metric: str | None = None
 
 
 class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +87,8 @@ class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[ModelEntry]
     lora_variants: list[Variant]
     output_dir: str = "results"
+    task_module: str | list[str] = []
+    family_module: str | list[str] = []
     data: Data = Data()
     tasks: list[TaskEntry] = []
     training: Training = Training()
@@ -116,7 +121,9 @@ class Run:
     @property
     def command(self) -> list[str]:
         """Return the command that starts this run."""
-        return [*MODULE, f"finetuning.{self.task}", *self.options]
+        if self.task in built_in_names():
+            return [*MODULE, f"finetuning.{self.task}", *self.options]
+        return [*MODULE, "palitune.main", "train", self.task, *self.options]
 
 
 def read_ablation(path: Path) -> Ablation:
@@ -127,6 +134,7 @@ def read_ablation(path: Path) -> Ablation:
             another kind, or names that cannot be folders or are there twice.
     """
     ablation = to_settings(read_yaml(path), Ablation, path, "a grid")
+    _load_modules(ablation, path)
     for kind, names in {
         "experiment_name": [ablation.experiment_name],
         "models": [model.name for model in ablation.models],
@@ -156,6 +164,27 @@ def read_ablation(path: Path) -> Ablation:
             f"{path}: data names tables, and none of the tasks reads such; leave out data or tasks."
         )
     return ablation
+
+
+def _load_modules(ablation: Ablation, path: Path) -> None:
+    """Load the user's code that a grid names, and try its metric."""
+    loaders = {"task_module": load_tasks, "family_module": load_families}
+    for key, load in loaders.items():
+        named = getattr(ablation, key)
+        for module in [named] if isinstance(named, str) else named:
+            load(module, f"{path}: {key}")
+    if (metric := ablation.evaluation.metric) is None:
+        return
+    try:
+        load_metric(metric)
+    except ValueError as error:
+        raise ValueError(f"{path}: evaluation.metric: {error}") from error
+    others = [task.name for task in ablation.tasks if not get_task(task.name).reads_tables]
+    if others:
+        raise ValueError(
+            f"{path}: evaluation.metric scores tables, and {others[0]} reads none; a grid compares "
+            "runs by one metric, so leave it out or put that task into a grid of its own."
+        )
 
 
 def runs(ablation: Ablation) -> list[Run]:
@@ -196,7 +225,10 @@ def _run(
         **training_options(ablation.training, model.torch_dtype),
         "skip_evaluation": not ablation.evaluation.enabled,
     }
-    return Run(name, model.name, variant.name, task_name, folder, tuple(command_words(options)))
+    if (metric := ablation.evaluation.metric) is not None:
+        options["metric"] = load_metric(metric).text
+    words = (*command_words(options), *module_words())
+    return Run(name, model.name, variant.name, task_name, folder, words)
 
 
 def _data_options(data: Data) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from common.files import check_writable
 from common.json_files import read_json
 from common.progress import Bar
 from evaluation.index_page import INDEX
+from evaluation.own_code import KEY, used_code
 from experiments.ablation import Run, read_ablation, runs
 from experiments.ablation_index import check_grid_index
 from experiments.ablation_summary import SUMMARY, errors_before, summary_table, write_summary
@@ -69,7 +70,7 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
     check_writable(ablation.folder)
     check_grid_index(ablation)
     data = _check(chosen, parse_job)
-    states = {run.name: state(run, data[run.task]) for run in chosen}
+    states = {run.name: state(run, data[run.name]) for run in chosen}
     if request.dry_run:
         for run in chosen:
             show(f"{run.name}  {states[run.name]}")
@@ -120,7 +121,7 @@ def _check(grid: Sequence[Run], parse_job: JobParser) -> dict[str, dict[str, Any
     """Find wrong values, tables, models and layers before the first run starts.
 
     Returns:
-        Task -> its data, as run.json describes them.
+        Run -> its data and the user's code that it uses, as run.json describes them.
 
     Raises:
         ValueError: names the run and what is wrong with it.
@@ -129,6 +130,7 @@ def _check(grid: Sequence[Run], parse_job: JobParser) -> dict[str, dict[str, Any
     from finetuning.training.record import describe_all
 
     data: dict[str, dict[str, Any]] = {}
+    used: dict[str, dict[str, Any]] = {}
     for run in grid:
         try:
             job, checkpoint = check_model(parse_job(run.task, run.options))
@@ -137,9 +139,11 @@ def _check(grid: Sequence[Run], parse_job: JobParser) -> dict[str, dict[str, Any
                 load_selection(job.tasks[0], job.recipe, datasets[1])
                 data[run.task] = describe_all([datasets])
             open_family(job, checkpoint)
+            own_code = used_code([pair.task for pair in job.tasks], checkpoint.family)
+            used[run.name] = data[run.task] | ({KEY: own_code} if own_code else {})
         except ValueError as error:
             raise ValueError(f"{run.name}: {error}") from error
-    return data
+    return used
 
 
 def state(run: Run, data: Mapping[str, Any]) -> str:
@@ -164,7 +168,7 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
                 f"{run.folder} was finished with {old} and is now to have {new}; {remedy}"
             )
         recorded = read_run(run.folder)
-        changed = [name for name in data if recorded.get(name) != data[name]]
+        changed = [name.replace("_", " ") for name in data if recorded.get(name) != data[name]]
         if changed:
             raise ValueError(
                 f"{run.folder} was finished with other {' and '.join(changed)} than its files hold "

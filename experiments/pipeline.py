@@ -13,6 +13,7 @@ from typing import Any
 from common.files import write_text
 from common.json_files import read_json
 from common.progress import Bar, released
+from evaluation.own_code import module_words
 from experiments.pipeline_config import Settings, check_processor
 from experiments.pipeline_records import (
     RECORD,
@@ -226,7 +227,7 @@ def _run(step: str, show: Show, words: list[str]) -> None:
     """
     show(f"{step}: palitune {shlex.join(words)}")
     with released():  # the command draws its own bars
-        code = run_process([*MODULE, "palitune.main", *words])
+        code = run_process([*MODULE, "palitune.main", *words, *module_words()])
     if code:
         raise RuntimeError(
             f"{step} stopped with exit code {code}, for the reason that stands above; once that is "

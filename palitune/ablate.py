@@ -8,6 +8,7 @@ import click
 from palitune.command import Command, Option, say
 from palitune.headers import announce_grid
 from palitune.scripts import parse_job
+from palitune.user_modules import module_options
 
 
 def ablate_command() -> click.Command:
@@ -21,6 +22,7 @@ def ablate_command() -> click.Command:
                 type=click.Path(path_type=Path, exists=True, dir_okay=False),
                 help="Read the grid from this YAML file; configs/vlm_ablation.yaml is an example.",
             ),
+            *module_options(),
             Option(
                 ["--only"],
                 multiple=True,

@@ -28,14 +28,13 @@ from common.system_faults import (
     lost_process,
     quiet_workers,
 )
+from common.user_code import place_in_user_code, said
 from models.settings import Auto
+from palitune import PACKAGES
 from palitune.hints import hint
 
-_PACKAGES = (
-    *("common", "evaluation", "experiments", "finetuning", "merging"),
-    *("models", "palitune", "serving", "synthetic", "tasks"),
-)
-_OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in _PACKAGES)
+_OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in PACKAGES)
+_FORESEEN = (ValueError, OSError, RuntimeError, MemoryError)
 _WORKER_ERROR = re.compile(
     r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M
 )
@@ -96,7 +95,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; a mistake of the user becomes one sentence and exit code 2, a fault exit code 1."""
-        _show_log()
+        show_log()
         try:
             with _ending_in_order(), quiet_workers():
                 try:
@@ -110,14 +109,17 @@ class Command(click.Command):
         except KeyboardInterrupt:
             click.echo("Stopped at once by Ctrl-C.", err=True)
             ctx.exit(128 + signal.SIGINT)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
             let_workers_end()
             if os.environ.get("PALITUNE_TRACEBACK"):
                 raise
             sentence = _sentence(error)
             if sentence is None:
                 raise  # not foreseen: the traceback is what a bug report needs
-            is_fault = isinstance(error, RuntimeError | MemoryError)
+            is_users = place_in_user_code(error, _OURS) is not None
+            is_fault = isinstance(error, RuntimeError | MemoryError) and not is_users
             raise (SystemFault if is_fault else UserError)(sentence) from error
 
 
@@ -181,8 +183,11 @@ def _sentence(error: Exception) -> str | None:
         return lost
     if is_disk_full(error):
         return "The disk is full, or a quota is: free some space and try again."
+    if own := place_in_user_code(error, _OURS):
+        return f"{own}: {said(error)}. PALITUNE_TRACEBACK=1 shows the calls that led there."
     frames = traceback.extract_tb(error.__traceback__)
-    return str(error) if frames and frames[-1].filename.startswith(_OURS) else None
+    is_ours = frames and frames[-1].filename.startswith(_OURS)
+    return str(error) if is_ours and isinstance(error, _FORESEEN) else None
 
 
 def say(text: str) -> None:
@@ -197,11 +202,12 @@ class _Echo(logging.Handler):
         click.echo(self.format(record), file=sys.stderr)  # named, or click goes round the bars
 
 
-def _show_log() -> None:
+def show_log() -> None:
+    """Show what our packages log, and less of what the libraries do."""
     handler = _Echo()
     if not logging.root.handlers:  # libraries that find none give the root one, for our lines too
         logging.root.addHandler(logging.NullHandler())
-    for name in _PACKAGES:
+    for name in PACKAGES:
         logger = logging.getLogger(name)
         if not logger.handlers:
             logger.addHandler(handler)

@@ -6,6 +6,7 @@ import click
 
 from common.terminal_table import align
 from palitune.command import Command
+from palitune.user_modules import module_options
 from tasks.inspection import printable
 
 
@@ -13,7 +14,10 @@ def inspect_command() -> click.Command:
     """Return the command that looks at a path; it loads no model and decodes no image."""
     return Command(
         "inspect",
-        params=[click.Argument(["path"], type=click.Path(path_type=Path))],
+        params=[
+            click.Argument(["path"], type=click.Path(path_type=Path)),
+            *module_options(),
+        ],
         callback=_inspect,
         help="Say what the file or folder PATH is: its kind, columns and first rows, which task "
         "reads it, and the commands that check it, show it and train on it.",

@@ -23,7 +23,7 @@ from palitune.scripts import training_command
 from palitune.serve import serve_command
 from palitune.sources import get_tasks
 from palitune.train import finetune_command
-from palitune.user_modules import load_named
+from palitune.user_modules import load_named, module_options
 from tasks.registry import built_in_names, get_task, task_names
 
 _JOINT = "--task "  # then the tasks: what usage lines show as the command
@@ -88,6 +88,7 @@ def train(task: str | None) -> None:
     """
 
 
+train.params += module_options()
 for _task in built_in_names():
     train.add_command(training_command(_task))
 

@@ -10,6 +10,7 @@ from experiments.pipeline_config import read_settings
 from palitune.command import Command, Option, count_option, say
 from palitune.headers import announce_pipeline
 from palitune.scripts import check_evaluation, parse_recipe
+from palitune.user_modules import module_options
 
 
 def pipeline_command() -> click.Group:
@@ -53,6 +54,7 @@ def _options() -> list[click.Parameter]:
             "the environment lacks them [default: .env if it is there].",
         ),
         *_file_options(),
+        *module_options(tasks=False),
         Option(
             ["--onto"],
             type=click.Choice(["auto", "original", "nf4"]),

@@ -6,6 +6,8 @@ from collections.abc import Collection
 import click
 from click.core import ParameterSource
 
+from evaluation.own_code import module_words
+
 
 def typed_options() -> set[str]:
     """Return the names of the options that were typed."""
@@ -17,7 +19,8 @@ def typed_options() -> set[str]:
 def typed_command(program: str, leave_out: Collection[str]) -> str:
     """Return the command that gives a program the options that were typed, quoted for a shell.
 
-    The options stand in the order of `--help`, so that it does not depend on that of typing.
+    The options stand in the order of `--help`, so that it does not depend on that of typing; those
+    that load code of the user's come last, for code that a run recorded too.
 
     Args:
         program: the words before the options.
@@ -26,10 +29,10 @@ def typed_command(program: str, leave_out: Collection[str]) -> str:
     context = click.get_current_context()
     repeated = typed_options() - {*leave_out}
     words = []
-    for parameter in context.command.params:
+    for parameter in context.command.get_params(context):
         if parameter.name in repeated:
             words += _words(parameter, context.params[parameter.name])
-    return shlex.join([*program.split(), *words])
+    return shlex.join([*program.split(), *words, *module_words()])
 
 
 def _words(parameter: click.Parameter, value: object) -> list[str]:

@@ -10,7 +10,7 @@ from evaluation.own_code import load_recorded
 from models.checkpoint import adapter_folder, run_folder_of
 from models.registry import load_families
 from models.run_record import RUN_FILE, read_run, read_run_file
-from palitune.command import Command, Option, UserError
+from palitune.command import Command, Option, UserError, show_log
 from tasks.own_metric import load_metric, metric_names
 from tasks.registry import load_tasks, loaded_tasks, task_names
 
@@ -131,6 +131,7 @@ def load_named(words: Sequence[str]) -> None:
     except click.UsageError:
         return  # the command itself says what is wrong
     if path is not None and Path(path).name.endswith(".json") and Path(path).is_file():
+        show_log()  # loading says what it loads
         record = _or_user_error(read_run_file, Path(path))
         _or_user_error(load_recorded, record, path, is_local=True)
 

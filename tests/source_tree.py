@@ -26,7 +26,10 @@ DOORS = ("eval.py", "merge_vlm.py", *(f"finetuning/{name}.py" for name in task_n
 
 
 # The only dynamic imports: registry -> the modules that it loads by name.
-REGISTRIES = {"palitune/scripts.py": tuple(f"finetuning.{name}" for name in task_names())}
+REGISTRIES = {
+    "palitune/scripts.py": tuple(f"finetuning.{name}" for name in task_names()),
+    "common/user_code.py": (),  # the user's own
+}
 
 
 # They make the embedded model out of the embedded tasks.
