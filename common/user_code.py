@@ -233,8 +233,8 @@ def _check_attributes(kind: type[Any], base: type[Any]) -> None:
         (wanted,) = get_args(hint)
         if not hasattr(kind, name):
             raise ValueError(
-                f"{place_of(kind)}: {kind.__name__} has no `{name}`; set it in the class, as "
-                f"{_shown(wanted)}."
+                f"{place_of(kind)}: {kind.__name__} has no `{name}`; set it in the class, to a "
+                f"value of the type {_shown(wanted)}."
             )
         value = getattr(kind, name)
         if any(get_origin(part) is type for part in get_args(wanted)) or _is_computed(value):
