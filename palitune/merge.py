@@ -14,6 +14,7 @@ from palitune.command import Option, count_option, saying_how_to_resume
 from palitune.merge_method import method_options
 from palitune.push import prepare_push, push_options
 from palitune.results import merge_and_show
+from palitune.runs import recorded_metric
 from palitune.sources import data_roots, folder_source
 from palitune.user_modules import (
     TaskCommand,
@@ -148,7 +149,7 @@ def _evaluation_options() -> list[click.Parameter]:
             metavar="TASK,TASK",
             help="Score base, each adapter and the merge on these tasks ({tasks}).",
         ),
-        metric_option("task's own"),
+        metric_option("adapters', else the task's own"),
         Option(
             ["--sweep"],
             group=group,
@@ -233,7 +234,7 @@ def make_request(values: Mapping[str, Any]) -> MergeRequest:
         trial=TrialRequest(
             tasks=[
                 TaskSource(
-                    with_metric(task, values["metric"] if task.reads_tables else None),
+                    with_metric(task, values["metric"] or recorded_metric(adapters, task)),
                     folder_source(task, roots[task.name]),
                 )
                 for task in tasks

@@ -1,6 +1,6 @@
 """The run, adapter or model that the options of an evaluation name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from models.checkpoint import adapter_folder, run_folder_of
-from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file
+from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file, trained_on
 from palitune.user_modules import load_modules_of
 from tasks.base import Task
 from tasks.registry import get_task, task_names
@@ -52,10 +52,32 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         raise ValueError(f"--task is missing{why}; it is one of {', '.join(task_names())}.")
     if name := values["model_path"]:
         values = with_run_reading(get_task(task), values, Path(name).expanduser())
-        if values.get("metric") is None and get_task(task).reads_tables:
-            run = _run_of(name, None if values["base_model"] else values["revision"])
-            values["metric"] = prompt_settings(run, get_task(task).name).get("metric")
+        revision = None if values["base_model"] else values["revision"]
+        values["metric"] = values.get("metric") or recorded_metric([name], get_task(task), revision)
     return get_task(task), values | {"task": task}
+
+
+def recorded_metric(
+    models: Sequence[str | Path], task: Task, revision: str | None = None
+) -> str | None:
+    """Return the metric that the runs of models give a task; None where that is its own.
+
+    Raises:
+        ValueError: they name different ones.
+    """
+    runs = [_run_of(str(name), revision) for name in models if task.reads_tables]
+    named = [
+        prompt_settings(run, task.name).get("metric")
+        for run in runs
+        if task.name in trained_on(run)
+    ]
+    if len({*named}) > 1:
+        raise ValueError(
+            f"The runs score {task.name} by different metrics, "
+            f"{' and '.join(name or task.metric for name in dict.fromkeys(named))}; choose one by "
+            "--metric."
+        )
+    return named[0] if named else None
 
 
 def _run_of(name: str, revision: str | None) -> dict[str, Any]:

@@ -45,14 +45,25 @@ class Metric:
         """
         function = _NAMED[self.name][1] if self.text in _NAMED else load_function(self.text)[1]
         return [
-            self._checked(function, prediction, example.references, example.example_id)
+            self.checked(function, prediction, example.references, f"example {example.example_id}")
             for prediction, example in zip(predictions, examples, strict=True)
         ]
 
-    def _checked(
-        self, function: Function, prediction: str, references: Sequence[str], example_id: int | str
+    def checked(
+        self, function: Function, prediction: str, references: Sequence[str], what: str
     ) -> float:
-        where = f"{_OPTION} {self.name}: example {example_id}"
+        """Return the score of one prediction.
+
+        Args:
+            function: gives it.
+            prediction: the text.
+            references: accepted texts.
+            what: the example, for errors.
+
+        Raises:
+            ValueError: as in `values`.
+        """
+        where = f"{_OPTION} {self.name}: {what}"
         try:
             value = function(prediction, list(references))
         except Exception as error:
@@ -114,7 +125,8 @@ def load_metric(text: str) -> Metric:
             f"references, and does not take these two ({error})."
         ) from error
     for prediction, references in (("", ["a"]), ("a", ["a", "b c"])):
-        metric._checked(function, prediction, references, "of a trial")
+        what = f"tried on references {references}"
+        metric.checked(function, prediction, references, what)
     return replace(metric, text=f"{code.name}:{metric.name}")
 
 

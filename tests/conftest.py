@@ -15,6 +15,7 @@ import pytest
 
 from tasks.metrics import java
 from tests.helpers import make_pico
+from tests.own_code import forgetting_own_code
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -35,6 +36,13 @@ def sample_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:  # then each process has a folder of its own in that
         folder = folder.parent
     os.environ["PALITUNE_CACHE"] = str(folder / "cache")
+
+
+@pytest.fixture(autouse=True)
+def own_code() -> Iterator[None]:
+    """No test knows the user's code of another."""
+    with forgetting_own_code():
+        yield
 
 
 @pytest.fixture(scope="session", params=["gemma", "gemma2"], ids=["paligemma1", "paligemma2"])

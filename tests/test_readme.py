@@ -22,12 +22,6 @@ def text_of(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-def test_the_chapter_on_a_task_of_your_own_is_the_code_that_runs() -> None:
-    (shown,) = re.findall(r"```python\n(class Digits.*?)\n```", text_of("own_task.md"), re.DOTALL)
-    assert (ROOT / "tasks" / "digits.py").read_text(encoding="utf-8").endswith(shown + "\n")
-    assert len(shown.splitlines()) <= 45
-
-
 def test_each_task_has_its_row_with_every_split() -> None:
     for name in task_names():
         assert (DOCS / "tasks" / f"{name}.md").is_file()

@@ -14,13 +14,16 @@ from datasets import Dataset, DatasetDict
 from PIL import Image
 
 from palitune.main import palitune
+from palitune.scripts import training_command
+from palitune.user_modules import load_named
 from tasks.base import Source
 from tasks.metrics import java
-from tasks.registry import get_task
+from tasks.registry import built_in_names, get_task
 from tests.docs.documented import commands, name_of, pages, program, stand_in_for, tried
 from tests.helpers import REPOSITORY
 from tests.models.test_clip import make_clip
 from tests.models.tiny_families import maker
+from tests.own_code import write_blocks
 from tests.palitune.commands import WRITERS, script
 from tests.tasks.test_frames_chat import write_frames
 
@@ -112,6 +115,7 @@ def _rows() -> dict[str, list[Any]]:
 def test_the_commands_of_a_page_run(page: Path, workplace: Path) -> None:
     shutil.rmtree("runs")
     shutil.copytree("ready", "runs")  # each page finds the same runs
+    write_blocks(page, workplace)
     for command in commands(page):
         kind, words = program(command)
         # a server runs until it is stopped; tests/serving tries it
@@ -120,8 +124,11 @@ def test_the_commands_of_a_page_run(page: Path, workplace: Path) -> None:
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
-def test_the_commands_of_a_page_are_understood(page: Path) -> None:
+def test_the_commands_of_a_page_are_understood(page: Path, tmp_path: Path) -> None:
+    own = write_blocks(page, tmp_path)
     for command in commands(page):
+        for file in own:
+            command = command.replace(f" {file.name}", f" {file}")
         kind, words = program(command)
         if kind == "torchrun":
             kind, words = program(f"python {' '.join(words)}")
@@ -142,7 +149,8 @@ def _run(kind: str, words: list[str], command: str) -> None:
 def _click(kind: str, words: list[str]) -> tuple[click.Command, list[str]]:
     name, _, task = kind.partition(" ")
     if task:
-        return script(task), words
+        load_named(words)
+        return script(task) if task in built_in_names() else training_command(task), words
     found = palitune.commands[name]
     while isinstance(found, click.Group) and words and words[0] in found.commands:
         found, words = found.commands[words[0]], words[1:]
