@@ -125,6 +125,15 @@ def _load_installed(name: str, option: str) -> UserCode:
     return _LOADED.get(path) or _keep(UserCode(name, path, file_hash(path), module))
 
 
+def find_module(name: str) -> Path | None:
+    """Return the file of an installed module; None where there is none of this dotted name."""
+    try:
+        spec = find_spec(name) if _DOTTED.fullmatch(name) else None
+    except (ImportError, ValueError):
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin).resolve()
+
+
 def _keep(code: UserCode) -> UserCode:
     _LOADED[code.path] = code
     return code

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from common.files import file_hash
-from common.user_code import UserCode, code_of, load_code
+from common.user_code import UserCode, code_of, find_module, load_code
 from models.base import Family
 from models.registry import find_family, load_families, loaded_families
 from tasks.base import Task
@@ -144,6 +144,11 @@ def load_recorded(
             raise ValueError(
                 f"{where} was made with {what}, which has changed since; pass {option} "
                 f"{_typed(entry)} to take it as it is now."
+            )
+        if entry.module != entry.path and find_module(entry.module) != path:
+            raise ValueError(
+                f"{where} was made with {what}, which is not what {entry.module} stands for here; "
+                f"pass {option}."
             )
         logger.info("%s, recorded by %s", what.removeprefix("the "), where)
         _LOADERS[entry.kind](entry.module, option)

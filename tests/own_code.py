@@ -9,6 +9,7 @@ from pathlib import Path
 import models.registry
 import tasks.registry
 from common import user_code
+from common.installed_code import entry_points
 from tests.helpers import REPOSITORY
 
 _BLOCK = re.compile(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -27,6 +28,16 @@ def write_blocks(page: str | Path, folder: Path) -> list[Path]:
     return [folder / name for name in found]
 
 
+def install(folder: Path, package: str, group: str, entries: dict[str, str]) -> None:
+    """Put into a folder what an installed package has there beside its code."""
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    lines = [f"{name} = {value}" for name, value in entries.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+    entry_points.cache_clear()
+
+
 @contextmanager
 def forgetting_own_code() -> Iterator[None]:
     """What is loaded of a user's code inside the block is unknown behind it."""
@@ -38,4 +49,5 @@ def forgetting_own_code() -> Iterator[None]:
     tasks.registry._added.clear()
     models.registry._added.clear()
     models.registry._broken.clear()
+    entry_points.cache_clear()
     sys.path[:] = path

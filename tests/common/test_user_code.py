@@ -113,7 +113,10 @@ def test_an_installed_module_is_known_by_its_dotted_name() -> None:
     [
         (HEAD, ("has no Task", "tasks.base.Task")),
         (WHOLE.replace("def score", "def scores"), ("line 4", "lacks score()", "load()")),
-        (WHOLE.replace("def load", "def loads").replace("def ex", "def x"), ("example() and load",)),
+        (
+            WHOLE.replace("def load", "def loads").replace("def ex", "def x"),
+            ("example() and load",),
+        ),
         (WHOLE.replace('metric = "accuracy"', ""), ("line 4", "no `metric`", "str")),
         (WHOLE.replace("prompts = ", "prompt = "), ("no `prompts`",)),
         (WHOLE.replace("metric_range = 1.0", "metric_range = 'best'"), ("metric_range", "'best'")),
