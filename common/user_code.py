@@ -3,20 +3,20 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from common.files import file_hash
 
+_FRAME = re.compile(r'^ *File "(.+)", line (\d+), in ', re.M)  # as tracebacks are printed
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -181,16 +181,13 @@ def place_in_user_code(error: BaseException, ours: tuple[str, ...]) -> str | Non
         error: what was raised.
         ours: how the files of our packages begin.
     """
-    for frame, line in reversed([*_frames(error.__traceback__)]):
-        if Path(frame) in _LOADED:
-            return f"{frame}, line {line}"
-        if frame.startswith(ours):
+    frames = [(frame.filename, frame.lineno) for frame in extract_tb(error.__traceback__)]
+    for file, line in reversed([*frames, *_FRAME.findall(str(error))]):  # the text: of a worker
+        if Path(file) in _LOADED:
+            return f"{file}, line {line}"
+        if file.startswith(ours):
             return None
     return None
-
-
-def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int]]:
-    return ((frame.filename, frame.lineno or 0) for frame in extract_tb(trace))
 
 
 def find_classes(code: UserCode, base: type[Any], option: str) -> list[type[Any]]:

@@ -48,7 +48,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a task is scored by, as far as a chart needs it; of a task too, by the same names."""
+    """The headline of a task, as far as charts and pages need it, by the names that Task has."""
 
     name: str
     metric: str

@@ -31,7 +31,7 @@ from merging.trial import Candidate, Trial, retention
 from models.checkpoint import resolve
 from models.loading import load_model
 from tasks.base import Dataset, Example, Task, TaskSource
-from tasks.registry import get_task, task_names
+from tasks.registry import built_in_names, get_task
 from tasks.report import Predict, evaluate
 from tasks.sample import sample_source
 
@@ -116,7 +116,7 @@ def make_recipe(name: str, max_steps: int | None = None) -> Recipe:
 
 def demo_tasks() -> list[str]:
     """Return the tasks with embedded data: all but those of the user's own files."""
-    tasks = map(get_task, task_names())
+    tasks = map(get_task, built_in_names())
     return [task.name for task in tasks if not (task.reads_tables or task.own_files)]
 
 

@@ -34,6 +34,7 @@ from palitune import PACKAGES
 from palitune.hints import hint
 
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in PACKAGES)
+_CALLS = "PALITUNE_TRACEBACK=1 shows the calls that led there."
 _FORESEEN = (ValueError, OSError, RuntimeError, MemoryError)
 _WORKER_ERROR = re.compile(
     r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M
@@ -172,8 +173,11 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}."
+    own = place_in_user_code(error, _OURS)
     if caught := _WORKER_ERROR.search(str(error)):
-        return caught[2]
+        if own:
+            return f"{own}: {caught[1]}: {caught[2].rstrip('.')}. {_CALLS}"
+        return caught[2] if isinstance(error, _FORESEEN) else None
     if is_out_of_memory(error):
         return (
             "Memory ran out: take a smaller batch or smaller images, fewer workers, or "
@@ -183,8 +187,8 @@ def _sentence(error: Exception) -> str | None:
         return lost
     if is_disk_full(error):
         return "The disk is full, or a quota is: free some space and try again."
-    if own := place_in_user_code(error, _OURS):
-        return f"{own}: {said(error)}. PALITUNE_TRACEBACK=1 shows the calls that led there."
+    if own:
+        return f"{own}: {said(error)}. {_CALLS}"
     frames = traceback.extract_tb(error.__traceback__)
     is_ours = frames and frames[-1].filename.startswith(_OURS)
     return str(error) if is_ours and isinstance(error, _FORESEEN) else None

@@ -5,7 +5,7 @@ import click
 from common.terminal_table import align
 from palitune.command import Command
 from palitune.user_modules import module_options
-from tasks.registry import get_task, task_names
+from tasks.registry import known_tasks
 
 
 def tasks_command() -> click.Command:
@@ -19,13 +19,5 @@ def tasks_command() -> click.Command:
 
 
 def _list_tasks() -> None:
-    tasks, faults = [], []
-    for name in task_names():
-        try:
-            tasks.append(get_task(name))
-        except ValueError as error:
-            faults.append(str(error))
-    rows = [[task.name, task.metric, ", ".join(task.splits)] for task in tasks]
+    rows = [[task.name, task.metric, ", ".join(task.splits)] for task in known_tasks()]
     click.echo(align(rows, left=(0, 1, 2)))
-    for fault in faults:
-        click.echo(f"Left out: {fault}", err=True)

@@ -8,7 +8,7 @@ from typing import Any
 from tasks.base import Source, Task
 from tasks.files import local_root
 from tasks.hub import is_hub_copy
-from tasks.registry import get_task, task_names
+from tasks.registry import get_task, known_tasks
 from tasks.table_files import open_table
 from tasks.table_reading import TableReading
 from tasks.table_text import check_encoding
@@ -93,7 +93,7 @@ def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
     _check_encoding(task, reading.encoding)
     of_tables = columns or values.get("csv") or reading.lenient or reading.question
     if of_tables and not task.reads_tables:
-        readers = [name for name in task_names() if get_task(name).reads_tables]
+        readers = [other.name for other in known_tasks() if other.reads_tables]
         raise ValueError(
             f"{task.name} has official files and reads no table; --csv and its columns are for "
             f"{' and '.join(readers)}."

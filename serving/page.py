@@ -14,7 +14,7 @@ from evaluation.sample_questions import SampleQuestion
 from evaluation.side_by_side import Answer, Question, SideBySide
 from tasks.base import Task, Turn
 from tasks.images import BytesImage
-from tasks.registry import get_task, task_names
+from tasks.registry import get_task, known_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _page(models: SideBySide, rows: list[list[str]]) -> Any:
 def _choices(models: SideBySide) -> list[tuple[str, str]]:
     """List the tasks with their prompts, those of the models first."""
     own = models.tasks
-    others = [task for task in map(get_task, task_names()) if task not in own]
+    others = [task for task in known_tasks() if task not in own]
     return [(f"{task.name}: {_prompt(models, task)}", task.name) for task in [*own, *others]]
 
 

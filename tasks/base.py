@@ -225,8 +225,7 @@ class Task(ABC):
 
     def prompt(self, *families: str) -> str:
         """Return the template of the first of these model families that has one."""
-        found = (self.prompts[name] for name in (*families, "default") if name in self.prompts)
-        return next(found)
+        return next(self.prompts[n] for n in (*families, "default") if n in self.prompts)
 
     def target(
         self, example: Example, epoch: int, seed: int, sampling: AnswerSampling = "published"

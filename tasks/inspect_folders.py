@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from common.json_files import read_json
-from tasks.base import Source
+from tasks.base import Source, Task
 from tasks.hub import is_hub_copy
 from tasks.inspection import Inspection, command, map_columns, shown, use_commands
-from tasks.registry import get_task, task_names
+from tasks.registry import known_tasks
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _MADE = ("image", "instruction", "response")  # columns of the table that is proposed
@@ -24,21 +24,21 @@ def inspect_official(path: Path) -> Inspection | None:
     if not path.is_dir():
         return None
     places = [*_entries(path), *(e for d in _entries(path) if d.is_dir() for e in _entries(d))]
-    for task in task_names():
+    for task in known_tasks():
         found = [place for place in places if _is_official(place, task)]
         if found:
             names = ", ".join(str(place.relative_to(path)) for place in found[:8])
             where = ["--data_root", path]
             return Inspection(
-                what=f"a folder with the official files of {task}",
-                facts=[("files", names), ("metric", get_task(task).metric)],
-                commands=use_commands(task, {"train": where, "other": where}),
+                what=f"a folder with the official files of {task.name}",
+                facts=[("files", names), ("metric", task.metric)],
+                commands=use_commands(task.name, {"train": where, "other": where}),
             )
     return None
 
 
-def _is_official(place: Path, task: str) -> bool:
-    return re.fullmatch(get_task(task).official_files or "$", place.name) is not None
+def _is_official(place: Path, task: Task) -> bool:
+    return re.fullmatch(task.official_files or "$", place.name) is not None
 
 
 def inspect_saved(path: Path) -> Inspection | None:
@@ -140,10 +140,10 @@ def _entries(folder: Path) -> list[Path]:
 
 def inspect_official_file(path: Path) -> Inspection | None:
     """Describe a file with questions of a task, by its official name alone."""
-    for task in task_names() if path.is_file() else ():
+    for task in known_tasks() if path.is_file() else ():
         if _is_official(path, task):
             return Inspection(
-                what=f"an official file of {task}",
+                what=f"an official file of {task.name}",
                 notes=[f"Tasks are read from their folder: {command('inspect', path.parent)}."],
             )
     return None
@@ -162,11 +162,11 @@ def inspect_json(path: Path) -> Inspection | None:
     if not (isinstance(content, list) and content and isinstance(content[0], dict)):
         return Inspection(what=f"a JSON {'list' if isinstance(content, list) else 'object'}")
     facts = [("entries", f"{len(content):,}"), ("keys", ", ".join(map(shown, content[0])))]
-    for name in task_names():
-        if set(content[0]) == set(get_task(name).result_keys):
-            words = ["eval", "--task", name, "--predictions", path, "--data_root", "sample"]
+    for task in known_tasks():
+        if set(content[0]) == set(task.result_keys):
+            words = ["eval", "--task", task.name, "--predictions", path, "--data_root", "sample"]
             return Inspection(
-                what=f"a results file of {name}",
+                what=f"a results file of {task.name}",
                 facts=facts,
                 commands=[command(*words)],
                 notes=["Name in --data_root the folder with the task's official files."],

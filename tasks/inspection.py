@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from tasks.registry import get_task, task_names
+from common.user_code import code_of
+from tasks.registry import get_task, known_tasks
 from tasks.tables import csv_line
 
 _WIDTH = 60
@@ -78,7 +79,7 @@ class Mapped(msgspec.Struct, frozen=True):
 
 def map_columns(present: Sequence[str]) -> Mapped:
     """Guess which columns are the image, the question and the answer, and which task reads them."""
-    readers = [task for task in map(get_task, task_names()) if task.table_columns]
+    readers = [task for task in known_tasks() if task.table_columns]
     by_name = {column.strip().lower(): column for column in reversed(present)}
     found = {}
     for ours, others in _OTHERS.items():
@@ -98,7 +99,7 @@ def missing_note(mapped: Mapped) -> str:
     """Return the sentence on the columns that no name tells."""
     lacking = [name for name in ("image", "response") if name not in mapped.columns]
     options = " and ".join(f"--{name}_column" for name in lacking)
-    reader = next(name for name in task_names() if get_task(name).table_columns)
+    reader = next(task.name for task in known_tasks() if task.table_columns)
     return (
         f"No column is known as the {' or the '.join(lacking)}; {reader} reads the table if "
         f"{options} say which ones are meant."
@@ -144,10 +145,12 @@ def use_commands(task: str, where: Mapping[str, Sequence[object]]) -> list[str]:
         task: its name.
         where: `train` and `other` -> the words that name the data to a training and to the others.
     """
+    code = code_of(type(get_task(task)))
+    own = ["--task_module", code.name] if code else []
     return [
-        command("check", "--task", task, *where["other"]),
-        command("preview", "--task", task, *where["other"], "--model_path", "tiny"),
-        command("train", task, *where["train"], "--model_path", "tiny"),
+        command("check", "--task", task, *own, *where["other"]),
+        command("preview", "--task", task, *own, *where["other"], "--model_path", "tiny"),
+        command("train", task, *own, *where["train"], "--model_path", "tiny"),
     ]
 
 

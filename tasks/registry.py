@@ -1,5 +1,6 @@
 """Every task by name: `get_task("vqav2")`; the user's beside ours."""
 
+import logging
 import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ _BUILT_IN: tuple[Task, ...] = (
 )
 
 
+logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _added: list[Task] = []  # of the user's code, in the order in which it was loaded
 
@@ -48,6 +50,17 @@ def task_names() -> tuple[str, ...]:
     """Return the names of all tasks, without aliases: ours, loaded ones, those of packages."""
     loaded = (task.name for task in _added)
     return tuple(dict.fromkeys((*built_in_names(), *loaded, *_installed())))
+
+
+def known_tasks() -> list[Task]:
+    """Return all tasks; one of a package that is broken is left out, and that is logged."""
+    found = []
+    for name in task_names():
+        try:
+            found.append(get_task(name))
+        except ValueError as error:
+            logger.warning("Left out: %s", error)
+    return found
 
 
 def get_task(name: str) -> Task:
