@@ -168,7 +168,7 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
                 f"{run.folder} was finished with {old} and is now to have {new}; {remedy}"
             )
         recorded = read_run(run.folder)
-        changed = [name.replace("_", " ") for name in data if recorded.get(name) != data[name]]
+        changed = [name for name in data if recorded.get(name) != data[name]]
         if changed:
             raise ValueError(
                 f"{run.folder} was finished with other {' and '.join(changed)} than its files hold "

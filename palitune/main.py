@@ -107,8 +107,6 @@ palitune.add_command(preview_command())
 palitune.add_command(inspect_command())
 palitune.add_command(doctor_command())
 palitune.add_command(demo_command())
-
-
 palitune.add_command(tasks_command())
 
 

@@ -17,7 +17,7 @@ from palitune.results import merge_and_show
 from palitune.runs import recorded_metric
 from palitune.sources import data_roots, folder_source
 from palitune.user_modules import (
-    TaskCommand,
+    OwnCodeCommand,
     TaskOption,
     load_modules_of,
     metric_option,
@@ -29,7 +29,7 @@ from tasks.own_metric import with_metric
 
 def merge_command() -> click.Command:
     """Return the command behind merge_vlm.py."""
-    return TaskCommand(
+    return OwnCodeCommand(
         "merge",
         params=[
             *_adapter_options(),

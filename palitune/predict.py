@@ -14,13 +14,13 @@ from palitune.evaluation_options import loading_options
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.runs import resolve_model_options, table_reader
 from palitune.sources import make_source
-from palitune.user_modules import TaskCommand, TaskOption, module_options
+from palitune.user_modules import OwnCodeCommand, TaskOption, module_options
 from tasks.base import Task
 
 
 def predict_command() -> click.Command:
     """Return the command that asks a model about images."""
-    return TaskCommand(
+    return OwnCodeCommand(
         "predict",
         params=[
             click.Argument(["images"], type=click.Path(path_type=Path), nargs=-1),

@@ -9,13 +9,13 @@ from models.checkpoint import adapter_folder
 from palitune import options
 from palitune.command import Option
 from palitune.requests import make_model_request
-from palitune.user_modules import TaskCommand, TaskOption, load_modules_of, module_options
+from palitune.user_modules import OwnCodeCommand, TaskOption, load_modules_of, module_options
 from tasks.registry import get_task
 
 
 def serve_command() -> click.Command:
     """Return the command that serves models on this machine."""
-    return TaskCommand(
+    return OwnCodeCommand(
         "serve",
         params=[
             Option(

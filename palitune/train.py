@@ -22,7 +22,7 @@ from palitune.push import prepare_push, push_options
 from palitune.results import evaluate_and_show, train_and_show
 from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
-from palitune.user_modules import TaskCommand, metric_option, module_options
+from palitune.user_modules import OwnCodeCommand, metric_option, module_options
 from tasks.base import Task, TaskSource
 from tasks.own_metric import with_metric
 from tasks.registry import get_task
@@ -79,7 +79,7 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
             train_and_show(job)
         push(values["output_dir"])
 
-    return TaskCommand(
+    return OwnCodeCommand(
         task_name,
         params=parameters,
         callback=finetune,

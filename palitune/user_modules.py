@@ -84,13 +84,17 @@ def metric_option(default: str = "task's own") -> Option:
     )
 
 
-class TaskCommand(Command):
-    """A command with the options for own files of every task that is loaded by then."""
+class OwnCodeCommand(Command):
+    """A command that loads the code which its words name before it reads them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Load what the words name, then read them."""
         load_named(args)
         return super().parse_args(ctx, args)
+
+
+class TaskCommand(OwnCodeCommand):
+    """A command with the options for own files of every task that is loaded by then."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's parameters, and those of loaded tasks."""
