@@ -227,6 +227,11 @@ def find_classes(code: UserCode, base: type[Any], option: str) -> list[type[Any]
     return complete
 
 
+def remedy(name: str, named: Any) -> str:
+    """Return what to do about a name that is taken: a class may have inherited an alias."""
+    return "give it another" if name == named.name else "set aliases = () in it, or others"
+
+
 def _methods(kind: Any) -> list[str]:
     return [f"{name}()" for name in sorted(kind.__abstractmethods__)]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.installed_code import entry_points, load_entry_point, shown
-from common.user_code import code_of, find_classes, load_code, place_of
+from common.user_code import code_of, find_classes, load_code, place_of, remedy
 from models.base import Family
 from models.blip2 import Blip2
 from models.generic import Generic, RemoteGeneric
@@ -109,7 +109,7 @@ def _add(kind: type[Family]) -> type[Family]:
         if taken := sorted(own & names):
             raise ValueError(
                 f"{where}: {kind.__name__} has the name {taken[0]}, which the family {family.name} "
-                "has; give it another."
+                f"has; {remedy(taken[0], kind)}."
             )
         if taken := sorted(types & {_plain(name) for name in family.model_types}):
             raise ValueError(

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from common.installed_code import entry_points, load_entry_point, shown
-from common.user_code import code_of, find_classes, load_code, place_of
+from common.user_code import code_of, find_classes, load_code, place_of, remedy
 from tasks.base import Task
 from tasks.coco_captioning import CocoCaptioning
 from tasks.conversations import Conversations
@@ -117,10 +117,10 @@ def register(task: Task) -> Task:
                 "and begin with a letter."
             )
         if name in _by_name():
+            owner = type(_by_name()[name])
             raise ValueError(
-                f"{where}: {what} has the name {name}, which the task "
-                f"{type(_by_name()[name]).__module__}.{type(_by_name()[name]).__name__} has; give "
-                "it another."
+                f"{where}: {what} has the name {name}, which the task {owner.__module__}."
+                f"{owner.__name__} has; {remedy(name, task)}."
             )
     if "default" not in task.prompts:
         raise ValueError(

@@ -58,6 +58,14 @@ def test_a_task_that_cannot_be_added_is_told(
     assert task_names() == before
 
 
+def test_a_task_that_inherits_an_alias_is_told_to_set_its_own(tmp_path: Path) -> None:
+    text = 'from tasks.csv_qa import CsvQa\n\n\nclass Mine(CsvQa):\n    name = "mine"\n'
+    with one_sentence("line 4", "the name csv", "aliases = ()"):
+        load_tasks(write(tmp_path, text))
+    (task,) = load_tasks(write(tmp_path, f"{text}    aliases = ()\n", "own_second.py"))
+    assert task.reads_tables and get_task("csv").name == "csv_qa"
+
+
 def test_two_files_cannot_have_one_name(tmp_path: Path) -> None:
     load_tasks(write(tmp_path, WHOLE))
     with one_sentence("own_second.py, line 4", "own_file.Mine"):
