@@ -157,6 +157,17 @@ def test_an_error_is_placed_in_the_users_file_unless_ours_called_on(tmp_path: Pa
     assert said(KeyError("key")) == "KeyError: 'key'"
 
 
+def test_an_error_of_a_worker_process_is_placed_by_its_printed_traceback(tmp_path: Path) -> None:
+    code = load_code(write(tmp_path, "VALUE = 1\n"), "--x")
+    text = (
+        "Caught KeyError in DataLoader worker process 0.\nOriginal Traceback:\n"
+        f'  File "/ours/loop.py", line 9, in fetch\n  File "{code.path}", line 2, in open\n'
+        "  File \"/lib/pillow.py\", line 3, in load\nKeyError: 'pixels'"
+    )
+    assert place_in_user_code(RuntimeError(text), ("/ours/",)) == f"{code.path}, line 2"
+    assert place_in_user_code(RuntimeError(text), ("/lib/",)) is None
+
+
 def _in_a_new_process(task: Any, queue: Any) -> None:
     queue.put((task.name, type(task).__module__))
 

@@ -204,6 +204,17 @@ def test_a_run_whose_file_changed_is_scored_where_it_is_named(tmp_path: Path) ->
     done("report", tmp_path / "out", "--output", tmp_path / "report.html")  # needs no code
 
 
+def test_a_training_that_is_resumed_with_other_code_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "my_task.py"
+    shutil.copy("my_task.py", file)
+    words = ("train", "swatches", "--task_module", file, "--model_path", "tiny", *SHORT)
+    words = (*words, "--output_dir", tmp_path / "run", "--skip_evaluation")
+    done(*words, "--max_steps", "1")
+    file.write_text(f"{file.read_text()}\n# a thought\n")
+    text = done(*words, "--max_steps", "2", "--resume")
+    assert "was begun with other bytes of your own task" in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("grid", "runs", "metric"),
