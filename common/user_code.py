@@ -88,6 +88,21 @@ def load_code(text: str, option: str) -> UserCode:
     return _keep(UserCode(str(path), path, digest, module))
 
 
+def load_unchanged(text: str, option: str) -> UserCode:
+    """Load as `load_code` does; a file that was edited since then is not taken for what it was.
+
+    Raises:
+        ValueError: so it is, or as in `load_code`.
+    """
+    code = load_code(text, option)
+    if file_hash(code.path) != code.sha256:
+        raise ValueError(
+            f"{option} {code.path} has changed since this program loaded it; start the program "
+            "anew."
+        )
+    return code
+
+
 def _check_free(name: str, path: Path, option: str) -> None:
     """Refuse a file that would hide a module, or be hidden by one."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.installed_code import entry_points, load_entry_point, shown
-from common.user_code import code_of, find_classes, load_code, place_of, remedy
+from common.user_code import code_of, find_classes, load_unchanged, place_of, remedy
 from models.base import Family
 from models.blip2 import Blip2
 from models.generic import Generic, RemoteGeneric
@@ -70,7 +70,7 @@ def load_families(text: str, option: str = "--family_module") -> list[type[Famil
     Raises:
         ValueError: it cannot be loaded, has no complete family, or a name is taken; says where.
     """
-    code = load_code(text, option)
+    code = load_unchanged(text, option)
     before = [family for family in _added if code_of(family) == code]
     return before or [_add(kind) for kind in find_classes(code, Family, option)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
-from common.user_code import UserCode, load_code, place_in_user_code, place_of, said
+from common.user_code import UserCode, load_code, load_unchanged, place_in_user_code, place_of, said
 from tasks.base import Example, Scores, Task
 from tasks.text_scoring import score_texts
 
@@ -111,6 +111,7 @@ def load_metric(text: str) -> Metric:
     metric = find_metric(text)
     if text in _NAMED:
         return metric
+    load_unchanged(text.rpartition(":")[0], _OPTION)
     code, function = load_function(text)
     if metric.name in (*_NAMED, *_text_figures()):
         raise ValueError(

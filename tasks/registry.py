@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from common.installed_code import entry_points, load_entry_point, shown
-from common.user_code import code_of, find_classes, load_code, place_of, remedy
+from common.user_code import code_of, find_classes, load_unchanged, place_of, remedy
 from tasks.base import Task
 from tasks.coco_captioning import CocoCaptioning
 from tasks.conversations import Conversations
@@ -93,7 +93,7 @@ def load_tasks(text: str, option: str = "--task_module") -> list[Task]:
     Raises:
         ValueError: it cannot be loaded, has no complete task, or a name is taken; says where.
     """
-    code = load_code(text, option)
+    code = load_unchanged(text, option)
     before = [task for task in _added if code_of(type(task)) == code]
     return before or [_add(kind) for kind in find_classes(code, Task, option)]
 

@@ -66,6 +66,14 @@ def test_a_task_that_inherits_an_alias_is_told_to_set_its_own(tmp_path: Path) ->
     assert task.reads_tables and get_task("csv").name == "csv_qa"
 
 
+def test_a_file_that_was_edited_since_is_not_taken_for_what_it_was(tmp_path: Path) -> None:
+    path = write(tmp_path, WHOLE)
+    load_tasks(path)
+    write(tmp_path, WHOLE.replace('"accuracy"', '"recall"'))
+    with one_sentence(path, "changed since this program loaded it", "anew"):
+        load_tasks(path)
+
+
 def test_two_files_cannot_have_one_name(tmp_path: Path) -> None:
     load_tasks(write(tmp_path, WHOLE))
     with one_sentence("own_second.py, line 4", "own_file.Mine"):
