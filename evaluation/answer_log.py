@@ -89,6 +89,11 @@ class AnswerLog:
             self.file = None
 
 
+def has_answers(folder: Path) -> bool:
+    """Return True where an interrupted evaluation left answers."""
+    return bool(_paths(folder))
+
+
 def baseline_folder(folder: Path, name: str) -> Path:
     """Return the folder for the answers so far of a baseline of an evaluation."""
     return folder / f".baseline-{name}"

@@ -12,6 +12,24 @@ INDEX = "index.html"
 Setting = str | int | float | bool | None
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the runs whose mean an entry is.
+
+    Attributes:
+        name: what tells it from the others, such as `seed 1`.
+        value: its headline; None where there is none.
+        interval: the headline's 95 % interval over examples, where it is known.
+        state: in a word or two.
+        report: relative link to its page; None where it has none.
+    """
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None
+    state: str
+    report: str | None
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One result, or the place of one that is not there.
 
@@ -21,8 +39,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         state: in a word or two, such as `finished` or `failed`.
         reason: why it is not finished, or how to go on.
         metric: name of the headline; None where there is no score.
-        value: the headline.
-        interval: its 95 % interval, where it is known.
+        value: the headline; of several runs the mean.
+        interval: its 95 % interval over examples, where it is known.
+        members: the runs whose mean it is; of one run none.
+        deviation: the sample standard deviation of their values, from two on.
+        is_reference: whether it stands beside the others and has no place in the heat maps.
         num_examples: the number of examples behind it.
         figures: other numbers by name.
         report: relative link to its page; None where it has none.
@@ -38,6 +59,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     num_examples: int | None = None
     figures: dict[str, float | None] = {}
     report: str | None = None
+    members: Sequence[Member] = ()
+    deviation: float | None = None
+    is_reference: bool = False
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):

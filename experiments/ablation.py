@@ -1,29 +1,26 @@
-"""A grid of runs from one YAML file: models x LoRA variants x tasks, checked before the first.
-
-Each run is one command of ours, so what a grid does can be repeated by hand, line by line.
-"""
+"""The YAML file of a grid: models, LoRA variants, tasks, swept settings and seeds, all checked."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from evaluation.own_code import module_words
-from experiments.processes import MODULE
-from experiments.training_options import Training, training_options
-from experiments.yaml_settings import command_words, read_yaml, to_settings
+from experiments.sweep import Axis, check_seeds, given_settings, read_axes
+from experiments.training_options import Training
+from experiments.yaml_settings import read_yaml, to_settings
 from finetuning.training.recipe import Recipe
-from models.checkpoint import resolve
 from models.quantization import Quantization
-from models.registry import family_named, load_families
+from models.registry import load_families
 from tasks.own_metric import load_metric
-from tasks.registry import built_in_names, get_task, load_tasks
+from tasks.registry import get_task, load_tasks
 
-_IMAGE_SIZE = 224
-_FILE_NAME = re.compile(r"[\w.+-]+")  # experiment, model and variant names become folders
+BASE = "base"  # in the name of a base model's own score, in the place of a variant
+_MOST_RUNS = 1000
+# Experiment, model and variant names become folders, the latter with __ between them.
+_FILE_NAME = re.compile(r"[^\W_](?:[\w.+-]*[\w.+-](?<!_))?")
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +35,12 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoding: str | None = None
     question: str | None = None
     num_workers: int | None = None
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """Return the options that name the tables and how they are read."""
+        names = [field.name for field in msgspec.structs.fields(Data)]
+        return {name: getattr(self, name) for name in names if name != "num_workers"}
 
 
 class TaskEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,13 +88,16 @@ class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     experiment_name: str
     models: list[ModelEntry]
-    lora_variants: list[Variant]
+    lora_variants: list[Variant] = msgspec.field(default_factory=lambda: [Variant("lora")])
     output_dir: str = "results"
     task_module: str | list[str] = []
     family_module: str | list[str] = []
     data: Data = Data()
     tasks: list[TaskEntry] = []
     training: Training = Training()
+    sweep: dict[Any, Any] = {}  # training setting -> its values, one axis of the grid each
+    seeds: list[int] = []
+    base: bool = False
     evaluation: Evaluation = Evaluation()
 
     @property
@@ -99,31 +105,10 @@ class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the folder of the runs."""
         return Path(self.output_dir) / self.experiment_name
 
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One cell of the grid.
-
-    Attributes:
-        name: MODEL__VARIANT, with __TASK where there are several.
-        model, variant, task: of which it is made.
-        folder: where it goes.
-        options: of the command that trains and scores it.
-    """
-
-    name: str
-    model: str
-    variant: str
-    task: str
-    folder: Path
-    options: tuple[str, ...]
-
     @property
-    def command(self) -> list[str]:
-        """Return the command that starts this run."""
-        if self.task in built_in_names():
-            return [*MODULE, f"finetuning.{self.task}", *self.options]
-        return [*MODULE, "palitune.main", "train", self.task, *self.options]
+    def axes(self) -> list[Axis]:
+        """Return the settings that are swept, each with its values."""
+        return read_axes(self.sweep)
 
 
 def read_ablation(path: Path) -> Ablation:
@@ -131,10 +116,22 @@ def read_ablation(path: Path) -> Ablation:
 
     Raises:
         ValueError: not YAML, a key that is unknown (names the nearest known one), a value of
-            another kind, or names that cannot be folders or are there twice.
+            another kind, names that cannot be folders or are there twice, or too many runs.
     """
-    ablation = to_settings(read_yaml(path), Ablation, path, "a grid")
+    content = read_yaml(path)
+    ablation = to_settings(content, Ablation, path, "a grid")
     _load_modules(ablation, path)
+    try:
+        _check_names(ablation)
+        _check_data(ablation)
+        _check_axes(ablation, content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return ablation
+
+
+def _check_names(ablation: Ablation) -> None:
+    """Raise ValueError where names cannot be folders, are there twice or are missing."""
     for kind, names in {
         "experiment_name": [ablation.experiment_name],
         "models": [model.name for model in ablation.models],
@@ -144,26 +141,29 @@ def read_ablation(path: Path) -> Ablation:
         wrong = [name for name in names if not _FILE_NAME.fullmatch(name) or "__" in name]
         if wrong:
             raise ValueError(
-                f"{path}: {kind} has the name '{wrong[0]}', and names become folders; letters, "
-                "digits, '.', '+', '-' and single '_' are accepted."
+                f"{kind} has the name '{wrong[0]}', and names become folders; letters, digits, "
+                "'.', '+', '-' and single '_' are accepted, a letter or digit first, no '_' last."
             )
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"{path}: {kind} has the name '{twice[0]}' twice; name each once.")
+            raise ValueError(f"{kind} has the name '{twice[0]}' twice; name each once.")
     for kind, entries in (("models", ablation.models), ("lora_variants", ablation.lora_variants)):
         if not entries:
-            raise ValueError(f"{path}: {kind} is empty; a grid needs one or more.")
+            raise ValueError(f"{kind} is empty; a grid needs one or more.")
+
+
+def _check_data(ablation: Ablation) -> None:
+    """Raise ValueError where neither tables nor tasks are named, or tables that nobody reads."""
     if not ablation.tasks and ablation.data.train_csv is None:
-        raise ValueError(f"{path}: data.train_csv is missing; give it, or tasks in its place.")
+        raise ValueError("data.train_csv is missing; give it, or tasks in its place.")
     try:
         readers = [get_task(task.name).reads_tables for task in ablation.tasks]
     except ValueError as error:
-        raise ValueError(f"{path}: tasks: {error}") from error
-    if readers and not any(readers) and any(_data_options(ablation.data).values()):
+        raise ValueError(f"tasks: {error}") from error
+    if readers and not any(readers) and any(ablation.data.tables.values()):
         raise ValueError(
-            f"{path}: data names tables, and none of the tasks reads such; leave out data or tasks."
+            "data names tables, and none of the tasks reads such; leave out data or tasks."
         )
-    return ablation
 
 
 def _load_modules(ablation: Ablation, path: Path) -> None:
@@ -187,81 +187,32 @@ def _load_modules(ablation: Ablation, path: Path) -> None:
         )
 
 
-def runs(ablation: Ablation) -> list[Run]:
-    """Return every run of the grid, in the order of the file.
-
-    Raises:
-        ValueError: a model is not there.
-    """
-    tasks: list[TaskEntry | None] = [*ablation.tasks] or [None]
-    model_options = [(model, _model_options(model)) for model in ablation.models]
-    return [
-        _run(ablation, model, options, variant, task, len(tasks) > 1)
-        for task in tasks
-        for model, options in model_options
-        for variant in ablation.lora_variants
-    ]
-
-
-def _run(
-    ablation: Ablation,
-    model: ModelEntry,
-    model_options: Mapping[str, Any],
-    variant: Variant,
-    task: TaskEntry | None,
-    many: bool,
-) -> Run:
-    task_name = "csv_qa" if task is None else get_task(task.name).name
-    name = f"{model.name}__{variant.name}" + (f"__{task_name}" if many else "")
-    folder = ablation.folder / name
-    options = {
-        "output_dir": folder,
-        "model_path": model.hf_model_id,
-        **model_options,
-        "data_root": None if task is None else task.data_root,
-        **(_data_options(ablation.data) if get_task(task_name).reads_tables else {}),
-        "num_workers": ablation.data.num_workers,
-        **_variant_options(variant),
-        **training_options(ablation.training, model.torch_dtype),
-        "skip_evaluation": not ablation.evaluation.enabled,
+def _check_axes(ablation: Ablation, content: Mapping[str, Any]) -> None:
+    """Raise ValueError where an axis is wrong, or the grid has more runs than is accepted."""
+    given = given_settings(content)
+    axes = read_axes(ablation.sweep, given)
+    check_seeds(ablation.seeds)
+    if "seeds" in content and not ablation.seeds:
+        raise ValueError("seeds is empty; list them, or leave it out.")
+    if ablation.seeds and "seed" in given:
+        raise ValueError(f"seeds and {given['seed']} are the same setting; leave one of them out.")
+    if ablation.base and not ablation.evaluation.enabled:
+        raise ValueError("base: true scores the base, and evaluation.enabled is false; change one.")
+    if ablation.base and BASE in [variant.name for variant in ablation.lora_variants]:
+        raise ValueError(
+            f"lora_variants has the name '{BASE}', which is that of the base model's own score; "
+            "choose another, or leave out base: true."
+        )
+    sizes = {
+        "models": len(ablation.models),
+        "variants": len(ablation.lora_variants),
+        "tasks": len(ablation.tasks) or 1,
+        **{axis.name: len(axis.values) for axis in axes},
+        "seeds": len(ablation.seeds) or 1,
     }
-    if (metric := ablation.evaluation.metric) is not None:
-        options["metric"] = load_metric(metric).text
-    words = (*command_words(options), *module_words())
-    return Run(name, model.name, variant.name, task_name, folder, words)
-
-
-def _data_options(data: Data) -> dict[str, Any]:
-    names = [field.name for field in msgspec.structs.fields(Data) if field.name != "num_workers"]
-    return {name: getattr(data, name) for name in names}
-
-
-def _model_options(model: ModelEntry) -> dict[str, Any]:
-    names = ("revision", "model_type", "image_size", "min_pixels", "max_pixels")
-    options = {name: getattr(model, name) for name in names}
-    if all(options[name] is None for name in names[2:]):
-        try:
-            family = (
-                family_named(model.model_type)
-                if model.model_type
-                else resolve(model.hf_model_id, revision=model.revision).family
-            )
-        except ValueError as error:
-            raise ValueError(f"{model.name}: {error}") from error
-        if "image_size" in family.image_options:
-            # with different image sizes the runs of a grid would not be alike
-            options["image_size"] = _IMAGE_SIZE
-    return options
-
-
-def _variant_options(variant: Variant) -> dict[str, Any]:
-    targets = variant.target_modules
-    return {
-        "lora_rank": variant.r,
-        "lora_alpha": variant.alpha,
-        "lora_dropout": variant.dropout,
-        "lora_target_modules": targets if isinstance(targets, str) else ",".join(targets),
-        "use_dora": variant.use_dora,
-        "use_rslora": variant.use_rslora,
-        "quantization": variant.quantization,
-    }
+    if (number := prod(sizes.values())) > _MOST_RUNS:
+        product = " x ".join(f"{size} {name}" for name, size in sizes.items() if size > 1)
+        raise ValueError(
+            f"the grid has {number} runs ({product}), and at most {_MOST_RUNS} are accepted; take "
+            "fewer values, or several grids."
+        )

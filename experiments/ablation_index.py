@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from common.json_files import read_json
-from evaluation.index_page import INDEX, Entry, plain, score_of, write_index
+from evaluation.index_page import INDEX, Entry, Member, plain, score_of, write_index
 from evaluation.page_file import check_page, link_to
 from evaluation.report_page import PAGE
 from experiments.ablation import Ablation
 from experiments.cell import METRICS
+from experiments.training_options import own_name
 
 
 def check_grid_index(ablation: Ablation) -> None:
@@ -19,33 +20,70 @@ def check_grid_index(ablation: Ablation) -> None:
     check_page(ablation.folder / INDEX, "index", "move it, or change experiment_name.")
 
 
-def write_grid_index(ablation: Ablation, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_grid_index(
+    ablation: Ablation, cells: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> None:
     """Write the index into the grid's folder.
 
     Args:
         ablation: the grid.
-        rows: of its runs, as the summary has them.
+        cells: of it, as the summary has them.
+        rows: of its runs, likewise.
     """
     output = ablation.folder / INDEX
-    variants = {variant.name: _given(variant) for variant in ablation.lora_variants}
-    training = _given(ablation.training)
-    entries = []
-    for row in rows:
-        names = {name: row[name] for name in ("task", "model", "variant")}
-        entries.append(
-            Entry(
-                name=row["run"],
-                settings=plain({**names, **variants[row["variant"]], **training}),
-                state=row["status"],
-                reason=row["error"] or "",
-                figures={"seconds": row["seconds"]},
-                report=_report(ablation.folder / row["run"], output),
-                **score_of(row),
-            )
-        )
+    by_name = {row["run"]: row for row in rows}
+    entries = [
+        _entry(ablation, cell, [by_name[run] for run in cell["runs"]], output) for cell in cells
+    ]
     missing = [row["run"] for row in rows if row["status"] != "finished"]
-    notes = [f"{len(missing)} of {len(rows)} runs are not finished: {', '.join(missing)}."]
-    write_index(output, ablation.experiment_name, entries, notes if missing else ())
+    notes = []
+    if missing:
+        notes.append(f"{len(missing)} of {len(rows)} runs are not finished: {', '.join(missing)}.")
+    if ablation.seeds:
+        notes.append(
+            "A value is the mean over seeds, and sd over seeds the sample standard deviation of "
+            "their values; a 95 % interval is over the examples of one run."
+        )
+    write_index(output, ablation.experiment_name, entries, notes)
+
+
+def _entry(
+    ablation: Ablation, cell: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], output: Path
+) -> Entry:
+    members = [
+        Member(
+            name=f"seed {row['seed']}",
+            value=row["value"],
+            interval=row["interval_95"],
+            state=row["status"],
+            report=_report(ablation.folder / row["run"], output),
+        )
+        for row in rows
+        if row["seed"] is not None
+    ]
+    return Entry(
+        name=cell["run"],
+        settings=plain(_settings(ablation, cell)),
+        state=cell["status"],
+        reason=cell["error"] or "",
+        figures={"seconds": cell["seconds"]},
+        report=None if members else _report(ablation.folder / rows[0]["run"], output),
+        members=members,
+        deviation=cell["sd_over_seeds"],
+        is_reference=cell["is_base"],
+        **score_of(cell),
+    )
+
+
+def _settings(ablation: Ablation, cell: Mapping[str, Any]) -> dict[str, Any]:
+    """All that makes a cell; of a base, which is not trained, what it is and how it is asked."""
+    names = {name: cell[name] for name in ("task", "model", "variant")}
+    if cell["is_base"]:
+        return {**names, **cell["settings"]}
+    variants = {variant.name: variant for variant in ablation.lora_variants}
+    given = {**_given(variants[cell["variant"]]), **_given(ablation.training)}
+    fixed = {name: given[name] for name in given if own_name(name) not in cell["settings"]}
+    return {**names, **cell["settings"], **fixed}
 
 
 def _given(settings: msgspec.Struct) -> dict[str, Any]:

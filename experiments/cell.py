@@ -1,12 +1,16 @@
-"""One cell of a grid: run in a process, its log, and the record of a finished run."""
+"""One run of a grid: carried out in a process, its log, and its record once it is finished."""
 
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 from common.json_files import read_json, write_json
-from experiments.ablation import Run
+from evaluation.answer_log import has_answers
+from evaluation.own_code import KEY
+from experiments.grid_runs import Run
 from experiments.processes import run_process
+from finetuning.training.checkpoints import newest
 from finetuning.training.output_folder import resume_arguments
 from models.run_record import evaluation_folder, read_run
 
@@ -23,7 +27,8 @@ def run_one(run: Run) -> str | None:
     start = time.monotonic()
     log = log_of(run)
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [*run.command, *resume_arguments(run.folder)]
+    again = ["--resume"] if has_answers(run.folder) else []
+    command = [*run.command, *(again if run.is_base else resume_arguments(run.folder))]
     with log.open("a", encoding="utf-8") as file:
         log_start = file.tell()
         file.write(f"$ {shlex.join(command)}\n")
@@ -41,23 +46,49 @@ def _last_words(log: bytes) -> str:
     return errors[-1] if errors else next(filter(None, reversed(lines)), "no output")
 
 
+def is_interrupted(run: Run) -> bool:
+    """Return True where a run that is not finished left something to go on from."""
+    return has_answers(run.folder) if run.is_base else newest(run.folder) is not None
+
+
 def write_metrics(run: Run, seconds: float) -> None:
-    """Write what a finished cell measured, and the options it ran with."""
-    trained = read_run(run.folder)
-    metrics, predictions = {}, None
-    if (scored := trained["eval_data"]) is not None:
-        folder = evaluation_folder(run.folder, trained, run.task, scored["split"])
+    """Write what a finished run measured, and the options it ran with."""
+    metrics, predictions, data = {}, None, {}
+    if (folder := _scores(run)) is not None:
         metrics = read_json(folder / "metrics.json")
         predictions = (folder / "predictions.jsonl").relative_to(run.folder).as_posix()
+    if run.is_base:  # it has no run.json, which says of a training what it was scored on, and how
+        origin = metrics["provenance"]
+        data = {"eval_data": origin["data"], KEY: origin.get(KEY)}
     kept = ("split", "num_examples", "metric", "value", "metrics", "uncertainty")
     record = {
         "run": run.name,
         "model": run.model,
         "variant": run.variant,
         "task": run.task,
+        "seed": run.seed,
+        "settings": dict(run.settings),
         **{key: metrics.get(key) for key in kept},
         "predictions": predictions,
         "seconds": seconds,
         "options": list(run.options),
+        **data,
     }
     write_json(run.folder / METRICS, record, ensure_ascii=False)
+
+
+def _scores(run: Run) -> Path | None:
+    """The folder of what a finished run scored, if it did."""
+    if run.is_base:
+        return run.folder
+    trained = read_run(run.folder)
+    if (scored := trained["eval_data"]) is None:
+        return None
+    return evaluation_folder(run.folder, trained, run.task, scored["split"])
+
+
+def recorded_data(run: Run) -> dict[str, Any]:
+    """Return what the record of a finished run says of its data, by `train_data`, `eval_data`."""
+    if not run.is_base:
+        return read_run(run.folder)
+    return read_json(run.folder / METRICS)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,20 +13,20 @@ from common.json_files import read_json
 from common.progress import Bar
 from evaluation.index_page import INDEX
 from evaluation.own_code import KEY, used_code
-from experiments.ablation import Run, read_ablation, runs
+from experiments.ablation import Ablation
 from experiments.ablation_index import check_grid_index
 from experiments.ablation_summary import SUMMARY, errors_before, summary_table, write_summary
-from experiments.cell import METRICS, log_of, run_one
+from experiments.cell import METRICS, is_interrupted, log_of, recorded_data, run_one
+from experiments.grid_runs import Run
 from experiments.ray_runs import RaySettings, run_on_ray
-from finetuning.training.checkpoints import newest
-from models.run_record import read_run
 
 if TYPE_CHECKING:
     from finetuning.training.job import Job
+    from finetuning.training.recipe import Recipe
 
-JobParser = Callable[[str, Sequence[str]], "Job"]  # (task, words of its training command)
+_MOST_NAMES = 20
 # what may be otherwise in a finished run: speed, memory, how often something is written
-_WITHOUT_INFLUENCE = {
+_OF_SPEED = {
     *("num_workers", "eval_batch_size", "gradient_checkpointing"),
     *("logging_steps", "save_steps", "save_total_limit", "images_budget"),
 }
@@ -33,29 +34,48 @@ _WITHOUT_INFLUENCE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridRequest:
-    """The grid to run.
+    """The choice of a grid's runs, and where they run.
 
     Attributes:
-        config: its YAML file.
-        only: names of models, variants or runs; all where empty.
+        only: names of models, variants, values or runs; all where empty.
         resume: resume interrupted runs.
         dry_run: list the runs, and run none.
         ray: where on a Ray cluster; None runs the cells here, one after the other.
     """
 
-    config: Path
     only: Sequence[str] = ()
     resume: bool = False
     dry_run: bool = False
     ray: RaySettings | None = None
 
 
-def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], None]) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """The readers of the commands' words, which the command line has.
+
+    Attributes:
+        parse_job: (task, words of its training command) -> the training.
+        check_evaluation: raises ValueError where a word of an evaluation is wrong.
+    """
+
+    parse_job: Callable[[str, Sequence[str]], "Job"]
+    check_evaluation: Callable[[Sequence[str]], None]
+
+
+def run_grid(
+    ablation: Ablation,
+    grid: Sequence[Run],
+    request: GridRequest,
+    commands: Commands,
+    show: Callable[[str], None],
+) -> bool:
     """Run what is not finished and write the summary.
 
     Args:
-        request: the grid.
-        parse_job: reads the words of a training command.
+        ablation: the grid.
+        grid: its runs.
+        request: how to run them.
+        commands: read the words of the runs' commands.
         show: takes each line for the user as soon as it is known.
 
     Returns:
@@ -64,13 +84,10 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
     Raises:
         ValueError: something about the grid is wrong; no run was started.
     """
-    ablation = read_ablation(request.config)
-    grid = runs(ablation)
     chosen = _chosen(grid, request.only)
     check_writable(ablation.folder)
     check_grid_index(ablation)
-    data = _check(chosen, parse_job)
-    states = {run.name: state(run, data[run.name]) for run in chosen}
+    states = _states(chosen, _check(grid, chosen, commands))
     if request.dry_run:
         for run in chosen:
             show(f"{run.name}  {states[run.name]}")
@@ -85,6 +102,8 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
     for run in chosen:
         if states[run.name] == "finished":
             show(f"{run.name}: finished before")
+    if others := _others(ablation.folder, grid):
+        show(f"Not of this grid, and left as they are: {_list(others)}")
     waiting = [run for run in chosen if states[run.name] != "finished"]
     errors = errors_before(ablation.folder / SUMMARY)
     has_failed = False
@@ -102,22 +121,33 @@ def run_grid(request: GridRequest, parse_job: JobParser, show: Callable[[str], N
 
 
 def _chosen(grid: Sequence[Run], only: Sequence[str]) -> list[Run]:
-    names = {name for run in grid for name in (run.name, run.model, run.variant)}
+    names = {name for run in grid for name in run.names}
     for name in only:
         if name not in names:
             near = get_close_matches(name, names, n=1)
+            known = _list([run.name for run in grid])
             raise ValueError(
-                f"--only {name} is no run, model or variant of the grid"
-                f"{f'; did you mean {near[0]}?' if near else f', which has {_list(grid)}.'}"
+                f"--only {name} is no run, model, variant, task or value of the grid"
+                f"{f'; did you mean {near[0]}?' if near else f', which has {known}.'}"
             )
-    return [run for run in grid if not only or {run.name, run.model, run.variant} & set(only)]
+    return [run for run in grid if not only or run.names & set(only)]
 
 
-def _list(grid: Sequence[Run]) -> str:
-    return ", ".join(run.name for run in grid)
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
-def _check(grid: Sequence[Run], parse_job: JobParser) -> dict[str, dict[str, Any]]:
+def _others(folder: Path, grid: Sequence[Run]) -> list[str]:
+    """The finished runs in a grid's folder that the file, which has changed, no longer has."""
+    names = {run.name for run in grid}
+    found = [file.parent.name for file in sorted(folder.glob(f"*/{METRICS}"))]
+    return [name for name in found if name not in names]
+
+
+def _check(
+    grid: Sequence[Run], chosen: Sequence[Run], commands: Commands
+) -> dict[str, dict[str, Any]]:
     """Find wrong values, tables, models and layers before the first run starts.
 
     Returns:
@@ -129,25 +159,74 @@ def _check(grid: Sequence[Run], parse_job: JobParser) -> dict[str, dict[str, Any
     from finetuning.training.job import check_model, load_data, load_selection, open_family
     from finetuning.training.record import describe_all
 
-    data: dict[str, dict[str, Any]] = {}
-    used: dict[str, dict[str, Any]] = {}
-    for run in grid:
+    trainings = {(run.model, run.task): run for run in reversed(grid) if not run.is_base}
+    described: dict[tuple[Any, ...], dict[str, Any]] = {}
+    opened: list[tuple[Any, ...]] = []
+    data = {}
+    for run in chosen:
+        training = trainings[run.model, run.task] if run.is_base else run
         try:
-            job, checkpoint = check_model(parse_job(run.task, run.options))
-            if run.task not in data:
+            job, checkpoint = check_model(commands.parse_job(run.task, training.options))
+            key = (run.task, *_of_data(job.recipe))
+            if key not in described:
                 datasets = load_data(job.tasks[0], job.recipe)
                 load_selection(job.tasks[0], job.recipe, datasets[1])
-                data[run.task] = describe_all([datasets])
-            open_family(job, checkpoint)
+                described[key] = describe_all([datasets])
+            if (model := _of_model(job)) not in opened:
+                open_family(job, checkpoint)
+                opened.append(model)
             own_code = used_code([pair.task for pair in job.tasks], checkpoint.family)
-            used[run.name] = data[run.task] | ({KEY: own_code} if own_code else {})
         except ValueError as error:
-            raise ValueError(f"{run.name}: {error}") from error
-    return used
+            raise ValueError(f"{training.name}: {error}") from error
+        used = {KEY: own_code} if own_code else {}
+        data[run.name] = described[key] | used
+        if run.is_base:
+            commands.check_evaluation(run.options)
+            data[run.name] = {"eval_data": described[key]["eval_data"]} | used
+            if described[key]["eval_data"] is None:
+                raise ValueError(
+                    f"base: true scores {run.model} on {run.task}, and no examples to score are "
+                    "there; give them, or leave out base."
+                )
+    return data
+
+
+def _of_data(recipe: "Recipe") -> tuple[Any, ...]:
+    """What decides which examples a training sees and is scored on; seeds do for a subset alone."""
+    return (
+        *(recipe.train_split, recipe.eval_split, recipe.max_train_samples, recipe.max_eval_samples),
+        *(recipe.on_bad_image, recipe.skip_evaluation, recipe.evaluates_during_training),
+        recipe.seed if recipe.max_train_samples else None,
+        recipe.scoring_seed if recipe.max_eval_samples else None,
+    )
+
+
+def _of_model(job: "Job") -> tuple[Any, ...]:
+    """What decides whether a model has the layers to adapt, and can be trained here."""
+    recipe = job.recipe
+    return (
+        *(job.model_path, job.revision, job.model_type, job.family_options, job.device),
+        *(recipe.optim, recipe.lora_target_modules, recipe.lora_vision, recipe.lora_init_from),
+    )
+
+
+def _states(chosen: Sequence[Run], data: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Run -> its state; ValueError names every run that was finished otherwise than it is now."""
+    states, faults = {}, {}
+    for run in chosen:
+        try:
+            states[run.name] = state(run, data[run.name])
+        except ValueError as error:
+            faults[run.name] = error
+    if faults:
+        first, *others = faults
+        more = f" The same is true of {_list(others)}." if others else ""
+        raise ValueError(f"{faults[first]}{more}") from faults[first]
+    return states
 
 
 def state(run: Run, data: Mapping[str, Any]) -> str:
-    """Return `finished`, `interrupted` (a checkpoint to go on from) or `new`.
+    """Return `finished`, `interrupted` (it left something to go on from) or `new`.
 
     Args:
         run: the cell.
@@ -158,16 +237,17 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
     """
     file = run.folder / METRICS
     if file.is_file():
-        before = read_json(file)
-        was, now = (_settings(options) for options in (before["options"], run.options))
+        of_speed = _OF_SPEED | {"batch_size"} if run.is_base else _OF_SPEED
+        options = (read_json(file)["options"], run.options)
+        was, now = (_settings(words, of_speed) for words in options)
         remedy = "give the grid another experiment_name, or remove that folder."
-        if was != now:
+        if set(was) != set(now):
             old = ", ".join(setting for setting in was if setting not in now) or "the default"
             new = ", ".join(setting for setting in now if setting not in was) or "the default"
             raise ValueError(
                 f"{run.folder} was finished with {old} and is now to have {new}; {remedy}"
             )
-        recorded = read_run(run.folder)
+        recorded = recorded_data(run)
         changed = [name for name in data if recorded.get(name) != data[name]]
         if changed:
             raise ValueError(
@@ -175,13 +255,13 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
                 f"now; {remedy}"
             )
         return "finished"
-    return "interrupted" if newest(run.folder) else "new"
+    return "interrupted" if is_interrupted(run) else "new"
 
 
-def _settings(options: Sequence[str]) -> list[str]:
+def _settings(options: Sequence[str], of_speed: AbstractSet[str]) -> list[str]:
     """Return the options that influence the result."""
     settings = " ".join(options).removeprefix("--").split(" --")
-    return [setting for setting in settings if setting.split(" ")[0] not in _WITHOUT_INFLUENCE]
+    return [setting for setting in settings if setting.split(" ")[0] not in of_speed]
 
 
 def _run_all(

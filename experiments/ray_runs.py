@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from experiments.ablation import Run
 from experiments.cell import run_one
+from experiments.grid_runs import Run
 
 
 @dataclass(frozen=True, slots=True)

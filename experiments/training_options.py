@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from finetuning.training.recipe import Scheduler
+from finetuning.training.settings import Scheduler
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +44,45 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generation_top_p: float | None = None
 
 
+_SAME = {  # as TrainingArguments and LoraConfig call it -> as the command line does
+    "epochs": "num_epochs",
+    "num_train_epochs": "num_epochs",
+    "per_device_train_batch_size": "batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
+    "mixed_precision": "dtype",
+    "torch_dtype": "dtype",
+    "r": "lora_rank",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "target_modules": "lora_target_modules",
+}
+_DTYPES = {"no": "fp32", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_GENERATION = "generation_"
+
+
+def own_name(name: str) -> str:
+    """Return what the command line calls a setting of a YAML file."""
+    if name in Training.__struct_fields__:
+        name = name.removeprefix(_GENERATION)
+    return _SAME.get(name, name)
+
+
+def own_value(name: str, value: Any) -> Any:
+    """Return a setting's value as its option takes it.
+
+    Args:
+        name: on the command line.
+        value: as the file has it.
+    """
+    if name == "dtype":
+        return _DTYPES.get(value, value)
+    if name == "gradient_checkpointing" and isinstance(value, bool):
+        return "on" if value else "off"
+    if name == "lora_target_modules" and isinstance(value, list):
+        return ",".join(map(str, value))
+    return value
+
+
 def training_options(training: Training, torch_dtype: str = "auto") -> dict[str, Any]:
     """Return the options of a training command that say the same; None where it says nothing.
 
@@ -51,34 +90,16 @@ def training_options(training: Training, torch_dtype: str = "auto") -> dict[str,
         training: as the file has it.
         torch_dtype: the model's, where no mixed precision is asked for.
     """
-    dtypes = {"no": "fp32", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-    precision = training.mixed_precision or torch_dtype
-    recomputation = {None: None, True: "on", False: "off"}
-    options = {
-        "num_epochs": training.num_train_epochs,
-        "batch_size": training.per_device_train_batch_size,
-        "eval_batch_size": training.per_device_eval_batch_size,
-        "eval_epochs": training.eval_strategy == "epoch",
-        # by the rule of TrainingArguments, whose names these are
-        "eval_steps": (training.eval_steps or training.logging_steps or 500)
-        if training.eval_strategy == "steps"
-        else None,
-        "save_steps": (training.save_steps or 500) if training.save_strategy == "steps" else None,
-        "dtype": dtypes.get(precision, precision),
-        "gradient_checkpointing": recomputation[training.gradient_checkpointing],
-    }
-    same = (
-        *("max_steps", "gradient_accumulation_steps", "learning_rate", "weight_decay"),
-        *("lr_scheduler_type", "warmup_steps"),
-        *("warmup_ratio", "logging_steps", "save_total_limit", "max_grad_norm", "max_length"),
-        *("max_train_samples", "max_eval_samples", "seed"),
-    )
-    return (
-        options | {name: getattr(training, name) for name in same} | _generation_options(training)
-    )
-
-
-def _generation_options(training: Training) -> dict[str, Any]:
-    prefix = "generation_"
     names = [field.name for field in msgspec.structs.fields(Training)]
-    return {n.removeprefix(prefix): getattr(training, n) for n in names if n.startswith(prefix)}
+    given = {own_name(name): getattr(training, name) for name in names}
+    given["dtype"] = training.mixed_precision or torch_dtype
+    by_steps = {name: given.pop(f"{name}_strategy") == "steps" for name in ("eval", "save")}
+    # by the rule of TrainingArguments, whose names these are
+    given |= {
+        "eval_epochs": training.eval_strategy == "epoch",
+        "eval_steps": (training.eval_steps or training.logging_steps or 500)
+        if by_steps["eval"]
+        else None,
+        "save_steps": (training.save_steps or 500) if by_steps["save"] else None,
+    }
+    return {name: own_value(name, value) for name, value in given.items()}

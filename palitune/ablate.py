@@ -1,4 +1,4 @@
-"""The command that runs a grid of models and LoRA variants."""
+"""The command that runs a grid of models, LoRA variants, swept settings and seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import click
 
 from palitune.command import Command, Option, say
 from palitune.headers import announce_grid
-from palitune.scripts import parse_job
+from palitune.scripts import check_evaluation, parse_job, parse_recipe
 from palitune.user_modules import module_options
 
 
@@ -27,7 +27,8 @@ def ablate_command() -> click.Command:
                 ["--only"],
                 multiple=True,
                 metavar="NAME",
-                help="Run only this model, variant or full name; may be repeated.",
+                help="Run only this model, variant, task, value such as lora_rank=16, or run; may "
+                "be repeated.",
             ),
             Option(["--resume"], is_flag=True, help="Resume runs that were interrupted."),
             Option(
@@ -55,8 +56,8 @@ def ablate_command() -> click.Command:
             ),
         ],
         callback=_ablate,
-        help="Train and score models x LoRA variants. Finished runs are not run again; one that "
-        "fails is recorded and the others go on (exit code 1).",
+        help="Train and score models x LoRA variants, over swept settings and seeds. Finished runs "
+        "are not run again; one that fails is recorded and the others go on (exit code 1).",
     )
 
 
@@ -69,15 +70,20 @@ def _ablate(
     ray_gpus: float | None,
     ray_cpus: float | None,
 ) -> None:
-    from experiments.ablation import read_ablation, runs
-    from experiments.grid import GridRequest, run_grid
+    from experiments.ablation import read_ablation
+    from experiments.base_scores import base_runs
+    from experiments.grid import Commands, GridRequest, run_grid
+    from experiments.grid_runs import runs
     from experiments.ray_runs import RaySettings
 
     if ray is None and (ray_gpus, ray_cpus) != (None, None):
         raise ValueError("--ray_gpus and --ray_cpus are for runs on Ray; add --ray.")
     place = None if ray is None else RaySettings(ray, ray_gpus, 1 if ray_cpus is None else ray_cpus)
-    request = GridRequest(config=config, only=only, resume=resume, dry_run=dry_run, ray=place)
+    request = GridRequest(only=only, resume=resume, dry_run=dry_run, ray=place)
     ablation = read_ablation(config)
-    announce_grid(runs(ablation), ablation.folder)
-    if not run_grid(request, parse_job, say):
+    trainings = runs(ablation)
+    grid = [*base_runs(ablation, trainings, parse_recipe), *trainings]
+    announce_grid(ablation, grid)
+    commands = Commands(parse_job=parse_job, check_evaluation=check_evaluation)
+    if not run_grid(ablation, grid, request, commands, say):
         click.get_current_context().exit(1)

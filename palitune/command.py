@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from common import processes
+from common.hints import hint
 from common.interruption import Interrupted
 from common.progress import close_all, is_terminal
 from common.system_faults import (
@@ -31,7 +32,6 @@ from common.system_faults import (
 from common.user_code import place_in_user_code, said
 from models.settings import Auto
 from palitune import PACKAGES
-from palitune.hints import hint
 
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in PACKAGES)
 _CALLS = "PALITUNE_TRACEBACK=1 shows the calls that led there."

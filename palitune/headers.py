@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,8 @@ from common.terminal_table import align
 
 if TYPE_CHECKING:
     from evaluation.request import EvaluationRequest
-    from experiments.ablation import Run
+    from experiments.ablation import Ablation
+    from experiments.grid_runs import Run
     from experiments.pipeline_config import Settings
     from finetuning.training.job import Job
     from merging.request import MergeRequest
@@ -56,12 +56,18 @@ def announce_merge(request: "MergeRequest") -> None:
     _announce(f"{doing}{'' if request.output else '; nothing is written'}.", facts)
 
 
-def announce_grid(grid: "Sequence[Run]", folder: Path) -> None:
-    """Say how many runs there are, and where they go."""
-    models = ", ".join(dict.fromkeys(run.model for run in grid))
-    variants = ", ".join(dict.fromkeys(run.variant for run in grid))
-    facts = {"models": models, "variants": variants, "output": folder}
-    _announce(f"Train and score a grid of {len(grid)} runs.", facts)
+def announce_grid(ablation: "Ablation", grid: "Sequence[Run]") -> None:
+    """Say how many runs there are, of what, and where they go."""
+    num_bases = sum(run.is_base for run in grid)
+    facts: dict[str, object] = {
+        "models": ", ".join(model.name for model in ablation.models),
+        "variants": ", ".join(variant.name for variant in ablation.lora_variants),
+        **{axis.name: " ".join(", ".join(map(str, axis.values)).split()) for axis in ablation.axes},
+        "seeds": ", ".join(map(str, ablation.seeds)) or None,
+        "output": ablation.folder,
+    }
+    bases = f", and score {num_bases} base{'s'[: num_bases > 1]}" if num_bases else ""
+    _announce(f"Train and score a grid of {len(grid) - num_bases} runs{bases}.", facts)
 
 
 def announce_pipeline(settings: "Settings", text: str) -> None:

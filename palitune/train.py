@@ -190,7 +190,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             model=make_model_request(str(values["output_dir"]), values),
             split=values["eval_split"],
             max_eval_samples=values["max_eval_samples"],
-            seed=values["seed"],
+            seed=values["seed"] if values["eval_seed"] is None else values["eval_seed"],
             num_workers=values["num_workers"],
             on_bad_image=values["on_bad_image"],
             batch_size=values["eval_batch_size"],

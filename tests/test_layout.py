@@ -129,7 +129,7 @@ def test_a_family_is_its_file_and_a_line_of_the_registry(family: type[Family]) -
 # What is made of certain tasks knows them by name.
 DEMO = {"experiments/demo.py"}
 BUILT_ON = {
-    "csv_qa": {"experiments/ablation.py", "palitune/runs.py"},
+    "csv_qa": {"experiments/grid_runs.py", "palitune/runs.py"},
     # a key of its records, what such a file is called, and a word of chat templates
     "conversations": {
         "tasks/conversation_turns.py",

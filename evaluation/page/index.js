@@ -18,10 +18,16 @@ function order(a, b) {
 }
 
 const names = [...new Set(entries.flatMap((entry) => Object.keys(entry.settings)))];
-const values = Object.fromEntries(names.map((name) => [name,
-  [...new Map(entries.map((entry) => [say(entry.settings[name]), entry.settings[name]]))]]));
-const known = (name) => values[name].filter(([text]) => text !== ABSENT);
-const differing = names.filter((name) => known(name).length > 1);
+const valuesOf = (some) => Object.fromEntries(names.map((name) => [name,
+  [...new Map(some.map((entry) => [say(entry.settings[name]), entry.settings[name]]))]]));
+const told = (of, name) => of[name].filter(([text]) => text !== ABSENT);
+const tellApart = (of) => names.filter((name) => told(of, name).length > 1);
+const everywhere = valuesOf(entries);
+const known = (name) => told(everywhere, name);
+// a reference stands beside the others: it has a line of the table and no square of a map
+const mapped = entries.filter((entry) => !entry.is_reference);
+const values = valuesOf(mapped);
+const differing = tellApart(values);
 const figures = [...new Set(entries.flatMap((entry) => Object.keys(entry.figures)))];
 
 function drawHead() {
@@ -40,14 +46,29 @@ function link(entry, text) {
   return entry.report === null ? text : make("a", { href: entry.report }, text);
 }
 
+const scoredOf = (entry) => entry.members.filter((member) => member.value !== null);
+
+// how many of the runs of a mean are there, and each with its value and its page
+function listMembers(entry) {
+  if (!entry.members.length) return "";
+  return make("details", {},
+    make("summary", {}, `${scoredOf(entry).length} of ${entry.members.length}`),
+    ...entry.members.map((member) => make("div", {}, `${member.name}: `,
+      member.value === null ? member.state : link(member, show(member.value)),
+      member.interval ? make("span", { class: "quiet" }, ` ${interval(member.interval)}`) : null)));
+}
+
 // `of` is what a column sorts by, `text` what it shows
 const COLUMNS = [
   { title: "name", of: (e) => e.name, text: (e) => link(e, e.name), tag: "th" },
-  ...differing.map((name) => ({ title: name, of: (e) => e.settings[name],
+  ...tellApart(everywhere).map((name) => ({ title: name, of: (e) => e.settings[name],
     text: (e) => say(e.settings[name]),
     is: known(name).every(([, value]) => typeof value === "number") ? "number" : null })),
   { title: "metric", of: (e) => e.metric, text: (e) => e.metric ?? "" },
   { title: "value", of: (e) => e.value, text: (e) => show(e.value), is: "number" },
+  ...(entries.some((e) => e.members.length) ? [
+    { title: "sd over seeds", of: (e) => e.deviation, text: (e) => show(e.deviation), is: "number" },
+    { title: "seeds", of: (e) => scoredOf(e).length, text: listMembers }] : []),
   { title: "95 % interval", of: (e) => e.interval?.[0], text: (e) => interval(e.interval),
     is: "number" },
   { title: "examples", of: (e) => e.num_examples, text: (e) => say(e.num_examples ?? undefined),
@@ -103,9 +124,9 @@ function chooseAxes() {
   const from = others.length > 1 ? others : differing;
   const pairs = from.flatMap((a, place) => from.slice(place + 1).map((b) => [a, b]));
   const rated = pairs.map((pair) => {
-    const told = new Set(entries.map((e) => JSON.stringify(pair.map((n) => say(e.settings[n])))));
-    return { pair, told: told.size,
-      filled: told.size / (values[pair[0]].length * values[pair[1]].length) };
+    const apart = new Set(mapped.map((e) => JSON.stringify(pair.map((n) => say(e.settings[n])))));
+    return { pair, told: apart.size,
+      filled: apart.size / (values[pair[0]].length * values[pair[1]].length) };
   });
   rated.sort((a, b) => b.told - a.told || b.filled - a.filled);
   if (!rated.length) return [differing[0], ""];
@@ -122,7 +143,7 @@ const kindOf = (entry) => field("colour").value || `${entry.settings.task ?? ""}
 
 function scales() {
   const found = {};
-  for (const entry of entries) {
+  for (const entry of mapped) {
     const value = measured(entry);
     if (value === null) continue;
     const scale = found[kindOf(entry)] ??= { low: value, high: value };
@@ -130,6 +151,13 @@ function scales() {
     scale.high = Math.max(scale.high, value);
   }
   return found;
+}
+
+function spreadOf(entry) {
+  if (!entry.members.length) return interval(entry.interval);
+  const [some, all] = [scoredOf(entry).length, entry.members.length];
+  const deviation = entry.deviation === null ? "" : `± ${show(entry.deviation)} sd, `;
+  return `${deviation}${some < all ? `${some} of ${all}` : all} seeds`;
 }
 
 function drawSquare(own, scale) {
@@ -145,7 +173,7 @@ function drawSquare(own, scale) {
   const share = Math.max(...shares);
   const cell = make("td", { style: `--share: ${(5 + 45 * share).toFixed(1)}%` });
   for (const entry of scored) {
-    const spread = field("colour").value ? "" : interval(entry.interval);
+    const spread = field("colour").value ? "" : spreadOf(entry);
     cell.append(make("div", { title: entry.name }, link(entry, show(measured(entry))),
       spread ? make("span", { class: "interval" }, spread) : null));
   }
@@ -160,12 +188,12 @@ function drawMap() {
   // a panel for each value of a setting that would put different results in one square
   const apart = [];
   const key = (entry, settings) => JSON.stringify(settings.map((name) => say(entry.settings[name])));
-  const num = (settings) => new Set(entries.map((entry) => key(entry, settings))).size;
+  const num = (settings) => new Set(mapped.map((entry) => key(entry, settings))).size;
   for (const name of differing.filter((other) => !axes.includes(other))) {
     if (num([...axes, ...apart, name]) > num([...axes, ...apart])) apart.push(name);
   }
   const groups = new Map();
-  for (const entry of entries) {
+  for (const entry of mapped) {
     const group = key(entry, apart);
     groups.set(group, [...groups.get(group) ?? [], entry]);
   }
@@ -194,7 +222,7 @@ function drawMap() {
 }
 
 function prepareMap() {
-  if (!differing.length || !entries.some((entry) => entry.value !== null)) return;
+  if (!differing.length || !mapped.some((entry) => entry.value !== null)) return;
   document.getElementById("map").hidden = false;
   const options = () => ["", ...differing].map((name) => make("option", { value: name }, name || "none"));
   field("across").append(...options());

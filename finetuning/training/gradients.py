@@ -8,7 +8,7 @@ import torch
 
 from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.number_watch import reason_of_no_number
-from finetuning.training.recipe import LossReduction
+from finetuning.training.settings import LossReduction
 from models.quantization import quantized_layers
 
 if TYPE_CHECKING:

@@ -143,8 +143,12 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
         return train_data, None
     if note:
         logger.warning("%s: %s", task.name, note)
-    eval_data = _usable(eval_data.subset(recipe.max_eval_samples, recipe.seed), recipe)
-    return train_data, eval_data
+    return train_data, _scored(eval_data, recipe)
+
+
+def _scored(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The examples of a split that are scored: all, or a subset by its own seed."""
+    return _usable(dataset.subset(recipe.max_eval_samples, recipe.scoring_seed), recipe)
 
 
 def _usable(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -177,8 +181,7 @@ def load_selection(pair: TaskSource, recipe: Recipe, eval_data: Dataset | None) 
             "give it, or do not score during training (--eval_steps, --eval_epochs; in a YAML file "
             "eval_strategy)."
         ) from error
-    selection_data = _usable(selection_data.subset(recipe.max_eval_samples, recipe.seed), recipe)
-    return selection_data
+    return _scored(selection_data, recipe)
 
 
 def with_initial_adapter(

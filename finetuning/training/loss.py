@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
-from finetuning.training.recipe import LossReduction
+from finetuning.training.settings import LossReduction
 from models.encoding import IGNORE_INDEX
 
 if TYPE_CHECKING:

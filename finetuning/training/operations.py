@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from finetuning.training.compiled import as_written
 from finetuning.training.loss import answer_loss
-from finetuning.training.recipe import LossReduction
+from finetuning.training.settings import LossReduction
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

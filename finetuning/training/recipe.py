@@ -1,22 +1,21 @@
 """Recipe: every setting of a training, its default, its help and its check."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
-from finetuning.training.settings import check_batch, check_setting
+from finetuning.training.settings import (
+    SEEDS,
+    LossReduction,
+    Recomputation,
+    Scheduler,
+    check_batch,
+    check_setting,
+)
 from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import Auto
 from tasks.base import AnswerSampling
 from tasks.usable import OnBadImage
-
-Recomputation = Literal["auto", "on", "off"]
-LossReduction = Literal["example", "token"]
-# those of transformers that need no settings of their own
-Scheduler = Literal[
-    "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
-]
-_MAX_SEED = 2**32 - 1  # of numpy
 
 
 def setting(default: Any, group: str, help: str, **checks: Any) -> Any:
@@ -47,6 +46,12 @@ class Recipe:
     )
     max_eval_samples: int | None = setting(
         1000, "Data", "Score a seeded subset of this size; eval.py scores all.", minimum=1
+    )
+    eval_seed: int | None = setting(
+        None,
+        "Data",
+        "Draw the subset of --max_eval_samples by this seed [default: --seed].",
+        **SEEDS,
     )
     answer_sampling: AnswerSampling = setting(
         "published",
@@ -183,8 +188,7 @@ class Recipe:
         0,
         "Optimisation",
         "Seed every random choice with this number.",
-        minimum=0,
-        maximum=_MAX_SEED,
+        **SEEDS,
     )
     # --- generation
     max_new_tokens: int | None = setting(
@@ -285,6 +289,11 @@ class Recipe:
     def evaluates_during_training(self) -> bool:
         """Return True where training stops to score and keeps the best checkpoint."""
         return self.eval_epochs or self.eval_steps is not None
+
+    @property
+    def scoring_seed(self) -> int:
+        """Return the seed that chooses the examples to score, where they are a subset."""
+        return self.seed if self.eval_seed is None else self.eval_seed
 
 
 ALL = tuple(entry.name for entry in fields(Recipe))

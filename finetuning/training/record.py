@@ -25,6 +25,7 @@ _MAY_CHANGE = {
     "gradient_checkpointing",  # its gradients are equal to the bit
     "on_bad_image",
     *("eval_split", "eval_steps", "eval_epochs", "eval_batch_size", "max_eval_samples"),
+    "eval_seed",
     *("early_stopping_patience", "report_to", "wandb_project"),
     *GENERATION,
     *("skip_evaluation", "num_viz_samples", "clip_model", "images_budget"),

@@ -226,7 +226,8 @@ def _score_part(prepared: Prepared, trainer: "AnswerTrainer", part: Part) -> Rep
         return None
     words = job.again(part.task, dataset.split)
     again = {"command": shlex.join(["palitune", *map(str, words)])} if words else {}
-    report = with_provenance(report, run["seed"], {**origin, **again}, training=trainer.costs())
+    seed = job.recipe.scoring_seed
+    report = with_provenance(report, seed, {**origin, **again}, training=trainer.costs())
     return score_report(report, MetricsRequest(), prepared.clip)
 
 

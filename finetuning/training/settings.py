@@ -1,10 +1,18 @@
-"""The checks of a recipe's settings: of one alone, and of those that make up a batch."""
+"""The settings of a recipe: the choices of some, and the checks of one and of a batch."""
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from models.settings import Auto
+
+Recomputation = Literal["auto", "on", "off"]
+LossReduction = Literal["example", "token"]
+# those of transformers that need no settings of their own
+Scheduler = Literal[
+    "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
+]
+SEEDS = {"minimum": 0, "maximum": 2**32 - 1}  # as numpy takes them
 
 
 def check_setting(name: str, value: Any, allowed: Mapping[str, Any], kind: Any) -> None:

@@ -33,7 +33,8 @@ from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.memory import MeasuredPeak
 from finetuning.training.number_watch import NumberWatch
 from finetuning.training.plan import Plan, make_plan
-from finetuning.training.recipe import LossReduction, Recipe
+from finetuning.training.recipe import Recipe
+from finetuning.training.settings import LossReduction
 from models.loading import LoadedModel
 
 if TYPE_CHECKING:

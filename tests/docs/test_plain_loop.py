@@ -11,7 +11,8 @@ from torch import Tensor
 from docs.plain_loop import train
 from evaluation.prompting import make_prompter
 from finetuning.training.examples import EncodedExamples
-from finetuning.training.recipe import LossReduction, Recipe
+from finetuning.training.recipe import Recipe
+from finetuning.training.settings import LossReduction
 from finetuning.training.trainer import make_trainer
 from models.checkpoint import resolve
 from models.loading import load_model

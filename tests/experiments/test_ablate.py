@@ -20,9 +20,9 @@ from PIL import Image
 
 from common.json_files import write_json
 from evaluation.provenance import describe_data
-from experiments.ablation import Run
 from experiments.ablation_summary import SUMMARY
 from experiments.cell import METRICS
+from experiments.grid_runs import Run
 from finetuning.training.checkpoints import staged
 from finetuning.training.output_folder import resume_arguments
 from palitune.main import palitune

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.ablation import read_ablation, runs
+from experiments.ablation import read_ablation
+from experiments.grid_runs import runs
 from tests.helpers import REPOSITORY
 from tests.models.tiny_families import maker
 
@@ -148,6 +149,10 @@ def test_a_model_without_model_type_is_looked_at(tmp_path: Path) -> None:
         ({"models__1__name": "blip2"}, "models has the name 'blip2' twice"),
         ({"models__1__name": "a/b"}, "models has the name 'a/b', and names become folders"),
         ({"lora_variants__0__name": "r__8"}, "lora_variants has the name 'r__8'"),
+        ({"experiment_name": ".."}, "experiment_name has the name '..'"),
+        # with them `a_` and `b` would have the folder of `a` and `_b`
+        ({"models__1__name": "a_"}, "models has the name 'a_'"),
+        ({"lora_variants__0__name": "_b"}, "lora_variants has the name '_b'"),
         ({"experiment_name": "../up"}, "experiment_name has the name '../up'"),
         ({"data__train_csv": None}, r"data\.train_csv is missing"),
         ({"tasks": [{"name": "digits"}]}, "data names tables, and none of the tasks reads such"),

@@ -3,8 +3,8 @@
 import click
 import pytest
 
+from common.hints import NAMES, SENTENCES
 from finetuning import vqav2
-from palitune.hints import NAMES, SENTENCES
 from palitune.main import palitune
 from palitune.scripts import training_command
 from tasks.registry import task_names

@@ -177,6 +177,17 @@ SENTENCES: dict[str, str] = {
 }
 
 
+def names_here(name: str, present: Collection[str]) -> list[str]:
+    """Return the options that a name of another program may mean, of those that are present."""
+    known = NAMES.get(_plain(name), ())
+    return [entry for entry in known if entry.split()[0] in present]
+
+
+def why_not_needed(name: str) -> str | None:
+    """Return why there is no option for what another program has by this name."""
+    return SENTENCES.get(_plain(name))
+
+
 def hint(option: str, present: Collection[str]) -> str | None:
     """Return what an option of another program is called here.
 
@@ -187,8 +198,11 @@ def hint(option: str, present: Collection[str]) -> str | None:
     Returns:
         One sentence; None where it is known nowhere, or the command has nothing of the kind.
     """
-    name = option.lstrip("-").lower().replace("-", "_")
-    if name in SENTENCES:
-        return f"{option} is not needed: {SENTENCES[name]}."
-    found = [entry for entry in NAMES.get(name, ()) if entry.split()[0] in present]
+    if reason := why_not_needed(option):
+        return f"{option} is not needed: {reason}."
+    found = names_here(option, present)
     return f"{option} is {' or '.join(found)} here." if found else None
+
+
+def _plain(name: str) -> str:
+    return name.lstrip("-").lower().replace("-", "_")
