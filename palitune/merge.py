@@ -206,7 +206,6 @@ def make_request(values: Mapping[str, Any]) -> MergeRequest:
                 f"--{name} is for scores, and --evaluate names no task: it would change nothing; "
                 "leave it out."
             )
-    adapters = [values["model_a"], *filter(None, [values["model_b"]]), *values["adapter"]]
     for path in (values["base_model"], *adapters):
         check_came_to_its_end(str(path))
     roots = data_roots(values["data_root"], tasks)  # TASK=FOLDER of a single task too

@@ -289,7 +289,7 @@ def test_a_broken_metrics_file_is_named(a: Path, b: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(a: Path, tmp_path: Path) -> None:
     assert f"{tmp_path / 'absent'} cannot be read" in refusal(a, tmp_path / "absent")
-    assert f"{tmp_path / 'predictions.jsonl'} cannot be read" in refusal(tmp_path, a)
+    assert f"{tmp_path} is no evaluation" in refusal(tmp_path, a)
 
 
 def test_an_output_that_cannot_be_written_is_named(a: Path, b: Path) -> None:

@@ -181,7 +181,9 @@ def environment(place: Path) -> dict[str, str]:
     """Nobody is logged in anywhere, and no Hub answers at that address."""
     hidden = ("HF_", "WANDB_", "PALITUNE_", "NETRC")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(hidden)}
-    return kept | {"HOME": str(place / "home"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    # the place has a folder `models`, which `python -c` would take for ours
+    safe = {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(REPOSITORY)}
+    return kept | safe | {"HOME": str(place / "home"), "HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.palitune.commands import train
 def test_a_run_json_neither_trusts_code_nor_overwrites(tmp_path: Path) -> None:
     data = write_vqav2(tmp_path / "data")
     settings = {"trust_remote_code": True, "overwrite": True, "resume": True, "seed": 7}
-    settings |= {"model_path": str(tmp_path), "data_root": str(data)}
+    settings |= {"model_path": "tiny", "data_root": str(data)}
     config = tmp_path / "run.json"
     config.write_text(json.dumps({"task": "vqav2", "settings": settings}))
     job = parse_job("vqav2", ["--config", str(config)])

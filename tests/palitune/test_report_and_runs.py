@@ -100,7 +100,7 @@ def command_in(output: str) -> list[str]:
     "words",
     [
         ("merge", "--base_model", "tiny", "--output", "merged", "--model_a"),
-        ("merge", "--model_a", "any", "--output", "merged", "--base_model"),
+        ("merge", "--model_a", "tiny", "--output", "merged", "--base_model"),
         ("train", "digits", "--model_path"),
     ],
 )
