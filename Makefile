@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 test test-slow: export OMP_NUM_THREADS := 1
 test test-slow: export MKL_NUM_THREADS := 1
 
-.PHONY: setup demo test test-slow lint docs public-surface audit
+.PHONY: setup demo test test-slow lint docs notebooks wheel public-surface audit
 .DEFAULT_GOAL := setup
 
 setup: .venv/up-to-date
@@ -36,6 +36,16 @@ lint: setup
 # The documentation as a site, in build/site; a broken link is an error.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The notebooks, run anew and stored with what they print; some ten minutes.
+notebooks: setup
+	$(BIN)/python -m tests.docs.notebooks
+
+# The wheel, in build/dist, which can be installed without the checkout.
+wheel: setup
+	rm -rf build/lib  # files that are gone would be in the wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--wheel-dir build/dist .
 
 # The snapshots of what users type and read; the diff shows what a change does to it.
 public-surface: setup

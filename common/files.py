@@ -30,7 +30,12 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
 
 def sync(path: Path) -> None:
     """Have the system put a file, or the names in a folder, on the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt":  # it writes the names by itself, and syncs what is open for writing alone
+        if path.is_dir():
+            return
+        descriptor = os.open(path, os.O_RDWR)
+    else:
+        descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -18,12 +18,12 @@ def run_process(command: Sequence[str], output: IO[str] | None = None) -> int:
         command: program and arguments.
         output: file for what it prints; shown where None.
     """
+    before = _die_with_parent if sys.platform == "linux" else None
     return subprocess.run(
-        command, stdout=output, stderr=output, preexec_fn=_die_with_parent, check=False
+        command, stdout=output, stderr=output, preexec_fn=before, check=False
     ).returncode
 
 
 def _die_with_parent() -> None:
     """End this process with its parent, so that a killed grid leaves no run behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG

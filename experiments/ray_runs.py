@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from common.extras import install_command
 from experiments.cell import run_one
 from experiments.grid_runs import Run
 
@@ -46,9 +47,7 @@ def run_on_ray(grid: Sequence[Run], settings: RaySettings) -> Iterator[tuple[Run
     try:
         import ray
     except ImportError as error:
-        raise ValueError(
-            "--ray needs Ray; run `pip install -c constraints.txt -e .[ray]` in the checkout."
-        ) from error
+        raise ValueError(f"--ray needs Ray; run `{install_command('ray')}`.") from error
 
     _check_reachable(address)
     ray.init(address=address, log_to_driver=False)  # `local` and `auto` are words of Ray's own

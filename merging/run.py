@@ -1,7 +1,6 @@
 """One merge from its request to its folder: read, check, choose, merge, write, report."""
 
 import logging
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from common.files import write_text
 from common.json_files import write_json
+from common.peak_memory import peak_memory_mb
 from common.progress import Bar
 from evaluation.answer_log import AnswerLog
 from evaluation.own_code import KEY
@@ -138,7 +138,7 @@ def _finisher(
                 write_text(place / "README.md", card)
         summary["bytes_written"] = _size(folder)  # all but the report
         summary["seconds"] = time.monotonic() - started
-        summary["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        summary["peak_rss_mb"] = peak_memory_mb()
         write_json(folder / _REPORT, summary | {"modules": measures})
 
     return finish

@@ -113,7 +113,9 @@ class Generic(ChatFamily):
             if name in signature(kind.__init__).parameters
         }
         parts = {"image_processor": super().image_processor, "tokenizer": self.tokenizer}
-        return still(**arguments | dict.fromkeys(kind.get_attributes()) | parts)
+        processor = still(**arguments | dict.fromkeys(kind.get_attributes()) | parts)
+        processor.__class__ = kind  # made: the library's own can be pickled for a worker
+        return processor
 
     @property
     def image_processor(self) -> Any:

@@ -27,6 +27,12 @@ def quickened(processor: Any) -> Any:
     return processor
 
 
+def _restore(kind: Any, values: dict[str, Any]) -> Any:
+    processor = kind.__new__(kind)
+    vars(processor).update(values)
+    return quickened(processor)
+
+
 def as_taken(image: Image.Image, processor: Any) -> Image.Image:
     """Return a grey image (L) as RGB unless the processor's steps make the same of both."""
     takes_grey = getattr(type(processor), "process_image", None) is _QuickSteps.process_image
@@ -47,6 +53,10 @@ def drawn(pixels: Any, processor: Any) -> Image.Image:
 
 class _QuickSteps(PilBackend):
     """The steps of an image of bytes; what is anything else takes the library's way."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # where processes do not fork a worker gets it pickled, and a class made here has no name
+        return _restore, (type(self).__mro__[1], vars(self))
 
     def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
         """Return (3, height, width) bytes; of a grey image one channel, thrice."""

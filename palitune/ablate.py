@@ -20,7 +20,8 @@ def ablate_command() -> click.Command:
                 ["--config"],
                 required=True,
                 type=click.Path(path_type=Path, exists=True, dir_okay=False),
-                help="Read the grid from this YAML file; configs/vlm_ablation.yaml is an example.",
+                help="Read the grid from this YAML file; `palitune configs` writes an example, "
+                "configs/vlm_ablation.yaml.",
             ),
             *module_options(),
             Option(

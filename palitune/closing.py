@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.checkpoint import TINY
 from palitune.sources import data_roots
 from tasks.base import Task
 
@@ -88,7 +89,13 @@ def after_merge(request: "MergeRequest", data_root: str | None) -> str:
 def _merge(base: str, revision: str | None, adapter: Path) -> Sequence[object]:
     at = ("--revision", revision) if revision else ()
     output = adapter.with_name(f"{adapter.name}-merged")
-    return ("merge", "--base_model", base, *at, "--model_a", adapter, "--output", _free(output))
+    words = ("merge", "--base_model", _spelled(base), *at, "--model_a", adapter)
+    return (*words, "--output", _free(output))
+
+
+def _spelled(model: object) -> object:
+    """Return a model as a user names it: the embedded one by its word, wherever it is installed."""
+    return "tiny" if str(model) == str(TINY) else model
 
 
 def _free(folder: Path) -> Path:
@@ -105,7 +112,7 @@ def _predict(report: "Report", model: object, revision: str | None = None) -> li
     if not Path(example.image.name).is_file():
         return []
     words: list[object] = ["predict", example.image.name, "--task", report.task.name]
-    words += ["--model_path", model, *(("--revision", revision) if revision else ())]
+    words += ["--model_path", _spelled(model), *(("--revision", revision) if revision else ())]
     question = example.turns[-1].text
     return [[*words, "--question", question] if question else words]
 

@@ -99,9 +99,8 @@ def loading_options() -> list[click.Parameter]:
             ["--runs_dir"],
             group="Model",
             type=click.Path(path_type=Path),
-            default=Path("results"),
-            show_default=True,
-            help="Look for the run of --run in this folder and in its folders.",
+            help="Look for the run of --run in this folder and in its folders [default: runs, "
+            "where train writes, and results, where ablate does].",
         ),
         options.revision_option(),
         *options.family_options(),

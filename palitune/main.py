@@ -7,6 +7,7 @@ from palitune.ablate import ablate_command
 from palitune.check import check_command
 from palitune.command import UserError
 from palitune.compare import compare_command
+from palitune.configs import configs_command
 from palitune.demo import demo_command
 from palitune.doctor import doctor_command
 from palitune.evaluate import evaluate_command
@@ -102,6 +103,7 @@ palitune.add_command(runs_command())
 palitune.add_command(merge_command())
 palitune.add_command(push_command())
 palitune.add_command(pipeline_command())
+palitune.add_command(configs_command())
 palitune.add_command(check_command())
 palitune.add_command(preview_command())
 palitune.add_command(inspect_command())

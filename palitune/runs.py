@@ -15,6 +15,8 @@ from tasks.registry import get_task, task_names
 
 # what a file may not decide: to run a checkpoint's code, to write over a run, to publish it
 _ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run", "push_to_hub", "private"}
+_RUNS_DIRS = (Path("runs"), Path("results"))  # where train, and where ablate writes
+_DEPTHS = ("*/run.json", "*/*/run.json")
 _READER = "csv_qa"  # reads a table where nothing else says who does
 
 
@@ -106,14 +108,18 @@ def with_run_reading(task: Task, values: Mapping[str, Any], folder: Path) -> dic
     return {**values, **{name: settings.get(name) for name in names}}
 
 
-def _find_run(name: str, runs_dir: Path) -> Path:
-    places = [*runs_dir.glob("*/run.json"), *runs_dir.glob("*/*/run.json")]
-    found = {path.parent.name: path.parent for path in sorted(places)}
-    matches = [path.parent for path in sorted(places) if path.parent.name == name]
+def _find_run(name: str, runs_dir: Path | None) -> Path:
+    places = _RUNS_DIRS if runs_dir is None else (runs_dir,)
+    files = [file for place in places for depth in _DEPTHS for file in sorted(place.glob(depth))]
+    found = {file.parent: file.parent.name for file in files}
+    matches = [folder for folder, known in found.items() if known == name]
     if not matches:
-        near = get_close_matches(name, found, n=1)
-        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(found) or 'none'}."
-        raise ValueError(f"No run '{name}' in {runs_dir} or a folder of it; {known}")
+        near = get_close_matches(name, found.values(), n=1)
+        known = ", ".join(dict.fromkeys(found.values())) or "none"
+        hint = f"did you mean {near[0]}?" if near else f"there are {known}."
+        raise ValueError(
+            f"No run '{name}' in {' or '.join(map(str, places))}, or a folder of it; {hint}"
+        )
     if len(matches) > 1:
         raise ValueError(
             f"{len(matches)} runs are called {name}: {', '.join(map(str, matches))}; name one by "

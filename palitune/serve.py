@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from common.extras import install_command
 from models.checkpoint import adapter_folder
 from palitune import options
 from palitune.command import Option
@@ -52,10 +53,7 @@ def serve_command() -> click.Command:
 
 def _serve(port: int, task: str | None, model_path: tuple[str, ...], **values: Any) -> None:
     if find_spec("gradio") is None:
-        raise ValueError(
-            "palitune serve needs Gradio; run `pip install -c constraints.txt -e .[demo]` in the "
-            "checkout."
-        )
+        raise ValueError(f"palitune serve needs Gradio; run `{install_command('demo')}`.")
     from evaluation.sample_questions import sample_questions
     from evaluation.side_by_side import load_side_by_side
     from serving.server import listen, serve

@@ -1,15 +1,14 @@
 """A run's output folder: who may write into it, what it says of itself, where it can go on."""
 
-import fcntl
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from common.files import check_writable, share, sync
+from common.folder_lock import locked
 from common.json_files import write_json
 from evaluation.provenance import versions
 from evaluation.training_log import STATE, WATCHED
@@ -17,20 +16,6 @@ from finetuning.training.checkpoints import CHECKPOINTS, newest
 from finetuning.training.curves_chart import CURVES
 from finetuning.training.run_state import describe_unfinished
 from models.run_record import RUN_FILE
-
-logger = logging.getLogger(__name__)
-
-_HELD: set[int] = set()  # descriptors of folders that this process has locked
-
-
-def _leave_to_parent() -> None:
-    # a lock goes with the last process that holds it, and a worker outlives a kill by seconds
-    for descriptor in _HELD:
-        os.close(descriptor)
-    _HELD.clear()
-
-
-os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -81,27 +66,21 @@ def working_in(folder: Path) -> Iterator[None]:
         return
     missing = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise ValueError(
-            f"--output_dir {folder} is being written by another training; wait for it, or give "
-            "another folder."
-        ) from error
-    except OSError as error:  # a file system without locks
-        logger.warning("%s cannot be locked: %s", folder, error.strerror)
-    _HELD.add(descriptor)
-    try:
-        yield
-    finally:
-        _HELD.discard(descriptor)
-        os.close(descriptor)
-        for place in missing:  # what was made for a run that was then refused
-            if any(place.iterdir()):
-                break
-            place.rmdir()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except BlockingIOError as error:
+            raise ValueError(
+                f"--output_dir {folder} is being written by another training; wait for it, or give "
+                "another folder."
+            ) from error
+        try:
+            yield
+        finally:
+            for place in missing:  # what was made for a run that was then refused
+                if any(place.iterdir()):
+                    break
+                place.rmdir()
 
 
 def resume_arguments(folder: Path) -> list[str]:

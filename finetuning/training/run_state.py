@@ -1,12 +1,11 @@
 """The state of the run in a folder, and the command that goes on with it."""
 
-import fcntl
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.folder_lock import is_locked
 from finetuning.training.checkpoints import newest, read_state
 from models.run_record import RUN_FILE, read_run, trained_on
 
@@ -39,7 +38,7 @@ def state_of(folder: Path) -> RunState:
     progress = {} if place is None else read_state(place)
     state = "finished" if is_finished else "stopped"
     return RunState(
-        "running" if _is_locked(folder) else state,
+        "running" if is_locked(folder) else state,
         progress.get("global_step"),
         progress.get("max_steps"),
     )
@@ -93,17 +92,3 @@ def check_came_to_its_end(model_path: str) -> None:
     otherwise = "" if last is None else f"take its newest checkpoint, {last}"
     if unfinished := describe_unfinished(folder, otherwise):
         raise ValueError(f"{folder} {unfinished}")
-
-
-def _is_locked(folder: Path) -> bool:
-    """Return True where a training works in a folder, by the lock that it holds."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(descriptor)
-    return False

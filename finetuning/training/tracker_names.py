@@ -4,7 +4,6 @@ import os
 from importlib.util import find_spec
 
 PROJECT = "palitune"
-_BY_COMMAND = {"wandb": "pip install -c constraints.txt -e .[wandb]"}
 # it writes into a task of Flyte alone, and the library does not say whether it is there
 _NOT_OURS = {"flyte"}
 
@@ -46,10 +45,9 @@ def check_trackers(report_to: str) -> None:
     installed = integrations.get_available_reporting_integrations()
     for name in names:
         if name not in installed:
-            command = _BY_COMMAND.get(name, f"pip install {name}")
             raise ValueError(
                 f"--report_to {name} needs the package {name}, which is not installed: run "
-                f"`{command}`, or report to tensorboard."
+                f"`pip install {name}`, or report to tensorboard."
             )
 
 

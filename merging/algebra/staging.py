@@ -36,6 +36,8 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         sync(temporary)
+        if out.exists():
+            out.rmdir()  # it is empty; Windows gives no folder the name of another
         temporary.rename(out)
     except BaseException:  # an interruption too
         shutil.rmtree(temporary, ignore_errors=True)
@@ -57,12 +59,6 @@ def _temporary_name(out: Path, process: object) -> str:
 
 
 def _is_running(process: int) -> bool:
-    if process == os.getpid():
-        return False  # it had this number before us
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    import psutil  # on Windows `os.kill` would send the other process Ctrl-C
+
+    return process != os.getpid() and psutil.pid_exists(process)  # ours had that number before

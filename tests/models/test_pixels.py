@@ -1,6 +1,7 @@
 """The quick image steps give what the checkpoint's own processor gives, to the bit."""
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,18 @@ def test_every_family_takes_the_quick_steps(pair: tuple[Family, Family]) -> None
     grey = Image.new("L", (9, 5))
     assert pixels.as_taken(grey, quick) is grey
     assert pixels.as_taken(grey, plain).mode == "RGB"
+
+
+def test_a_worker_that_was_not_forked_gets_the_same_family(pair: tuple[Family, Family]) -> None:
+    # macOS and Windows start workers anew and send them what they need, pickled
+    family, _ = pair
+    image = decode_image(stored("L", (80, 50)), "noise")
+    sent = pickle.loads(pickle.dumps(family))
+    assert sent.image_processor.process_image.__func__ is pixels._QuickSteps.process_image
+    here, there = (one.encode(image, [("user", "what?")]) for one in (family, sent))
+    assert here.input_ids == there.input_ids
+    for name in here.pixels:
+        assert torch.equal(here.pixels[name], there.pixels[name]), name
 
 
 def processed(processor: Any, image: Image.Image) -> Tensor:

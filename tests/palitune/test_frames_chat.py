@@ -1,11 +1,8 @@
-"""Chats about frames through the script, and the notebook that shows it."""
+"""Chats about frames through the script."""
 
-import json
-import os
 import re
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from evaluation.prompting import make_prompter
@@ -14,11 +11,8 @@ from models.loading import load_family
 from palitune.main import palitune
 from tasks.base import Source
 from tasks.registry import get_task
-from tests.helpers import REPOSITORY
 from tests.models.tiny_families import maker
 from tests.tasks.test_frames_chat import write_frames
-
-DOCS = REPOSITORY / "docs" / "frames_chat"
 
 
 def test_all_of_the_assistants_turns_are_learned_and_nothing_else(tmp_path: Path) -> None:
@@ -49,22 +43,3 @@ def test_frames_that_are_not_there_are_said_at_once(tmp_path: Path) -> None:
     result = CliRunner().invoke(palitune, arguments)
     assert result.exit_code == 2
     assert re.search(r"--frames .*no does not exist", result.output)
-
-
-@pytest.mark.slow
-def test_the_notebook_runs_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    notebook = json.loads((DOCS / "frames_chat.ipynb").read_text())
-    monkeypatch.chdir(DOCS)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    names: dict[str, object] = {"__name__": "__main__"}
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), names)
-    run = names["run"]
-    assert isinstance(run, Path)
-    metrics = json.loads((run / "evaluation/val/metrics.json").read_text())
-    # a tenth of 24 frames is 2, each with two conversations
-    assert metrics["num_examples"] == 4
-    assert metrics["metric"] == "count_accuracy"
-    assert any("tfevents" in name for _, _, files in os.walk(run) for name in files)

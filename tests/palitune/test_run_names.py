@@ -15,6 +15,7 @@ from palitune.evaluate import evaluate_command
 from palitune.main import palitune
 from palitune.runs import resolve_model_options
 from tests.experiments.test_ablate import write_tables
+from tests.helpers import sentence
 from tests.models.tiny_families import maker
 
 pytestmark = pytest.mark.usefixtures("no_java")
@@ -51,7 +52,7 @@ def evaluate(place: Path, *arguments: object) -> dict[str, Any]:
 
 
 def test_a_run_is_found_by_its_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)  # the default of --runs_dir is results
+    monkeypatch.chdir(place)  # results is one of the defaults of --runs_dir
     metrics = evaluate(place, "--run", NAME)
     assert metrics["task"] == "csv_qa"
     assert metrics["num_examples"] == 4
@@ -103,6 +104,32 @@ def test_a_name_that_two_runs_have_is_refused(tmp_path: Path) -> None:
     )
     assert result.exit_code == 2
     assert "2 runs are called run" in result.output
+
+
+def test_a_run_is_looked_for_where_train_and_ablate_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/alone", "runs/demo/deep", "results/grid/cell"):
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "run.json").write_text("{}")
+    for name, place in {"alone": "runs", "deep": "runs/demo", "cell": "results/grid"}.items():
+        words = ["--run", name, "--task", "vqav2"]
+        with evaluate_command().make_context("eval", words) as context:
+            assert resolve_model_options(context.params)[1]["model_path"] == f"{place}/{name}"
+    message = sentence(*_asked_for("other"))
+    assert message == (
+        "No run 'other' in runs or results, or a folder of it; there are alone, deep, cell."
+    )
+    shutil.copytree("runs/alone", "results/alone")
+    message = sentence(*_asked_for("alone"))
+    assert "2 runs are called alone: runs/alone, results/alone" in message
+    assert "in results, or" in sentence(*_asked_for("deep", "--runs_dir", "results"))
+
+
+def _asked_for(name: str, *options: str) -> tuple[int, str]:
+    result = invoke("eval", "--run", name, "--task", "vqav2", *options)
+    return result.exit_code, result.output
 
 
 @pytest.mark.parametrize("inner", ["lora_weights", "lora_adapter", "final"])

@@ -1,0 +1,75 @@
+"""A lock on a folder, which goes with the process that holds it.
+
+It is `flock`, which Windows has not: there a folder is not locked, and that is said.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
+
+logger = logging.getLogger(__name__)
+
+_HELD: set[int] = set()  # descriptors of folders that this process has locked
+
+
+def _leave_to_parent() -> None:
+    # a lock goes with the last process that holds it, and a worker outlives a kill by seconds
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):  # where processes fork
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder inside the block; where there are none, say so and go on.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    if not HAS_LOCKS:
+        logger.warning("%s cannot be locked on this system: start nothing else in it.", folder)
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError as error:  # a file system without locks
+        logger.warning("%s cannot be locked: %s", folder, error.strerror)
+    _HELD.add(descriptor)
+    try:
+        yield
+    finally:
+        _HELD.discard(descriptor)
+        os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Return True where a process holds the lock of a folder, False where that is not known."""
+    if not HAS_LOCKS:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
