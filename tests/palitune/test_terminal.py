@@ -36,7 +36,7 @@ COMMANDS = {
     "train digits --model_path tiny --dry_run": "Try a few steps of fine-tuning|model tiny",
     "train --task digits,vqav2 --model_path tiny --data_root sample": "Fine-tune on digits and vqa",
     "eval --task digits --model_path tiny": "Score a model on digits|model tiny|metric accuracy",
-    "merge --base_model tiny --model_a tiny --model_b tiny --dry_run": "Merge 2 adapters|tiny, tiny",
+    "merge --base_model tiny --model_a tiny --model_b tiny --dry_run": "Merge 2 adapters|tiny, t",
     "ablate --config grid.yaml": "Train and score a grid of 1 runs|models pali|output results/try",
     "pipeline eval-base --model_id tiny": "Score the untouched model|model tiny",
 }
