@@ -21,7 +21,7 @@ def test_the_example_files_are_those_of_the_checkout(
     assert hashes(tmp_path / "configs") == hashes(REPOSITORY / "configs")
     assert result.output.splitlines() == [
         *(f"configs/pipeline/{name}.yaml" for name in ("collator", "model", "peft", "train")),
-        "configs/vlm_ablation.yaml",
+        *("configs/sweep.yaml", "configs/vlm_ablation.yaml"),
     ]
     assert read_ablation(tmp_path / "configs" / "vlm_ablation.yaml").experiment_name
 

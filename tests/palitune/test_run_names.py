@@ -112,7 +112,7 @@ def test_a_run_is_looked_for_where_train_and_ablate_write(
     monkeypatch.chdir(tmp_path)
     for folder in ("runs/alone", "runs/demo/deep", "results/grid/cell"):
         Path(folder).mkdir(parents=True)
-        (Path(folder) / "run.json").write_text("{}")
+        (Path(folder) / "run.json").write_text('{"task": "vqav2", "settings": {}}')
     for name, place in {"alone": "runs", "deep": "runs/demo", "cell": "results/grid"}.items():
         words = ["--run", name, "--task", "vqav2"]
         with evaluate_command().make_context("eval", words) as context:
