@@ -110,7 +110,7 @@ class RandomExamples(torch.utils.data.Dataset[Encoded]):
                 input_ids=[config.image_token_id] * num_image
                 + torch.randint(300, 600, (num_text,), generator=generator).tolist(),
                 is_target=[False] * (num_image + NUM_PROMPT_TOKENS) + [True] * NUM_ANSWER_TOKENS,
-                image_span=(0, num_image),
+                image_spans=((0, num_image),),
                 pixels={"pixel_values": torch.rand(3, size, size, generator=generator) * 2 - 1},
             )
             for _ in range(num_examples)

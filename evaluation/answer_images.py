@@ -12,11 +12,12 @@ from evaluation.prompting import Prompter
 from evaluation.request import ModelRequest, PromptRequest
 from tasks.base import Example, Task, Turn
 from tasks.images import FileImage
+from tasks.table_images import join_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageQuestions:
-    """One question about each of some images.
+    """One question about each of some images, or about all of them together.
 
     Attributes:
         task: whose prompt, decoding and cleaning are taken.
@@ -24,6 +25,7 @@ class ImageQuestions:
         images: files, or folders with files.
         question: what is asked of each; empty where the prompt holds no question.
         prompt: settings of the prompt.
+        together: ask once, about all images.
     """
 
     task: Task
@@ -31,14 +33,15 @@ class ImageQuestions:
     images: Sequence[Path]
     question: str
     prompt: PromptRequest
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageAnswer:
-    """The answer to one image.
+    """The answer about one image, or about several together.
 
     Attributes:
-        image: its file.
+        image: its file; of several the files with `|` between them.
         prompt: as sent.
         raw_prediction: as generated.
         prediction: as the task's metric would take it.
@@ -51,23 +54,24 @@ class ImageAnswer:
 
 
 def answer_images(request: ImageQuestions) -> list[ImageAnswer]:
-    """Answer the question about each image, in the order given; folders in that of their names.
+    """Answer the question about the images, in the order given; folders in that of their names.
 
     Raises:
         ValueError: there is no image, one cannot be read, the prompt needs a question and there is
             none or takes none and there is one, or the model cannot be used.
     """
-    files = [file for place in request.images for file in _files(place)]
-    for file in files:
-        FileImage(str(file)).open()  # before a model is loaded
+    images = [FileImage(str(file)) for place in request.images for file in _files(place)]
+    for image in images:
+        image.open()  # before a model is loaded
     examples = [
         Example(
             example_id=number,
-            image=FileImage(str(file)),
+            image=first,
+            further_images=tuple(further),
             turns=(Turn("user", request.question),),
             references=(),
         )
-        for number, file in enumerate(files)
+        for number, (first, *further) in enumerate([images] if request.together else zip(images))
     ]
     return answer_examples(request.task, request.model, request.prompt, examples, "by --question")
 
@@ -95,8 +99,8 @@ def answer_examples(
     texts = found.predictor(task, prompter)(examples)
     return [
         ImageAnswer(
-            image=example.image.name,
-            prompt=prompter.messages(example)[-1][1],
+            image=join_names(example.images),
+            prompt=prompter.sent(example),
             raw_prediction=text,
             prediction=task.clean(text),
         )

@@ -63,7 +63,7 @@ def answer_table(request: TableQuestions) -> tuple[Sequence[Example], list[Image
     reading = replace(request.source.reading, answers="ignored")
     rows = reader.table_rows(_SPLIT, replace(request.source, reading=reading))
     examples = [reader.example(row) for row in rows]
-    for image in dict.fromkeys(example.image for example in examples):
+    for image in dict.fromkeys(image for example in examples for image in example.images):
         image.open()  # before a model is loaded
     answers = answer_examples(
         request.task, request.model, request.prompt, examples, "in each row of the table"

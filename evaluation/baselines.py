@@ -79,12 +79,16 @@ class Baselines:
 
 
 def blank_images(examples: Sequence[Example]) -> list[Example]:
-    """Give each example a grey image of its own image's size."""
-    return [msgspec.structs.replace(e, image=BlankImage(e.image)) for e in examples]
+    """Give each example grey images of its own images' sizes."""
+    return [_with_images(e, [BlankImage(image) for image in e.images]) for e in examples]
+
+
+def _with_images(example: Example, images: Sequence[ImageRef]) -> Example:
+    return msgspec.structs.replace(example, image=images[0], further_images=tuple(images[1:]))
 
 
 def shuffle_images(examples: Sequence[Example], seed: int) -> list[Example] | None:
-    """Give each example another image, along one seeded cycle through all distinct ones.
+    """Give each example other images, along one seeded cycle through all distinct ones.
 
     Questions about one image get the same other one. Copies of an image in a Hub data set count
     as distinct.
@@ -92,12 +96,12 @@ def shuffle_images(examples: Sequence[Example], seed: int) -> list[Example] | No
     Returns:
         The examples; None where all are about one image.
     """
-    order = list(dict.fromkeys(example.image for example in examples))
+    order = list(dict.fromkeys(image for example in examples for image in example.images))
     if len(order) < 2:
         return None
     Random(seed).shuffle(order)
     other = dict(zip(order, order[1:] + order[:1], strict=True))
-    return [msgspec.structs.replace(e, image=other[e.image]) for e in examples]
+    return [_with_images(e, [other[image] for image in e.images]) for e in examples]
 
 
 def most_frequent_answer(task: Task, examples: Iterable[Example]) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.prompting import Prompter, check_template, make_prompter
+from evaluation.prompt_template import check_template
+from evaluation.prompting import Prompter, make_prompter
 from evaluation.request import ModelRequest, PromptRequest
 from models.checkpoint import Checkpoint, run_folder_of
 from models.quantization import Quantization

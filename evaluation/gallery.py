@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from common.files import check_writable
+from evaluation.image_sheet import open_sheet
 from tasks.report import Report
 
 FOLDER = "visualizations"
@@ -70,7 +71,7 @@ def write_gallery(report: Report, folder: Path, num_samples: int) -> None:
         )
     for index, example in enumerate(examples):
         image = draw_sample(
-            example.image.open(),
+            open_sheet(example.images),
             example.turns[-1].text,
             report.predictions[index],
             example.references,

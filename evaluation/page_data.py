@@ -1,5 +1,6 @@
 """The values of a report's page, which its script draws."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     question: str = ""
     image: str | None = None
     tags: dict[str, tuple[str, ...]] = {}
+    images: Sequence[str] = ()  # all of them, where there are several
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,7 +85,7 @@ class Predictor:
         """
         lengths = self.prompter.input_lengths(examples)
         size = self._batch_size(max(lengths, default=0), log)
-        batches = make_batches(lengths, [example.image for example in examples], size)
+        batches = make_batches(lengths, [example.images for example in examples], size)
         ids = [[examples[i].example_id for i in batch] for batch in batches]
         todo = [n for n in range(len(batches)) if log is None or not log.has(ids[n])]
         mine = todo[processes.rank() :: processes.num_processes()]
@@ -236,7 +236,7 @@ def answer_with(
         dataset: the split.
         log: takes the answers as they come, and gives those that it has.
     """
-    prompts = [predictor.prompter.messages(example)[-1][1] for example in dataset]
+    prompts = [predictor.prompter.sent(example) for example in dataset]
     return answer(task, lambda examples: predictor(examples, log), dataset, prompts)
 
 
@@ -252,13 +252,13 @@ class _Encoding(TorchDataset[Encoded]):
         return self.prompter.encode(self.examples[index])
 
     def __getitems__(self, places: list[int]) -> list[Encoded]:
-        """Encode a batch, in order; each image is opened once."""
-        of_image: dict[ImageRef, list[int]] = {}
+        """Encode a batch, in order; what several examples show is opened once."""
+        of_images: dict[tuple[ImageRef, ...], list[int]] = {}
         for place in places:
-            of_image.setdefault(self.examples[place].image, []).append(place)
+            of_images.setdefault(self.examples[place].images, []).append(place)
         encoded = {
             place: entry
-            for same in of_image.values()
+            for same in of_images.values()
             for place, entry in zip(
                 same, self.prompter.encode_all([self.examples[i] for i in same]), strict=True
             )

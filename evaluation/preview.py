@@ -2,9 +2,10 @@
 
 import base64
 import io
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from PIL.Image import Image
 
 from common.files import check_writable
+from evaluation.example_checks import check_images
+from evaluation.image_sheet import draw_sheet
 from evaluation.page_file import write_page
 from evaluation.prompting import make_prompter
 from evaluation.request import ModelRequest, PromptRequest
@@ -21,6 +24,8 @@ from models.checkpoint import resolve
 from models.encoding import Encoded
 from tasks.base import Dataset, Example, Source, Task
 from tasks.splits import resolve_split
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +87,7 @@ def preview(request: PreviewRequest) -> Iterator[Shown]:
     dataset, _ = resolve_split(task, request.split, request.source, task.train_splits)
     dataset = dataset.subset(request.num_examples, request.seed)
     family = load_family(checkpoint)
+    check_images(dataset, family)
     prompter = make_prompter(
         task, family, prompt.template, prompt.max_length, prompt.truncate, prompt.system_message
     )
@@ -90,7 +96,7 @@ def preview(request: PreviewRequest) -> Iterator[Shown]:
         encoded = prompter.encode(example, _answer(dataset, example, request.seed))
         parts = _parts(family, encoded)
         yield Shown(example, _counts(encoded), parts)
-        sections.append(_section(example, encoded, family.render_image(encoded), parts))
+        sections.append(_section(example, encoded, _rendered(family, encoded), parts))
     title = f"{task.name} as {model.path} sees it"
     write_page("preview", page_path(request), title, sections=sections)
 
@@ -104,11 +110,23 @@ def _answer(dataset: Dataset, example: Example, seed: int) -> str | None:
     return dataset.task.target(example, 0, seed) if example.references else None
 
 
+def _rendered(family: Family, encoded: Encoded) -> Image:
+    """The images as the model gets them, in a grid; a processor may join those of an example."""
+    entries = encoded.all_pixels
+    shown = draw_sheet([family.render_image(replace(encoded, pixels=entry)) for entry in entries])
+    if len(entries) < len(encoded.image_spans):
+        logger.warning(
+            "Example %s: of its %d images the page shows the first, as the processor joins them.",
+            *(encoded.example_id, len(encoded.image_spans)),
+        )
+    return shown
+
+
 def _parts(family: Family, encoded: Encoded) -> list[tuple[str, bool]]:
     """The text, decoded with its special tokens, in parts that are learned or are not."""
-    start, end = encoded.image_span
     tokens = list(zip(encoded.input_ids, encoded.is_target, strict=True))
-    del tokens[start:end]
+    for start, end in reversed(encoded.image_spans):
+        del tokens[start:end]
     return [
         (family.tokenizer.decode([id_ for id_, _ in part]), is_learned)
         for is_learned, part in groupby(tokens, key=itemgetter(1))

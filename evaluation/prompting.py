@@ -2,23 +2,21 @@
 
 import dataclasses
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from msgspec.structs import replace
 
+from evaluation.prompt_template import QUESTION_NAMES, around_question, check_template, filled
 from models.base import Family
-from models.encoding import Encoded, Message
+from models.chat_marks import Shape, shapes_of
+from models.encoding import Encoded, Illustrated, Message, with_places
 from models.registry import lineage
 from tasks.base import Example, Task
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 8192  # texts that are tokenised at once
-_QUESTION = ("question", "query", "instruction")  # what a template may call it
-_FIELD = re.compile(r"\{\{|\}\}|\{(" + "|".join(_QUESTION) + r")\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +49,19 @@ class Prompter:
     @property
     def asks(self) -> bool:
         """Return True where the template has a place for a question."""
-        return len(_around_question(self.template)) > 1
+        return len(around_question(self.template)) > 1
 
     def prompt(self, example: Example) -> str:
         """Return the text sent for an example, before any truncation."""
-        return _filled(self.template, example.turns[-1].text)
+        return filled(self.template, example.turns[-1].text)
+
+    def sent(self, example: Example) -> str:
+        """Return the last turn as it is sent, with `<image>` where an image stands inside it."""
+        text = self.messages(example)[-1][1]
+        if not isinstance(text, Illustrated):
+            return text
+        is_inside = self.family.takes_template and any(text.places)
+        return "<image>".join(text.parts) if is_inside else text.without_images
 
     def messages(self, example: Example, answer: str | None = None) -> list[Message]:
         """Return the conversation, with the answer as last turn where one is given.
@@ -77,22 +83,23 @@ class Prompter:
         return self._shortened(example, turns)
 
     def encode(self, example: Example, answer: str | None = None) -> Encoded:
-        """Encode an example as token ids and pixels; opens the image.
+        """Encode an example as token ids and pixels; opens its images.
 
         Raises:
-            ValueError: over the budget, or the image cannot be used; names the example.
+            ValueError: over the budget, or an image cannot be used; names the example.
         """
         return self.encode_all([example], answer)[0]
 
     def encode_all(self, examples: Sequence[Example], answer: str | None = None) -> list[Encoded]:
-        """Encode examples on one image, which is opened once and whose pixels they share.
+        """Encode examples on the same images, which are opened once and whose pixels they share.
 
         Raises:
             ValueError: as `encode`.
         """
         conversations = [self.messages(example, answer) for example in examples]
         try:
-            encoded = self.family.encode_all(examples[0].image.open(), conversations)
+            images = [image.open() for image in examples[0].images]
+            encoded = self.family.encode_all(images, conversations)
         except ValueError as error:
             reason = str(error).rstrip(".")
             raise ValueError(f"{reason} (example {examples[0].example_id}).") from error
@@ -116,14 +123,15 @@ class Prompter:
         Raises:
             ValueError: the family does not take an example's turns; names it.
         """
-        taken: set[tuple[str, ...]] = set()
+        taken: set[tuple[Shape, ...]] = set()
         for start in range(0, len(examples), _BATCH):
             unsure = []
             for example in examples[start : start + _BATCH]:
                 turns, room = self._turns(example), 0
-                if len(turns) > 1 and (roles := tuple(role for role, _ in turns)) not in taken:
-                    self._check_roles(roles, example)
-                    taken.add(roles)
+                is_usual = len(turns) == 1 and not example.further_images
+                if not is_usual and (shapes := shapes_of(turns)[0]) not in taken:
+                    self._check_turns(turns, example)
+                    taken.add(shapes)
                 if with_answers:
                     answers = map(str.encode, set(example.references))
                     longest = max(map(len, answers), default=0)
@@ -136,10 +144,10 @@ class Prompter:
             over = [example for (example, _, room), n in pairs if n + room > self.max_length]
             yield from self._over_with_answers(over) if with_answers else over
 
-    def _check_roles(self, roles: Sequence[str], example: Example) -> None:
-        """Raise ValueError where the family's layout has no place for turns of these roles."""
+    def _check_turns(self, turns: Sequence[Message], example: Example) -> None:
+        """Raise ValueError where the family's layout has no place for such turns or images."""
         try:
-            self.family.tokenize([(role, "") for role in roles])
+            self.family.tokenize(turns)
         except ValueError as error:
             reason = str(error).rstrip(".")
             raise ValueError(f"{reason} (example {example.example_id}).") from error
@@ -156,9 +164,13 @@ class Prompter:
 
     def input_lengths(self, examples: Sequence[Example]) -> list[int]:
         """Count all tokens that a model reads of each example; reads headers of images at most."""
-        count = self.family.count_image_tokens
         are_alike = type(self.family).count_image_tokens is Family.count_image_tokens
-        sizes = [(1, 1) if are_alike else example.image.dimensions() for example in examples]
+        images = [
+            self.family.count_all_image_tokens(
+                [(1, 1) if are_alike else image.dimensions() for image in example.images]
+            )
+            for example in examples
+        ]
         texts = [
             num_tokens
             for start in range(0, len(examples), _BATCH)
@@ -167,8 +179,8 @@ class Prompter:
             )
         ]
         return [
-            min(num_tokens, self.max_length) + count(*size)
-            for num_tokens, size in zip(texts, sizes, strict=True)
+            min(num_tokens, self.max_length) + num_image_tokens
+            for num_tokens, num_image_tokens in zip(texts, images, strict=True)
         ]
 
     def is_surely_short(self, turns: Sequence[Message], room: int = 0) -> bool:
@@ -182,31 +194,45 @@ class Prompter:
         return sum(len(text.encode()) for _, text in turns) + room <= self.max_length
 
     def _turns(self, example: Example, answer: str | None = None) -> list[Message]:
-        turns = self._opening + [(turn.role, turn.text) for turn in example.turns[:-1]]
-        turns.append(("user", self.prompt(example)))
+        *earlier, last = example.turns
+        turns = self._opening + [(turn.role, _shown(turn.text, turn.places)) for turn in earlier]
+        turns.append(("user", _shown(self.prompt(example), self._moved(last.places))))
+        if example.further_images:
+            turns = [*with_places(turns, len(example.images))]
         return turns if answer is None else [*turns, ("assistant", answer)]
+
+    def _moved(self, places: Sequence[int]) -> Sequence[int]:
+        """Return where images of a question stand in the prompt; before one that asks nothing."""
+        if not places:
+            return places
+        before = len(around_question(self.template)[0])
+        return [before + place if self.asks else 0 for place in places]
 
     def _shortened(self, example: Example, turns: list[Message]) -> list[Message]:
         """Keep the longest head of the question that fits; the answer stays whole."""
         question = example.turns[-1].text
         position = len(self._opening) + len(example.turns) - 1
+        places = getattr(turns[position][1], "places", ())
 
         def with_head(length: int) -> list[Message]:
             turn = replace(example.turns[-1], text=question[:length])
             cut = self.prompt(replace(example, turns=(*example.turns[:-1], turn)))
-            return [*turns[:position], ("user", cut), *turns[position + 1 :]]
+            return [*turns[:position], ("user", _shown(cut, places)), *turns[position + 1 :]]
 
-        fits, too_long = -1, len(question)
+        least = max((0, *example.turns[-1].places))  # no image is cut off
+        fits, too_long = least - 1, len(question)
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
             if self.num_tokens(with_head(middle)) <= self.max_length:
                 fits = middle
             else:
                 too_long = middle
-        if fits < 0:
+        if fits < least:
+            what = "its text up to the last image" if least else "its answer alone"
             raise ValueError(
-                f"Example {example.example_id}: its answer alone is over the text budget of "
-                f"{self.max_length} tokens, and answers are never cut; raise --max_length."
+                f"Example {example.example_id}: {what} is over the text budget of "
+                f"{self.max_length} tokens, and {'images' if least else 'answers'} are never cut; "
+                "raise --max_length."
             )
         return with_head(fits)
 
@@ -226,7 +252,7 @@ def make_prompter(
     """
     default = task.prompt(*lineage(type(family)))
     template = template and template.replace("\\n", "\n")
-    names = tuple(f"{{{name}" for name in _QUESTION)
+    names = tuple(f"{{{name}" for name in QUESTION_NAMES)
     if template and "{question}" in default and not any(name in template for name in names):
         raise ValueError(
             f"prompt_template '{template}' would leave out the question; write {{question}} where "
@@ -246,29 +272,5 @@ def make_prompter(
     )
 
 
-def _filled(template: str, question: str) -> str:
-    """Put the question in; `{{` and `}}` are braces. Nothing else has a meaning."""
-    return question.join(_around_question(template))
-
-
-@cache
-def _around_question(template: str) -> list[str]:
-    """The texts before, between and behind the places of the question."""
-    texts, place = [""], 0
-    for match in _FIELD.finditer(template):
-        texts[-1] += template[place : match.start()]
-        if match[1]:
-            texts.append("")
-        else:
-            texts[-1] += match[0][0]
-        place = match.end()
-    texts[-1] += template[place:]
-    return texts
-
-
-def check_template(template: str | None) -> None:
-    """Raise ValueError where a template, if one is given, holds other braces than {question}."""
-    if re.search("[{}]", _FIELD.sub("", template or "")):
-        raise ValueError(
-            f"prompt_template may hold {{question}} and no other brace, got '{template}'."
-        )
+def _shown(text: str, places: Sequence[int]) -> str:
+    return Illustrated(text, places) if places else text

@@ -12,7 +12,7 @@ from common.files import check_writable
 from evaluation.answer_log import remove_answers
 from evaluation.answering import answer_and_log
 from evaluation.baselines import Baselines, add_baselines, answer_baselines, find_majority
-from evaluation.example_checks import check_images, check_texts
+from evaluation.example_checks import check_clip, check_images, check_texts
 from evaluation.extra_metrics import add_clip_metrics, add_lenient, add_text_metrics, open_clip
 from evaluation.found_model import find_model
 from evaluation.gallery import write_gallery
@@ -160,6 +160,7 @@ def _predict(request: EvaluationRequest) -> Answers:
     majority = find_majority(list(dataset), task, source) if request.metrics.baselines else None
     prompter = found.prompter(task, request.prompt)
     check_images(dataset, prompter.family)
+    check_clip(dataset, request.metrics.clip_model)
     check_texts(dataset, prompter, with_answers=False)
     predictor = found.predictor(
         task,
@@ -210,6 +211,7 @@ def _read(request: EvaluationRequest) -> Answers:
         )
     if request.opens_images:
         check_dataset(dataset)  # its images will be opened
+        check_clip(dataset, request.metrics.clip_model)
     where = f"{task.name} split '{dataset.split}'"
     examples, note = match(
         list(dataset), predictions, path, where, allow_partial=request.allow_partial

@@ -34,6 +34,7 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     """The part of a line of predictions.jsonl that says what was asked."""
 
     image: str | None = None
+    images: tuple[str, ...] = ()  # where there are several, which the page cannot show
     question: str = ""
 
 
@@ -71,7 +72,7 @@ def _answered(found: FoundModel, task: Task) -> Iterator[SampleQuestion]:
                     row = msgspec.json.decode(line, type=_Row)
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue  # an example less to click
-                if row.image and Path(row.image).is_file():
+                if row.image and not row.images and Path(row.image).is_file():
                     yield SampleQuestion(
                         image=FileImage(row.image), question=row.question, task=task
                     )
@@ -86,5 +87,5 @@ def _drawn(task: Task) -> Iterator[SampleQuestion]:
     except ValueError as error:
         logger.warning("There are no examples of %s: %s", task.name, error)
         return
-    for example in dataset.subset(_LINES, seed=0):
+    for example in dataset.subset(_LINES, seed=0):  # each of one image
         yield SampleQuestion(image=example.image, question=example.turns[-1].text, task=task)

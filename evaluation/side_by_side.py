@@ -29,15 +29,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question about one image.
+    """A question about one image or several.
 
     Attributes:
-        image: the image.
+        image: the first image.
         task: whose prompt, decoding and cleaning are taken.
         turns: the conversation; the last is the question, empty where the prompt holds none.
         prompt: settings of the prompt; those of each run where absent.
         max_new_tokens: most tokens of an answer; those of the run or the task where None.
         how: how a question is given, in messages.
+        further_images: those behind the first; the turns may say where they stand.
     """
 
     image: ImageRef
@@ -46,6 +47,7 @@ class Question:
     prompt: PromptRequest
     max_new_tokens: int | None = None
     how: str = "by --question"
+    further_images: tuple[ImageRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,13 @@ class SideBySide:
         candidate = self.candidates[name]
         start = perf_counter()
         prompter = candidate.found.prompter(question.task, question.prompt, candidate.family)
-        example = Example(example_id=0, image=question.image, turns=question.turns, references=())
+        example = Example(
+            example_id=0,
+            image=question.image,
+            further_images=question.further_images,
+            turns=question.turns,
+            references=(),
+        )
         check_question(prompter, question.turns[-1].text, question.how)
         check_images([example], prompter.family)
         if not prompter.truncate and any(prompter.over_budget([example], with_answers=False)):
@@ -148,7 +156,7 @@ class SideBySide:
                     raise
                 raise ValueError("Memory ran out; take a smaller image.") from error
         return Answer(
-            prompt=prompter.messages(example)[-1][1],
+            prompt=prompter.sent(example),
             prediction=question.task.clean(raw.text),
             raw=raw,
             seconds=perf_counter() - start,

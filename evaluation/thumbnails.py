@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from evaluation.image_sheet import num_columns, open_sheet
 from tasks.base import Example, ImageRef
 
-SIDE = 320  # pixels of the longer side
+SIDE = 320  # pixels of the longer side; of a grid, of each image in it
 _LOSSLESS_SIDE = 96  # such small ones would show the blocks of a JPEG
 
 
@@ -19,27 +20,28 @@ def make_thumbnails(examples: Sequence[Example], num_bytes: int) -> dict[int | s
         examples: their images are opened, each once; one that cannot be is left out.
         num_bytes: the most that all of them take.
     """
-    made: dict[ImageRef, str | None] = {}
+    made: dict[tuple[ImageRef, ...], str | None] = {}
     left = num_bytes
     found: dict[int | str, str] = {}
     for example in examples if num_bytes else ():
-        image = example.image
-        if image not in made:
-            made[image] = _data_uri(image)
-            left -= len(made[image] or "")
+        images = example.images
+        if images not in made:
+            made[images] = _data_uri(images)
+            left -= len(made[images] or "")
             if left < 0:
                 break
-        if uri := made[image]:
+        if uri := made[images]:
             found[example.example_id] = uri
     return found
 
 
-def _data_uri(image: ImageRef) -> str | None:
+def _data_uri(images: Sequence[ImageRef]) -> str | None:
     try:
-        shown = image.open()
+        shown = open_sheet(images)
     except (OSError, ValueError):
         return None
-    shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    side = SIDE * num_columns(len(images))
+    shown.thumbnail((side, side), Image.Resampling.LANCZOS)
     kind = "PNG" if max(shown.size) <= _LOSSLESS_SIDE else "JPEG"
     file = io.BytesIO()
     shown.save(file, kind, **({"quality": 80} if kind == "JPEG" else {}))

@@ -5,12 +5,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from models.encoding import Encoded, Message, with_image
+from models.encoding import Encoded, Message, Seen, num_images, with_images, with_places
 from models.padding import pad_on_the_left
-from models.processor_files import lacks_sentencepiece, save_settings
+from models.processor_files import (
+    lacks_sentencepiece,
+    save_settings,
+    unreadable,
+    without_sentencepiece,
+)
 from models.settings import Decoding, FamilyOptions
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ class Family(ABC):
     lora_groups: ClassVar[dict[str, str]] = {"attention": ATTENTION, "ffn": FFN}
     num_turn_tokens: ClassVar[int] = 16  # separators and special tokens of a turn, at most
     takes_template: ClassVar[bool] = False  # whether --chat_template has a meaning
+    takes_several_images: ClassVar[bool] = False  # whether an example may have more than one
     image_options: ClassVar[tuple[str, ...]] = ()  # of FamilyOptions, those that it understands
 
     def __init__(
@@ -164,18 +169,8 @@ class Family(ABC):
             )
         except (ImportError, OSError, ValueError) as error:
             if lacks_sentencepiece(self.saved or self.location, self.revision):
-                raise ValueError(
-                    f"The tokenizer of {self.location} is tokenizer.model alone, which needs the "
-                    "package sentencepiece: run `pip install sentencepiece`, or put a "
-                    "tokenizer.json beside it."
-                ) from error
-            first_line = str(error).strip().partition("\n")[0].rstrip(".")
-            reason = shorten(first_line, 300, placeholder=" …")  # some list every known kind
-            raise ValueError(
-                f"{self.saved or self.location} has no processor that can be read ({reason}); "
-                "beside the weights it needs tokenizer.json, tokenizer_config.json and "
-                "processor_config.json (or preprocessor_config.json)."
-            ) from error
+                raise without_sentencepiece(self.location) from error
+            raise unreadable(self.saved or self.location, error) from error
 
     def save(self, folder: str) -> None:
         """Write what turns images and text into tokens, so that AutoProcessor loads the folder."""
@@ -203,7 +198,7 @@ class Family(ABC):
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Return the token ids of a conversation and whether each is learned.
 
-        IMAGE_PLACEHOLDER stands where the image goes.
+        IMAGE_PLACEHOLDER stands where each image goes.
 
         The assistant's turns and the token that ends each are learned, nothing else. Without an
         assistant's turn at the end it is what the model is asked. Text is text: "<image>" or
@@ -212,7 +207,7 @@ class Family(ABC):
 
     def count_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
         """Count the text tokens of each conversation, as `tokenize` makes them, many at once."""
-        return [len(self.tokenize(messages)[0]) - 1 for messages in conversations]  # no image
+        return [len(self.tokenize(m)[0]) - num_images(m) for m in conversations]
 
     @abstractmethod
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
@@ -222,6 +217,10 @@ class Family(ABC):
         """Count the tokens of an image of this shape; any shape has as many unless overridden."""
         return self._num_image_tokens
 
+    def count_all_image_tokens(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Count the tokens of the images of an example by their (width, height)."""
+        return sum(self.count_image_tokens(*size) for size in sizes)
+
     @cached_property
     def _num_image_tokens(self) -> int:
         from PIL import Image
@@ -229,37 +228,35 @@ class Family(ABC):
         return len(self.process_image(Image.new("RGB", (640, 480)))[1])
 
     def encode(self, image: "Image.Image", messages: Sequence[Message]) -> Encoded:
-        """Encode an example for training (the assistant's turn is last) or generation (it is not).
-
-        Never truncates.
-        """
-        return self.encode_all(image, [messages])[0]
+        """Encode an example to train on (an answer is last) or to ask; never truncates."""
+        return self.encode_all([image], [messages])[0]
 
     def encode_all(
-        self, image: "Image.Image", conversations: Sequence[Sequence[Message]]
+        self, images: Sequence["Image.Image"], conversations: Sequence[Sequence[Message]]
     ) -> list[Encoded]:
-        """Encode several conversations on one image, which share its pixels."""
+        """Encode several conversations on the same images, which share their pixels."""
         from models.pixels import as_taken
 
-        pixels, image_ids = self.process_image(as_taken(image, self.image_processor))
-        return [with_image(*self.tokenize(m), image_ids, pixels) for m in conversations]
+        seen = self.process_images([as_taken(image, self.image_processor) for image in images])
+        conversations = [with_places(messages, len(images)) for messages in conversations]
+        return [with_images(*self.tokenize(messages), seen) for messages in conversations]
+
+    def process_images(self, images: Sequence["Image.Image"]) -> Sequence[Seen]:
+        """Return the pixels and the ids of each image of an example."""
+        return [self.process_image(image) for image in images]
 
     def collate(self, batch: Sequence[Encoded]) -> dict[str, "torch.Tensor"]:
-        """Make a batch of `B` examples, padded on the left to `L` tokens.
-
-        Returns:
-            What `pad_on_the_left` gives, what `token_masks` adds, and the pixels as `stack` joins
-            them.
-        """
+        """Make a batch of `B` examples: what `pad_on_the_left`, `token_masks`, `stack` give."""
         text = pad_on_the_left(batch, self.padding_id)
-        return text | self.token_masks(text) | self.stack([encoded.pixels for encoded in batch])
+        pixels = [entry for encoded in batch for entry in encoded.all_pixels]
+        return text | self.token_masks(text) | self.stack(pixels)
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
         """Make further (B, L) tensors for the model, from the padded ones; none by default."""
         return {}
 
     def stack(self, pixels: Sequence[Mapping[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
-        """Join the pixels of `B` examples along a new first dimension."""
+        """Join the pixels of the images of `B` examples along a new first dimension."""
         import torch
 
         return {name: torch.stack([entry[name] for entry in pixels]) for name in pixels[0]}

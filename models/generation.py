@@ -121,7 +121,7 @@ def _rows_can_leave(inputs: Mapping[str, Any]) -> bool:
     """Return True where each part of what the model reads is known to be cut by rows."""
     layers = getattr(inputs.get("past_key_values"), "layers", [None])
     tensors = {name for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-    read_once = {"inputs_embeds", *MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL}
+    read_once = {"inputs_embeds", "batch_num_images", *MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL}
     is_cut = {type(layer) for layer in layers} <= {DynamicLayer, DynamicSlidingWindowLayer}
     return is_cut and tensors <= {*_BY_ROW, *read_once}
 

@@ -10,7 +10,8 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from models.chat import ChatFamily
-from models.encoding import Encoded, Message, with_image
+from models.encoding import Encoded, Message, with_images, with_places
+from models.text_tokens import encode_text
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,13 @@ class Generic(ChatFamily):
             )
         return processor
 
+    @cached_property
+    def takes_several_images(self) -> bool:  # type: ignore[override]
+        """Return True where the processor says which tokens stand for which image."""
+        from transformers import ProcessorMixin
+
+        return type(self.processor).replace_image_token is not ProcessorMixin.replace_image_token
+
     def _without_videos(self, kind: Any) -> Any:
         """A processor of this class; its part for videos would need torchvision."""
 
@@ -133,53 +141,55 @@ class Generic(ChatFamily):
         return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
     def encode_all(
-        self, image: "Image.Image", conversations: Sequence[Sequence[Message]]
+        self, images: Sequence["Image.Image"], conversations: Sequence[Sequence[Message]]
     ) -> list[Encoded]:
-        """Encode several; the image's text is tokenised where it stands, as the processor does.
+        """Encode several; an image's text is tokenised where it stands, as the processor does.
 
         Gemma 3 has line breaks around its image, which are one token with those of the layout.
         """
         from models.pixels import as_taken
 
-        inputs = self._process(as_taken(image, self.image_processor))
+        inputs = self._process([as_taken(image, self.image_processor) for image in images])
         ids = inputs.pop("input_ids")[0].tolist()
+        conversations = [with_places(messages, len(images)) for messages in conversations]
         if _OFFSETS not in inputs:
-            return [with_image(*self.tokenize(m), ids, inputs) for m in conversations]
-        text = inputs.pop(_OFFSETS)[0][0]["replacement"]
-        image_ids = self._without_edges(ids)
-        return [self._around(inputs, image_ids, *self.lay_out(m, text)) for m in conversations]
+            return [with_images(*self.tokenize(m), [(inputs, ids)]) for m in conversations]
+        texts = [offset["replacement"] for offset in inputs.pop(_OFFSETS)[0]]
+        image_ids = [
+            self._without_edges(encode_text(self.tokenizer, text, split_special_tokens=False))
+            for text in texts
+        ]
+        return [self._around(inputs, image_ids, *self.lay_out(m, texts)) for m in conversations]
 
     @staticmethod
     def _around(
-        pixels: dict[str, Any], image_ids: list[int], ids: list[int], is_target: list[bool]
+        pixels: dict[str, Any],
+        image_ids: Sequence[list[int]],
+        ids: list[int],
+        is_target: list[bool],
     ) -> Encoded:
-        """Find the image's tokens among those of its conversation."""
-        places = range(len(ids) - len(image_ids) + 1)
-        start = next(place for place in places if ids[place : place + len(image_ids)] == image_ids)
-        return Encoded(
-            input_ids=ids,
-            is_target=is_target,
-            image_span=(start, start + len(image_ids)),
-            pixels=pixels,
-        )
+        """Find the images' tokens among those of their conversation."""
+        spans: list[tuple[int, int]] = []
+        for wanted in image_ids:
+            places = range(spans[-1][1] if spans else 0, len(ids) - len(wanted) + 1)
+            start = next(place for place in places if ids[place : place + len(wanted)] == wanted)
+            spans.append((start, start + len(wanted)))
+        return Encoded(input_ids=ids, is_target=is_target, image_spans=tuple(spans), pixels=pixels)
 
     def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
         """Return the processor's tensors of one image, with their batch dimension, and its ids."""
-        inputs = self._process(image)
+        inputs = self._process([image])
         ids = inputs.pop("input_ids")[0].tolist()
         return {name: inputs[name] for name in inputs if name != _OFFSETS}, ids
 
-    def _process(self, image: "Image.Image") -> dict[str, Any]:
-        """Process one image and the token that stands for it."""
-        from transformers import ProcessorMixin
-
-        says = type(self.processor).replace_image_token is not ProcessorMixin.replace_image_token
+    def _process(self, images: Sequence["Image.Image"]) -> dict[str, Any]:
+        """Process the images of one example and the tokens that stand for them."""
         inputs = self.processor(
-            images=[image],
-            text=[self.image_token],
+            images=[list(images)] if len(images) > 1 else list(images),
+            text=[self.image_token * len(images)],
             add_special_tokens=False,
             return_tensors="pt",
-            **({"return_text_replacement_offsets": True} if says else {}),
+            **({"return_text_replacement_offsets": True} if self.takes_several_images else {}),
         )
         unknown = set(inputs) - _TEXT_INPUTS - {_OFFSETS} - self._pixel_names
         if unknown:

@@ -29,6 +29,7 @@ class InternVL(ChatFamily):
     }
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
     image_options = ("min_pixels", "max_pixels")
+    takes_several_images = True
     chat_template = (
         "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}"
         "{% for part in message.content %}"

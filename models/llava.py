@@ -23,6 +23,7 @@ class Llava(ChatFamily):
     name = "llava"
     model_types = ("llava",)
     aliases: ClassVar[tuple[str, ...]] = ("llava_gemma",)
+    takes_several_images = True
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
     chat_template = (
         "{% for message in messages %}"

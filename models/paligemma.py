@@ -2,7 +2,8 @@ r"""PaliGemma 1 and 2: prefix-LM over SigLIP features (Beyer et al. 2024, arXiv:
 
 Layout of one example: `<image> * N  <bos> prompt \n answer <eos>`. Image and prompt attend to
 each other in both directions, the answer causally (section 3.2 of the paper); the loss is on the
-answer alone.
+answer alone. The tokens of several images follow each other in front, with nothing between them, as
+in the paper's transfers to NLVR2 and to videos (section 3.2.4).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ class PaliGemma(PlainFamily):
     title = "PaliGemma"
     model_types = ("paligemma",)
     image_mark = "<image>"
+    takes_several_images = True
     unquantized_modules = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
     @cached_property

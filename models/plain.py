@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from models.base import Family
-from models.encoding import IMAGE_PLACEHOLDER, Message
+from models.encoding import IMAGE_PLACEHOLDER, Illustrated, Message, num_images
 from models.text_tokens import count_around, encode_text
 
 
 class PlainFamily(Family):
-    """Models that read `image start prompt answer end`, in which start and end are one token."""
+    """Models that read `image start prompt answer end`, in which start and end are one token.
+
+    Several images stand one behind the other in front, wherever a text has them.
+    """
 
     title: ClassVar[str]  # as its authors call it
     # what the checkpoint's own processor takes for the image in a text; None where nothing is
@@ -28,7 +31,7 @@ class PlainFamily(Family):
             ValueError: there are other turns than a user's and an answer.
         """
         prompt, *answers = self._texts(messages)
-        start = [IMAGE_PLACEHOLDER, self.tokenizer.bos_token_id]
+        start = [IMAGE_PLACEHOLDER] * num_images(messages) + [self.tokenizer.bos_token_id]
         prefix = start + encode_text(self.tokenizer, prompt)
         answer = [*encode_text(self.tokenizer, answers[0]), self.end_ids[0]] if answers else []
         return prefix + answer, [False] * len(prefix) + [True] * len(answer)
@@ -44,4 +47,7 @@ class PlainFamily(Family):
                 f"{self.title} takes one user turn and at most one answer, got turns {roles}; it "
                 "has no chat format."
             )
-        return self.layout(messages[0][1], [text for _, text in messages[1:]])
+        prompt = messages[0][1]
+        if isinstance(prompt, Illustrated):
+            prompt = prompt.without_images
+        return self.layout(prompt, [text for _, text in messages[1:]])

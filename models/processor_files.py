@@ -6,6 +6,7 @@ processor (LLaVA's patch size and choice of features) in processor_config.json.
 
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from common.files import write_chunks
@@ -40,6 +41,25 @@ def lacks_sentencepiece(place: str, revision: str | None) -> bool:
     kinds = ("tokenizer.json", "tokenizer.model")
     whole, pieces = (find_file(place, revision, kind) for kind in kinds)
     return whole is None and pieces is not None
+
+
+def without_sentencepiece(location: str) -> ValueError:
+    """Return the error for a tokenizer that needs sentencepiece."""
+    return ValueError(
+        f"The tokenizer of {location} is tokenizer.model alone, which needs the package "
+        "sentencepiece: run `pip install sentencepiece`, or put a tokenizer.json beside it."
+    )
+
+
+def unreadable(place: str, error: Exception) -> ValueError:
+    """Return the error for a processor that transformers does not read, with its reason."""
+    first_line = str(error).strip().partition("\n")[0].rstrip(".")
+    reason = shorten(first_line, 300, placeholder=" …")  # some list every known kind
+    return ValueError(
+        f"{place} has no processor that can be read ({reason}); beside the weights it needs "
+        "tokenizer.json, tokenizer_config.json and processor_config.json (or "
+        "preprocessor_config.json)."
+    )
 
 
 def processor_template(place: str, revision: str | None) -> Any:

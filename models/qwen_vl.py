@@ -35,6 +35,7 @@ class QwenVL(ChatFamily):
         "qwen": "Qwen/Qwen2-VL-2B-Instruct or Qwen/Qwen2.5-VL-3B-Instruct"
     }
     unquantized_modules = ("model.visual", "lm_head")
+    takes_several_images = True
     image_options = ("image_size", "min_pixels", "max_pixels")
     chat_template = (
         "{% if messages[0].role != 'system' %}"

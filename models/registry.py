@@ -181,6 +181,12 @@ def family_for(config: Mapping[str, Any], model_path: str) -> type[Family]:
     return family
 
 
+def several_take() -> str:
+    """Return the remedy for examples of several images."""
+    names = [family.name for family in FAMILIES if family.takes_several_images is True]
+    return f"take a model of {', '.join(names)}, or leave such examples out"
+
+
 def family_named(name: str, model_type: str | None = None) -> type[Family]:
     """Return the family of a `--model_type`: by its name, an alias or a `config.model_type`.
 

@@ -1,4 +1,4 @@
-"""Questions on one image share what the model sees of it: its tower runs once for all of them."""
+"""Questions on the same images share what the model sees: its tower runs once for all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
@@ -21,9 +21,9 @@ _UNREAD = {
 def share_images(
     model: Any, batch: Sequence[Encoded], inputs: Mapping[str, "Tensor"], stack: Stack
 ) -> dict[str, Any]:
-    """Put features in the place of pixels, where some of `B` examples have the same image.
+    """Put features in the place of pixels, where some of `B` examples have the same images.
 
-    Examples have the same image where their pixels are one object.
+    Examples have the same images where their pixels are one object.
 
     Args:
         model: sees; also under an adapter.
@@ -33,7 +33,7 @@ def share_images(
 
     Returns:
         The inputs with `mm_encoder_outputs`, by which the library feeds features to a model; as
-        they are where no image repeats, or where the model's features cannot be told by image.
+        they are where none repeats, or where the model's features cannot be told by image.
     """
     import torch
 
@@ -46,7 +46,7 @@ def share_images(
     if see is None or not _takes_features(whole):
         return dict(inputs)
     distinct = [batch[image_of.index(place)] for place in range(len(places))]
-    pixels = stack([encoded.pixels for encoded in distinct])
+    pixels = stack([entry for encoded in distinct for entry in encoded.all_pixels])
     names = signature(see).parameters.keys() & pixels.keys()
     with torch.no_grad():
         features = see(**{name: pixels[name].to(model.device) for name in names}, return_dict=True)
@@ -75,21 +75,21 @@ def _is_told_by_image(features: Any) -> bool:
 
 
 def _entries_of(seen: Sequence["Tensor"], num_tokens: Sequence[int]) -> list[list[int]]:
-    """Find the entries of each image: an image is one entry or several, one a tile.
+    """Find the entries of each example: an image is one entry or several, one a tile.
 
     Args:
         seen: features of all images, each entry (tokens, hidden).
-        num_tokens: tokens that stand for each image.
+        num_tokens: tokens that stand for the images of each example.
     """
     entries: list[list[int]] = [[] for _ in num_tokens]
-    image, missing = 0, num_tokens[0]
+    example, missing = 0, num_tokens[0]
     for place, entry in enumerate(seen):
         if not missing:
-            image += 1
-            missing = num_tokens[image]
-        entries[image].append(place)
+            example += 1
+            missing = num_tokens[example]
+        entries[example].append(place)
         missing -= len(entry)
-    assert image == len(num_tokens) - 1 and not missing
+    assert example == len(num_tokens) - 1 and not missing
     return entries
 
 

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from common.json_files import write_json
-from palitune import options
+from palitune import options, table_options
 from palitune.command import Option, count_option
 from palitune.sources import make_source
 from palitune.user_modules import TaskCommand, TaskOption, module_options
@@ -21,8 +21,8 @@ def check_command() -> click.Command:
         TaskOption(["--task"], required=True, help="Read this task, one of {tasks}."),
         *module_options(),
         *options.source_options(),
-        *options.table_options("csv"),
-        *options.own_file_options(*built_in_names()),
+        *table_options.table_options("csv"),
+        *table_options.own_file_options(*built_in_names()),
         Option(["--split"], group="Data", help="Read this split [default: the task's first]."),
         count_option(
             "--num_workers",

@@ -107,11 +107,13 @@ def _free(folder: Path) -> Path:
 
 
 def _predict(report: "Report", model: object, revision: str | None = None) -> list[list[object]]:
-    """Ask the first question again; only an image in a file can be named."""
+    """Ask the first question again; only images in files, and before the text, can be named."""
     example = report.examples[0]
-    if not Path(example.image.name).is_file():
+    names = [image.name for image in example.images]
+    if not all(Path(name).is_file() for name in names) or any(example.turns[-1].places):
         return []
-    words: list[object] = ["predict", example.image.name, "--task", report.task.name]
+    words: list[object] = ["predict", *names, "--task", report.task.name]
+    words += ["--together"] if len(names) > 1 else []
     words += ["--model_path", _spelled(model), *(("--revision", revision) if revision else ())]
     question = example.turns[-1].text
     return [[*words, "--question", question] if question else words]

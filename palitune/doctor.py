@@ -8,7 +8,7 @@ import click
 from finetuning.training.doctor import DoctorRequest, Fact, check_findings, examine
 from finetuning.training.recipe import Recipe
 from models.quantization import Quantization
-from palitune import options
+from palitune import options, table_options
 from palitune.command import Option
 from palitune.requests import make_model_request
 from palitune.sources import make_source
@@ -42,8 +42,8 @@ def doctor_command() -> click.Command:
         ),
         *module_options(),
         *options.source_options(),
-        *options.table_options("csv"),
-        *options.own_file_options(*built_in_names()),
+        *table_options.table_options("csv"),
+        *table_options.own_file_options(*built_in_names()),
     ]
     return TaskCommand(
         "doctor",

@@ -10,7 +10,7 @@ import click
 from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
 from models.settings import GENERATION
-from palitune import options
+from palitune import options, table_options
 from palitune.command import Option, saying_how_to_resume
 from palitune.evaluation_options import (
     example_options,
@@ -65,9 +65,9 @@ def evaluate_command() -> click.Command:
             *file_options(),
             *loading_options(),
             *options.source_options(),
-            *options.table_options("csv"),
+            *table_options.table_options("csv"),
             metric_option("run's, else the task's own"),
-            *options.own_file_options(*built_in_names()),
+            *table_options.own_file_options(*built_in_names()),
             *example_options(),
             *metric_options(),
             *generation_options(),

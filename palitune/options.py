@@ -13,7 +13,6 @@ from finetuning.training.recipe import ALL, Recipe
 from models.quantization import Quantization
 from models.settings import Auto, FamilyOptions
 from palitune.command import CountOrAuto, Option
-from tasks.registry import get_task
 
 
 def model_option(**kwargs: Any) -> Option:
@@ -214,74 +213,4 @@ def source_options() -> list[click.Parameter]:
             metavar="NAME=COLUMN",
             help="Read COLUMN of the Hub data set as the task's column NAME; may be repeated.",
         ),
-    ]
-
-
-def table_options(*names: str, has_columns: bool = True) -> list[click.Parameter]:
-    """Make the options that name tables of the user's own, for tasks that read such.
-
-    Args:
-        names: of the options, `csv` or `SPLIT_csv`; each has a second name with `file` for `csv`.
-        has_columns: whether options name the columns of a table too.
-    """
-    group = "Tables"
-    columns = {
-        "image": ("path or URL of the image", "image, url, image_path or file_name"),
-        "instruction": ("instruction", "instruction or query"),
-        "response": ("response", "response or annotation"),
-    }
-    files: list[click.Parameter] = [
-        Option(
-            [f"--{name}", f"--{name.removesuffix('csv')}file"],
-            group=group,
-            help="Read the split "
-            f"{'to score or show' if name == 'csv' else name[:-4]} from this file: a table as "
-            "CSV, JSON Lines, Parquet, a folder of images with metadata, or .tar shards; of "
-            "conversations JSON, JSON Lines or Parquet.",
-        )
-        for name in names
-    ]
-    if not has_columns:
-        return files
-    return [
-        *files,
-        *(
-            Option(
-                [f"--{name}_column"],
-                group=group,
-                help=f"Name the table's column with the {what} [default: {default}].",
-            )
-            for name, (what, default) in columns.items()
-        ),
-        Option(
-            ["--csv_lenient"],
-            group=group,
-            is_flag=True,
-            help="Join the parts into which unquoted commas cut the last column of a CSV table.",
-        ),
-        Option(
-            ["--question"],
-            group=group,
-            help="Ask this about every image of a table that has no column for it, as of captions.",
-        ),
-        encoding_option(),
-    ]
-
-
-def encoding_option() -> Option:
-    """Make the option that names the encoding of the user's own texts."""
-    return Option(
-        ["--encoding"],
-        group="Tables",
-        help="Read tables, and messages of frames_chat, in this encoding, such as cp949 or cp1252 "
-        "[default: the run's, else UTF-8, or what the byte order mark of a file says].",
-    )
-
-
-def own_file_options(*names: str) -> list[click.Parameter]:
-    """Make the options that name the files of these tasks, beyond what every task has."""
-    return [
-        Option([f"--{option}"], group="Tables", help=text)
-        for name in names
-        for option, text in get_task(name).own_files.items()
     ]

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from evaluation.request import ModelRequest, PromptRequest
-from palitune import options
+from palitune import table_options
 from palitune.command import Option
 from palitune.evaluation_options import loading_options
 from palitune.requests import make_model_request, make_prompt_request
@@ -35,14 +35,17 @@ def predict_command() -> click.Command:
                 "of {tasks}.",
             ),
             *module_options(),
-            Option(["--json", "as_json"], is_flag=True, help="Print a JSON object for each image."),
+            Option(["--together"], is_flag=True, help="Ask once, about all images in their order."),
+            Option(
+                ["--json", "as_json"], is_flag=True, help="Print a JSON object for each answer."
+            ),
             Option(
                 ["--output"],
                 type=click.Path(path_type=Path),
                 help="Write the table of --csv to this CSV file, with a new column, prediction.",
             ),
             *loading_options(),
-            *(option for option in options.table_options("csv") if option.name != "question"),
+            *(option for option in table_options.table_options("csv") if option.name != "question"),
             Option(
                 ["--data_root"], group="Tables", help="Look for the table's images here as well."
             ),
@@ -55,9 +58,15 @@ def predict_command() -> click.Command:
     )
 
 
-def _predict(images: tuple[Path, ...], question: str, as_json: bool, **values: Any) -> None:
+def _predict(
+    images: tuple[Path, ...], question: str, together: bool, as_json: bool, **values: Any
+) -> None:
     if bool(images) == bool(values["csv"]):
         raise ValueError("Name images, or a table by --csv; one of the two.")
+    if together and not images:
+        raise ValueError(
+            "--together goes with IMAGES; a table says in each row which images belong together."
+        )
     if values["output"] and not values["csv"]:
         raise ValueError("--output goes with --csv: it is the table with a column more.")
     if values["model_path"] is None and values["run"] is None:
@@ -71,7 +80,14 @@ def _predict(images: tuple[Path, ...], question: str, as_json: bool, **values: A
     from evaluation.answer_images import ImageQuestions, answer_images
 
     answers = answer_images(
-        ImageQuestions(task=task, model=model, images=images, question=question, prompt=prompt)
+        ImageQuestions(
+            task=task,
+            model=model,
+            images=images,
+            question=question,
+            prompt=prompt,
+            together=together,
+        )
     )
     for answer in answers:
         if as_json:

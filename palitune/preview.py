@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from evaluation.preview import PreviewRequest, page_path, preview
-from palitune import options
+from palitune import options, table_options
 from palitune.command import Option
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.sources import make_source
@@ -24,8 +24,8 @@ def preview_command() -> click.Command:
         options.revision_option(),
         *options.family_options(),
         *options.source_options(),
-        *options.table_options("csv"),
-        *options.own_file_options(*built_in_names()),
+        *table_options.table_options("csv"),
+        *table_options.own_file_options(*built_in_names()),
         Option(
             ["--split"], group="Data", help="Show this split [default: the task's for training]."
         ),

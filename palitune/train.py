@@ -14,7 +14,7 @@ from finetuning.training.recipe import Recipe
 from finetuning.training.run_state import check_came_to_its_end
 from finetuning.training.tracker_names import add_tracker
 from models.settings import GENERATION
-from palitune import options
+from palitune import options, table_options
 from palitune.closing import eval_words
 from palitune.command import Option, saying_how_to_resume
 from palitune.headers import announce_training
@@ -155,10 +155,10 @@ def _own_options(task: Task) -> list[click.Parameter]:
     tables = [f"{split}_csv" for split in task.splits] if task.reads_tables else []
     has_columns = "instruction" in task.columns
     return [
-        *(options.table_options(*tables, has_columns=has_columns) if tables else []),
+        *(table_options.table_options(*tables, has_columns=has_columns) if tables else []),
         *([metric_option()] if tables else []),
-        *options.own_file_options(task.name),
-        *([options.encoding_option()] if task.own_files and not tables else []),
+        *table_options.own_file_options(task.name),
+        *([table_options.encoding_option()] if task.own_files and not tables else []),
         Option(
             ["--skip_training"],
             is_flag=True,

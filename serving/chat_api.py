@@ -20,6 +20,7 @@ from evaluation.request import PromptRequest
 from evaluation.side_by_side import Answer, Question, SideBySide
 from tasks.base import Turn
 from tasks.embedded_images import read_image
+from tasks.image_marks import join_texts
 from tasks.images import BytesImage
 
 logger = logging.getLogger(__name__)
@@ -134,13 +135,12 @@ def _question(asked: _Request, models: SideBySide) -> Question:
         raise ValueError("Messages are at most one of role system, first, and then others.")
     if messages[-1].role != "user":
         raise ValueError("The last message must be of role user: it is what is asked.")
+    images = _images(messages)
     return Question(
-        image=_image(messages),
+        image=images[0],
+        further_images=images[1:],
         task=models.candidates[asked.model].tasks[0],
-        turns=tuple(
-            Turn("user" if message.role == "user" else "assistant", _text(message))
-            for message in messages
-        ),
+        turns=tuple(_turn(message, len(images)) for message in messages),
         prompt=PromptRequest(system_message=system),
         max_new_tokens=asked.max_tokens or asked.max_completion_tokens,
         how="as text of the last message",
@@ -153,7 +153,23 @@ def _text(message: _Message) -> str:
     return "\n".join(part.text for part in message.content if isinstance(part, _TextPart))
 
 
-def _image(messages: list[_Message]) -> BytesImage:
+def _turn(message: _Message, num_images: int) -> Turn:
+    """A turn; a single image stands before the first text, several where their parts do."""
+    role: Literal["user", "assistant"] = "user" if message.role == "user" else "assistant"
+    if num_images == 1 or isinstance(message.content, str):
+        return Turn(role, _text(message))
+    texts = [""]
+    for part, before in zip(message.content, [None, *message.content], strict=False):
+        if isinstance(part, _ImagePart):
+            texts.append("")
+        else:
+            texts[-1] += "\n" * isinstance(before, _TextPart) + part.text
+    if len(texts) > 1 and role != "user":
+        raise ValueError("An image can be shown by a message of role user alone.")
+    return Turn(role, *join_texts(texts))
+
+
+def _images(messages: list[_Message]) -> tuple[BytesImage, ...]:
     urls = [
         part.image_url.url
         for message in messages
@@ -161,15 +177,19 @@ def _image(messages: list[_Message]) -> BytesImage:
         for part in message.content
         if isinstance(part, _ImagePart)
     ]
-    if len(urls) != 1:
-        raise ValueError(f"A conversation is about one image, and {len(urls)} are given.")
-    image = read_image(urls[0], "image_url")
-    if not isinstance(image, BytesImage):
-        raise ValueError(
-            "image_url takes the image itself as data:image/...;base64,...; no address is fetched."
-        )
-    image.open()  # said at once where it cannot be
-    return image
+    if not urls:
+        raise ValueError("A conversation is about an image or several, and none is given.")
+    images = []
+    for url in urls:
+        image = read_image(url, "image_url")
+        if not isinstance(image, BytesImage):
+            raise ValueError(
+                "image_url takes the image itself as data:image/...;base64,...; no address is "
+                "fetched."
+            )
+        image.open()  # said at once where it cannot be
+        images.append(image)
+    return tuple(images)
 
 
 def _completion(model: str, answer: Answer, number: int) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """The vocabulary of every task: Example, Dataset, Scores and the Task class itself."""
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any, ClassVar, Literal, Protocol
 import msgspec
 from PIL import Image
 
+from tasks.answer_choice import AnswerSampling, choose_answer
 from tasks.cleaning import clean_text
 from tasks.faults import Fault
 from tasks.table_reading import TableReading
-
-AnswerSampling = Literal["published", "majority", "first"]
 
 
 class ImageRef(Hashable, Protocol):
@@ -36,22 +34,31 @@ class ImageRef(Hashable, Protocol):
 
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
-    """One message of a conversation; plain text without template or special token."""
+    """One message of a conversation; plain text without template or special token.
+
+    Attributes:
+        text: what is said.
+        places: where the example's next images stand, by characters of the text; where no turn
+            has any, all stand before the user's first text.
+    """
 
     role: Literal["user", "assistant", "system"]
     text: str
+    places: tuple[int, ...] = ()
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One image, what is asked about it, and every accepted answer.
+    """One image or several, what is asked about them, and every accepted answer.
 
     Attributes:
         example_id: unique in its split.
+        image: the first image.
         turns: the conversation up to the answer; a plain question is one user turn.
         references: accepted answers, as published; empty on a split whose answers are withheld.
         tags: what breakdowns group by, e.g. `{"answer_type": ("number",)}`; an example counts
             under each of its values.
         details: what only this task's metric needs (GQA's groups and entailed questions).
+        further_images: those behind the first.
     """
 
     example_id: int | str
@@ -60,6 +67,12 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     references: tuple[str, ...]
     tags: Mapping[str, tuple[str, ...]] = {}
     details: Any = None
+    further_images: tuple[ImageRef, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """Return all images in their order."""
+        return (self.image, *self.further_images)
 
 
 class Dataset(Sequence[Example]):
@@ -125,8 +138,8 @@ class Scores:
     """The metrics of a split.
 
     Attributes:
-        values: the headline metric of each example, in its own units: their mean is the headline.
-            None for an example that no figure counts by itself (GQA's unbalanced questions).
+        values: the headline metric of each example, whose mean is the headline; None for one that
+            no figure counts by itself (GQA's unbalanced questions).
         figures: every figure of the split by its official name, the headline first; None where
             it cannot be computed.
         reasons: for each None in `metrics`, why.
@@ -230,26 +243,13 @@ class Task(ABC):
     def target(
         self, example: Example, epoch: int, seed: int, sampling: AnswerSampling = "published"
     ) -> str:
-        """Return the answer to train on: a pure function of (seed, example id, epoch).
-
-        `published` walks through the references in an order shuffled anew each time all were
-        seen, as the PaliGemma transfers do ("choice_no_replacement"); `majority` takes the most
-        frequent one, the earliest of equals; `first` the first.
-        """
-        references = example.references
-        if not references:
+        """Return the answer to train on, as `choose_answer` does."""
+        if not example.references:
             raise ValueError(
                 f"{self.name} example {example.example_id} has no answer to train on; "
                 f"splits with answers are {', '.join(self.train_splits + self.eval_splits)}."
             )
-        if sampling == "first":
-            return references[0].strip()
-        if sampling == "majority":
-            return Counter(references).most_common(1)[0][0].strip()
-        pass_number, position = divmod(epoch, len(references))
-        order = list(range(len(references)))
-        Random(f"{seed}/{example.example_id}/{pass_number}").shuffle(order)
-        return references[order[position]].strip()
+        return choose_answer(example.references, example.example_id, epoch, seed, sampling)
 
     @property
     def splits(self) -> tuple[str, ...]:

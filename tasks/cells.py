@@ -53,7 +53,7 @@ def text_cells(cell: Any, where: str) -> tuple[tuple[str, ...], int]:
     Raises:
         ValueError: as of `text_cell`, or all of them are empty.
     """
-    entries = _written_list(cell) if isinstance(cell, str) else cell
+    entries = written_list(cell) if isinstance(cell, str) else cell
     if not isinstance(entries, list | tuple) or not len(entries):
         return (text_cell(cell, where),), 0
     plain = [_text_of(entry) for entry in entries]
@@ -79,7 +79,7 @@ def _text_of(entry: Any) -> Any:
     return entry
 
 
-def _written_list(text: str) -> Any:
+def written_list(text: str) -> Any:
     """Return the list of texts that a text writes out, or the text itself."""
     if not (text.strip().startswith("[") and text.strip().endswith("]")):
         return text

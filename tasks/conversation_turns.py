@@ -2,8 +2,9 @@
 
 The forms are those of LLaVA and ShareGPT (`conversations` of `from` and `value`, also of `role` and
 `content`) and of OpenAI's chat messages, as LLaMA-Factory, ms-swift and TRL read them (`messages`,
-whose contents are texts or lists of parts). In texts `<image>` marks where an image goes. As in
-LLaVA's training code, the mark is taken out and the image shown before the turn's text.
+whose contents are texts or lists of parts). In texts `<image>` marks where an image goes. The marks
+are taken out. A single image is shown before the text of its turn, as in LLaVA's training code;
+several stand where they are marked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import msgspec
 from tasks.base import ImageRef, Turn
 from tasks.cells import is_empty, text_cell
 from tasks.embedded_images import read_image
+from tasks.image_marks import MARK, join_texts
 
 NAMES = {
     "messages": ("messages", "conversations"),
@@ -24,7 +26,6 @@ NAMES = {
 # what a record may hold that changes what a conversation means
 UNREAD = ("tools", "videos", "video", "audios", "audio", "objects")
 _UNREAD_IN_TURNS = ("tool_calls", "function_call")
-_MARK = "<image>"
 _ROLES: dict[str, Literal["user", "assistant", "system"]] = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard"), "assistant"),
@@ -39,13 +40,11 @@ class Conversation(msgspec.Struct, frozen=True):
     Attributes:
         turns: a system turn if there is one, then user and assistant by turns.
         images: paths and URLs as they are written, and images that the record itself holds.
-        shown_in: of each image the turn that shows it, from 0.
-        is_moved: whether an image stood inside a text, and not at its beginning or end.
+        is_moved: whether the single image stood inside a text, and not at its beginning or end.
     """
 
     turns: tuple[Turn, ...]
     images: tuple[str | ImageRef, ...]
-    shown_in: tuple[int, ...]
     is_moved: bool
 
     @property
@@ -58,9 +57,9 @@ class _Turn(msgspec.Struct):
     """A turn while its record is read; an image of None is one of those beside the conversation."""
 
     role: Literal["user", "assistant", "system"]
-    text: str
+    text: str  # as it reads without its images
     images: list[str | ImageRef | None]
-    is_moved: bool = False
+    parts: list[str]  # the texts before, between and behind them
 
 
 def read_conversation(
@@ -86,7 +85,7 @@ def read_conversation(
     system = record.get(columns.get("system", "system"))
     if not is_empty(system):
         text = text_cell(system, f"{where}, its system message")
-        turns.insert(0, _Turn("system", text, []))
+        turns.insert(0, _Turn("system", text, [], [text]))
     _check_order(turns, where)
     beside: list[str | ImageRef] = []
     for key in ("image", "images"):
@@ -94,12 +93,23 @@ def read_conversation(
         entries = found if isinstance(found, list | tuple) else [found]
         beside += [read_image(entry, where) for entry in entries if not is_empty(entry)]
     shown = _shown(turns, beside, where)
+    first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+    is_usual = [index for _, index in shown] in ([], [first])  # no image, or one in front
     return Conversation(
-        turns=tuple(Turn(turn.role, turn.text) for turn in turns),
+        turns=tuple(
+            Turn(turn.role, turn.text) if is_usual else _with_places(turn, index, shown)
+            for index, turn in enumerate(turns)
+        ),
         images=tuple(image for image, _ in shown),
-        shown_in=tuple(index for _, index in shown),
-        is_moved=any(turn.is_moved for turn in turns),
+        is_moved=is_usual and any(sum(map(bool, map(str.strip, t.parts))) > 1 for t in turns),
     )
+
+
+def _with_places(turn: _Turn, index: int, shown: Sequence[tuple[str | ImageRef, int]]) -> Turn:
+    """A turn with the places of its images; those that nothing marks stand in front."""
+    text, places = join_texts(turn.parts)
+    num_in_front = sum(place == index for _, place in shown) - len(places)
+    return Turn(turn.role, text, (0,) * num_in_front + places)
 
 
 def _refuse(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
@@ -178,21 +188,24 @@ def _read_turn(entry: Any, where: str) -> _Turn:
 def _read_content(role: Literal["user", "assistant", "system"], content: Any, where: str) -> _Turn:
     parts = content if isinstance(content, list | tuple) else [content]
     texts = [""]  # what stands before, between and behind the images
+    gaps = [""]  # before each of them where the images are taken out
     images: list[str | ImageRef | None] = []
     for part in parts:
         if isinstance(part, dict) and _kind(part) != "text":
             images.append(_read_part(part, where))
-            texts.append("\n")
+            texts.append("")
+            gaps.append("\n")
             continue
         written = part.get("text") if isinstance(part, dict) else part
         if not isinstance(written, str):  # whose white space counts, as parts follow each other
             written = "" if is_empty(written) else text_cell(written, where)
-        first, *rest = written.split(_MARK)
+        first, *rest = written.split(MARK)
         texts[-1] += first
         texts += rest
+        gaps += [""] * len(rest)
         images += [None] * len(rest)
-    outer = [text for text in texts if text.strip()]
-    return _Turn(role, "".join(texts).strip(), images, is_moved=len(outer) > 1)
+    text = "".join(gap + text for gap, text in zip(gaps, texts, strict=True))
+    return _Turn(role, text.strip(), images, texts)
 
 
 def _kind(part: Mapping[str, Any]) -> str:
@@ -244,7 +257,7 @@ def _shown(
         return []
     if num_marks != len(beside):
         raise ValueError(
-            f"{where} has {num_marks} mark(s) {_MARK} and {len(beside)} image(s) beside the "
+            f"{where} has {num_marks} mark(s) {MARK} and {len(beside)} image(s) beside the "
             "conversation; each image needs one mark, or all of them none."
         )
     rest = iter(beside)

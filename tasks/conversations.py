@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A conversation, its place in the file and its image."""
+    """A conversation, its place in the file and its images."""
 
     number: int
     turns: tuple[Turn, ...]
-    image: ImageRef
+    images: tuple[ImageRef, ...]
 
 
 class _Found(NamedTuple):
@@ -45,7 +45,7 @@ class _Found(NamedTuple):
 
 
 class Conversations(CsvQa):
-    """Conversations about an image each, the last answer scored by ROUGE-L per example."""
+    """Conversations about images, the last answer scored by ROUGE-L per example."""
 
     name = "conversations"
     aliases: ClassVar[tuple[str, ...]] = ("chat", "llava", "sharegpt", "messages")
@@ -77,7 +77,7 @@ class Conversations(CsvQa):
             raise ValueError(f"{path} has no conversations; each must be one example.")
         _report_moved(found, path)
         images = _images(found, path, others, source, wanted)
-        rows = [Row(entry.record.number, entry.talk.turns, image) for entry, image in images]
+        rows = [Row(entry.record.number, entry.talk.turns, own) for entry, own in images]
         return Dataset(self, split, rows)
 
     def example(self, row: Row) -> Example:  # type: ignore[override]
@@ -86,7 +86,8 @@ class Conversations(CsvQa):
         is_answer = last.role == "assistant"
         return Example(
             example_id=row.number,
-            image=row.image,
+            image=row.images[0],
+            further_images=row.images[1:],
             turns=tuple(turns) if is_answer else row.turns,
             references=(last.text,) if is_answer else (),
         )
@@ -153,51 +154,39 @@ def _report_moved(found: Sequence[_Found], path: Path) -> None:
     moved = [entry.record.place for entry in found if entry.talk.is_moved]
     if moved:
         logger.warning(
-            "%s: in %d of %d conversations the image stands inside a text, and is shown before the "
-            "text here, as LLaVA does: %s.",
+            "%s: in %d of %d conversations the image stands inside a text, and is shown "
+            "before the text here, as LLaVA does: %s.",
             *(path, len(moved), len(found), name_some(moved)),
         )
 
 
 def _images(
     found: Sequence[_Found], path: Path, others: Sequence[Path], source: Source, wanted: str
-) -> Iterable[tuple[_Found, ImageRef]]:
-    """Yield each conversation with its image."""
-    images = {entry.record.number: _image(entry) for entry in found}
-    places = {number: image for number, image in images.items() if isinstance(image, str)}
+) -> Iterable[tuple[_Found, tuple[ImageRef, ...]]]:
+    """Yield each conversation with its images."""
     unit = found[0].record.place.partition(" ")[0] if found else "line"
-    files = find_files(local_names(places, path, unit), path, source, wanted)
+    files = find_files(local_names(_places(found), path, unit), path, source, wanted)
     for other in others if source.with_images and any(map(is_url, files)) else ():
         try:
-            names = local_names(_places(other, source), other)
+            plain = replace(source, faults=None)
+            theirs = _read(read_file(other, source.columns, None), other, plain)
+            names = local_names(_places(theirs), other)
         except ValueError:
             continue  # reading its own split tells what is wrong with it
         check_apart(files, path, names, other, source)
     known = {place: FileImage(str(file)) for place, file in files.items()}
     for entry in found:
-        image = images[entry.record.number]
-        yield entry, known[image] if isinstance(image, str) else image
-
-
-def _image(entry: _Found) -> str | ImageRef:
-    """The one image of a conversation, or what says why it has none that can be used."""
-    talk, where = entry.talk, entry.record.where
-    if not talk.images:
-        return UnusableImage(where, "shows no image, and each example needs one.")
-    if len(talk.images) > 1:
-        return UnusableImage(where, f"shows {len(talk.images)} images, and one is taken.")
-    if any(turn.role == "user" for turn in talk.turns[: talk.shown_in[0]]):
-        return UnusableImage(
-            where, "shows its image after the first turn of the user, where models are shown it."
+        images = tuple(known[i] if isinstance(i, str) else i for i in entry.talk.images)
+        where = entry.record.where
+        yield (
+            entry,
+            images or (UnusableImage(where, "shows no image, and each example needs one."),),
         )
-    return talk.images[0]
 
 
-def _places(path: Path, source: Source) -> dict[int, str]:
-    """The paths and URLs of the images that another file names."""
-    source = replace(source, faults=None)
-    return {
-        entry.record.number: image
-        for entry in _read(read_file(path, source.columns, None), path, source)
-        if isinstance(image := _image(entry), str)
-    }
+def _places(found: Iterable[_Found]) -> Iterable[tuple[int, str]]:
+    """Yield the paths and URLs of images, each with the number of its record."""
+    for entry in found:
+        for image in entry.talk.images:
+            if isinstance(image, str):
+                yield entry.record.number, image

@@ -17,14 +17,23 @@ from typing import Any, ClassVar
 import msgspec
 
 from tasks.base import Dataset, Example, ImageRef, Scores, Source, Task, Turn
-from tasks.cells import RowTexts, text_cell
-from tasks.faults import Fault
+from tasks.cells import RowTexts
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
+from tasks.image_marks import read_marks
 from tasks.images import FileImage
 from tasks.table_columns import find_columns
 from tasks.table_files import SPLIT_NAMES, Shards, Table, find_table, open_table
-from tasks.table_images import check_apart, find_files, is_url, local_names
+from tasks.table_images import (
+    SEPARATOR,
+    check_apart,
+    find_files,
+    further_column,
+    is_url,
+    local_names,
+    names_of_rows,
+    numbered,
+)
 from tasks.tables import Row as TableRow
 from tasks.tables import header_of, note_line, read_rows
 from tasks.text_scoring import score_texts
@@ -33,7 +42,7 @@ from tasks.webdataset import TEXT_ENDINGS, read_samples
 logger = logging.getLogger(__name__)
 
 _COLUMNS = {
-    "image": ("image", "url", "image_path", "file_name"),
+    "image": ("image", "url", "image_path", "file_name", "images", "file_names"),
     "instruction": ("instruction", "query"),
     "response": ("response", "annotation"),
 }
@@ -47,8 +56,8 @@ class Row(msgspec.Struct, frozen=True):
     """A row of a table; or, of several with one image and instruction, all their responses."""
 
     number: int
-    image: ImageRef
-    instruction: str
+    images: tuple[ImageRef, ...]
+    asked: Turn
     responses: tuple[str, ...]
 
 
@@ -112,8 +121,9 @@ class CsvQa(Task):
         """Ask the instruction as it stands."""
         return Example(
             example_id=row.number,
-            image=row.image,
-            turns=(Turn("user", row.instruction),),
+            image=row.images[0],
+            further_images=row.images[1:],
+            turns=(row.asked,),
             references=row.responses,
         )
 
@@ -147,22 +157,24 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
         )
     copy = HubCopy(source.hub_repo or "", _HUB_SPLITS.get(split, split))
     table = open_hub_copy(source, copy, wanted, _COLUMNS)
-    image, texts = table.images(), RowTexts()
-    for index, row in enumerate(table.rows(HubRow)):
+    images, texts = table.images_of_rows(), RowTexts()
+    for index, (row, own) in enumerate(zip(table.rows(HubRow), images, strict=True)):
         where = f"{table.name}, row {index}"
-        yield Row(index, image(index), *texts.read(row.instruction, row.response, where))
+        question, responses = texts.read(row.instruction, row.response, where)
+        yield Row(index, own, read_marks(question, len(own), where), responses)
     texts.report(table.name)
 
 
 def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
     rows = _read(path, source, _columns_to_read(path, source))
-    places = _places(rows, path, source.faults)
-    files = find_files(local_names(places, path), path, source, wanted)
+    places = names_of_rows(rows, path, source.faults)
+    files = find_files(local_names(numbered(places), path), path, source, wanted)
     _say_unasked(path, rows[0][1] if rows else {}, source)
     for other in others if source.with_images and any(map(is_url, files)) else ():
         try:
             plain = replace(source, faults=None)
-            names = local_names(_places(_read(other, plain, ["image"]), other, None), other)
+            theirs = names_of_rows(_read(other, plain, ["image"]), other, None)
+            names = local_names(numbered(theirs), other)
         except ValueError:
             continue  # reading its own split tells what is wrong with it
         check_apart(files, path, names, other, source)
@@ -174,11 +186,14 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
             continue  # its fault is noted
         try:
             question = cells.get("instruction", source.reading.question)
-            read = texts.read(question, cells.get("response"), f"{path}, line {number}")
+            where = f"{path}, line {number}"
+            question, responses = texts.read(question, cells.get("response"), where)
+            asked = read_marks(question, len(places[number]), where)
         except ValueError as error:
             note_line(source.faults, path, number, error)
             continue
-        found.append(Row(number, images[places[number]], *read))
+        own = tuple(images[place] for place in places[number])
+        found.append(Row(number, own, asked, responses))
     texts.report(path)
     return found
 
@@ -195,11 +210,12 @@ def _shard_rows(shards: Shards, source: Source) -> list[Row]:
             named = find_columns(sample.where, columns, list(sample.cells), optional)
             cells = {name: sample.cells[column] for name, column in named.items()}
             question = cells.get("instruction", source.reading.question)
-            read = texts.read(question, cells.get("response"), sample.where)
+            question, responses = texts.read(question, cells.get("response"), sample.where)
+            asked = read_marks(question, len(sample.images), sample.where)
         except ValueError as error:
-            note_line(source.faults, Path(sample.image.path), sample.number, error)
+            note_line(source.faults, Path(sample.images[0].path), sample.number, error)
             continue
-        found.append(Row(sample.number, sample.image, *read))
+        found.append(Row(sample.number, sample.images, asked, responses))
     texts.report(shards)
     _say_unasked(shards, cells, source)
     return found
@@ -226,7 +242,12 @@ def _columns(source: Source, names: Iterable[str]) -> dict[str, tuple[str, ...]]
     known = dict(_COLUMNS)
     if source.reading.question is not None:
         known["response"] += _CAPTIONS
-    return {name: _candidates(source.columns.get(name), known[name]) for name in names}
+    found = {name: _candidates(source.columns.get(name), known[name]) for name in names}
+    first, *further = source.columns.get("image", "").split(SEPARATOR)
+    if further and "image" in found:
+        found["image"] = (first,)
+        found |= {further_column(n): (name,) for n, name in enumerate(further, start=2)}
+    return found
 
 
 def _optional(source: Source) -> tuple[str, ...]:
@@ -264,26 +285,3 @@ def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
     if named is None:
         return known
     return (named, *known) if named in known else (named,)
-
-
-def _places(rows: Iterable[TableRow], path: Path, faults: list[Fault] | None) -> dict[int, str]:
-    """The path or URL of each row's image."""
-    places = {}
-    for number, cells in rows:
-        try:
-            places[number] = _place(cells["image"], path, number)
-        except ValueError as error:
-            note_line(faults, path, number, error)
-    return places
-
-
-def _place(image: Any, path: Path, number: int) -> str:
-    if isinstance(image, dict | bytes):
-        raise ValueError(
-            f"{path} holds the images themselves, not their paths; read it by --hub_repo "
-            f"{path.parent}, which takes such a folder too."
-        )
-    where = f"{path}, line {number}, column of the image"
-    if isinstance(image, list) and len(image) > 1:
-        raise ValueError(f"{where} names {len(image)} images; write a row for each.")
-    return text_cell(image[0] if isinstance(image, list) and image else image, where)

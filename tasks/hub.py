@@ -1,7 +1,7 @@
 """Hub copies through `datasets`: parquet on the Hub or in a folder, or saved to disk."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from os.path import isdir
@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tasks.base import MissingSplit, Source
+from tasks.base import ImageRef, MissingSplit, Source
 from tasks.checks import name_some
+from tasks.hub_cells import class_names, empty_places, inside, named
 from tasks.hub_download import HubCopy, download
 from tasks.images import DatasetImage
 
@@ -54,12 +55,12 @@ class HubTable:
     def _cells(self, present: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """Yield the cells of each row by our names; a class is its name, not its number."""
         tops = {name: self._top(column) for name, column in present.items()}
-        names = {name: _class_names(self.table.features[top]) for name, top in tops.items()}
+        names = {name: class_names(self.table.features[top]) for name, top in tops.items()}
         text = self.table.select_columns(sorted(set(tops.values()))).with_format("arrow")
         for rows in (batch.to_pylist() for batch in text.iter(batch_size=_BATCH)):
             for row in rows:
                 yield {
-                    name: _named(_inside(row[top], present[name], top), names[name])
+                    name: named(inside(row[top], present[name], top), names[name])
                     for name, top in tops.items()
                 }
 
@@ -74,12 +75,34 @@ class HubTable:
             ValueError: some rows have none; names them.
         """
         column = self.column("image")
-        if not self.may_lack_images and (without := self._rows_without(column)):
-            raise ValueError(
-                f"{self.name} has {len(without)} row(s) without an image in column '{column}': "
-                f"{name_some(without)}; give them one, or leave the rows out."
-            )
+        if not self.may_lack_images:
+            self._check_images(column, self._rows_without(column))
         return partial(DatasetImage, self.table.select_columns([column]), column, self.name)
+
+    def images_of_rows(self) -> Iterator[tuple[ImageRef, ...]]:
+        """Yield references to the images of each row, of which there may be several.
+
+        Raises:
+            ValueError: some rows have none; names them.
+        """
+        columns = self.overrides.get("image", "").split("|")
+        if len(columns) == 1 and not self._is_list(self.column("image")):
+            image = self.images()
+            yield from ((image(index),) for index in range(len(self.table)))
+            return
+        if len(columns) == 1:
+            columns = [self.column("image")]
+        for column in columns:
+            if column not in self.table.column_names:
+                raise self._without(column, "image")
+        lists = zip(*map(self.image_lists, columns), strict=True)
+        found = [tuple(image for images in row for image in images) for row in lists]
+        without = [index for index, images in enumerate(found) if not images]
+        self._check_images("|".join(columns), without)
+        yield from found
+
+    def _is_list(self, column: str) -> bool:
+        return hasattr(self.table.features[column], "feature")
 
     def image_lists(self, column: str) -> Iterator[list[DatasetImage]]:
         """Yield references to the images of each row; its cell is an image, or a list of them."""
@@ -89,7 +112,7 @@ class HubTable:
         index = 0
         for chunk in chunks:
             is_list = hasattr(chunk.type, "value_type")
-            empty = set() if is_list else set(_empty_places(chunk))
+            empty = set() if is_list else set(empty_places(chunk))
             lengths = chunk.value_lengths().to_pylist() if is_list else [None] * len(chunk)
             for row, length in enumerate(lengths):
                 if is_list:
@@ -99,6 +122,14 @@ class HubTable:
                     yield [] if row in empty else [DatasetImage(table, column, self.name, index)]
                 index += 1
 
+    def _check_images(self, column: str, without: Sequence[int]) -> None:
+        """Raise ValueError where rows have no image."""
+        if without:
+            raise ValueError(
+                f"{self.name} has {len(without)} row(s) without an image in column '{column}': "
+                f"{name_some(without)}; give them one, or leave the rows out."
+            )
+
     def _rows_without(self, column: str) -> list[int]:
         """Return the rows whose image cell is empty; no image is copied or decoded."""
         found: list[int] = []
@@ -106,7 +137,7 @@ class HubTable:
         cells = self.table.select_columns([column]).with_format("arrow")
         chunks = (chunk for batch in cells.iter(_BATCH) for chunk in batch.column(0).chunks)
         for chunk in chunks:
-            found += [start + place for place in _empty_places(chunk)]
+            found += [start + place for place in empty_places(chunk)]
             start += len(chunk)
         return found
 
@@ -114,8 +145,11 @@ class HubTable:
         """Return the copy's name of a column."""
         if column := self._find(name):
             return column
-        raise ValueError(
-            f"{self.name} has no column '{' or '.join(self._candidates(name))}', its columns are "
+        raise self._without(" or ".join(self._candidates(name)), name)
+
+    def _without(self, column: str, name: str) -> ValueError:
+        return ValueError(
+            f"{self.name} has no column '{column}', its columns are "
             f"{', '.join(self.table.column_names)}; name it by --hub_columns {name}=COLUMN."
         )
 
@@ -239,40 +273,6 @@ def _open_saved(root: Path, copy: HubCopy, wanted: str) -> tuple[Any, str]:
             "--hub_split names the one to take."
         )
     return splits[copy.split], f"{folder} ({copy.split})"
-
-
-def _empty_places(images: Any) -> list[int]:
-    """Return the places of an Arrow array of images that hold nothing."""
-    import pyarrow.compute as pc
-
-    empty = pc.is_null(images)
-    if hasattr(images.type, "names"):  # bytes and path, of which one is enough
-        parts = [pc.is_null(pc.struct_field(images, name)) for name in images.type.names]
-        for part in parts[1:]:
-            parts[0] = pc.and_(parts[0], part)
-        empty = pc.or_(empty, parts[0])
-    return [place for place, is_empty in enumerate(empty.to_pylist()) if is_empty]
-
-
-def _class_names(feature: Any) -> list[str] | None:
-    """Return the names of a column of classes, or of lists of them."""
-    feature = getattr(feature, "feature", feature)
-    return getattr(feature, "names", None)
-
-
-def _named(cell: Any, names: list[str] | None) -> Any:
-    if names is None or cell is None:
-        return cell
-    if isinstance(cell, list):
-        return [_named(entry, names) for entry in cell]
-    return names[cell] if cell >= 0 else None  # -1 stands for a class that is not given
-
-
-def _inside(cell: Any, column: str, top: str) -> Any:
-    """Return what a name such as `query.en` means of the cell of its column."""
-    for key in column.removeprefix(top).split(".")[1:]:
-        cell = cell.get(key) if isinstance(cell, dict) else None
-    return cell
 
 
 def _undecoded(table: Any) -> Any:

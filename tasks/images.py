@@ -241,9 +241,9 @@ def _scale_grey(image: Image.Image) -> Image.Image:
 def missing_images(dataset: Dataset) -> list[str]:
     """Find the image files that do not exist; lists each folder once, decodes nothing."""
     names_by_folder = defaultdict(set)
-    for example in dataset:
-        if isinstance(example.image, FileImage):
-            folder, name = os.path.split(example.image.path)
+    for image in (image for example in dataset for image in example.images):
+        if isinstance(image, FileImage):
+            folder, name = os.path.split(image.path)
             names_by_folder[folder].add(name)
     return sorted(
         os.path.join(folder, name)
@@ -264,7 +264,7 @@ def check_dataset(dataset: Dataset) -> None:
     if unusable:
         places = name_some([image.name.rpartition(", ")[2] for image in unusable])
         raise ValueError(
-            f"{where} has {len(unusable)} of {len(dataset)} examples that are not about one image "
+            f"{where} has {len(unusable)} of {len(dataset)} examples without an image "
             f"({places}); {unusable[0].name} {unusable[0].reason} Leave them out of the file, or "
             "pass --on_bad_image skip."
         )

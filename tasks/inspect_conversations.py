@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks.conversation_files import SUFFIXES, read_file
 from tasks.conversation_turns import NAMES, read_conversation
 from tasks.faults import Fault
+from tasks.image_marks import marked
 from tasks.inspection import Inspection, command, shown, use_commands
 from tasks.table_peek import peek_table
 
@@ -43,7 +44,9 @@ def inspect_conversations(path: Path) -> Inspection | None:
         turns[sum(turn.role == "assistant" for turn in talk.turns)] += 1
         images[len(talk.images)] += 1
         if len(rows) < _NUM_ROWS:
-            rows.append(f"{record.place}  " + " | ".join(shown(turn.text) for turn in talk.turns))
+            rows.append(
+                f"{record.place}  " + " | ".join(shown(marked(turn)) for turn in talk.turns)
+            )
     facts = [
         ("conversations", f"{turns.total() + len(faults):,}"),
         ("answers in each", _counts(turns)),

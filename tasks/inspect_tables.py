@@ -21,7 +21,7 @@ from tasks.inspection import (
     use_commands,
 )
 from tasks.table_files import SHARD_SUFFIX, SPLIT_NAMES, Shards, Table, find_table, open_table
-from tasks.table_images import find_files, local_names
+from tasks.table_images import find_files, local_names, names_in
 from tasks.table_peek import NUM_LOOKED_AT, Peek, peek_table
 from tasks.webdataset import read_samples
 
@@ -93,7 +93,7 @@ def inspect_shards(path: Path) -> Inspection | None:
     names = ", ".join(f"{split} ({table})" for split, table in tables.items())
     facts = [("splits", names)] if tables else []
     facts += [("samples", f"{len(samples):,} {of}".strip()), *mapped.facts()]
-    rows = [row_line(s.number, {"": s.image.member, **s.cells}) for s in samples[:_NUM_ROWS]]
+    rows = [row_line(s.number, {"": s.images[0].member, **s.cells}) for s in samples[:_NUM_ROWS]]
     found = Inspection(what=what, facts=facts, rows=rows)
     if mapped.task is None:
         found.notes.append(missing_note(mapped))
@@ -140,10 +140,11 @@ def _described(path: Path, peek: Peek, words: dict[str, list[object]], what: str
 def _images(path: Path, mapped: Mapped, rows: Sequence[tuple[int, dict[str, Any]]]) -> str:
     """Say how many of the first images are there; none is opened."""
     column = mapped.columns["image"]
-    cells = {number: row.get(column) for number, row in rows[:NUM_LOOKED_AT]}
-    places = {number: cell.strip() for number, cell in cells.items() if isinstance(cell, str)}
+    cells = ((number, row.get(column)) for number, row in rows[:NUM_LOOKED_AT])
     try:
-        names = local_names(places, path)
+        names = local_names(
+            ((number, name) for number, cell in cells if cell for name in names_in(cell, "")), path
+        )
         files = find_files(names, path, Source(faults=[]), "")
     except ValueError as error:
         return str(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from tasks.base import Dataset, Example, Scores, Source
+from tasks.base import Dataset, Example, Scores, Source, Turn
 from tasks.csv_qa import CsvQa, Row, is_copy
 from tasks.text_scoring import score_captions, score_texts
 
@@ -38,9 +38,9 @@ class Quic360(CsvQa):
 
     def grouped(self, rows: Iterable[Row]) -> list[Row]:
         """Make an example for each (image, query), with the captions of all its annotators."""
-        found: dict[tuple[str, str], Row] = {}
+        found: dict[tuple[tuple[str, ...], Turn], Row] = {}
         for row in rows:
-            key = (row.image.name, row.instruction)
+            key = (tuple(image.name for image in row.images), row.asked)
             if before := found.get(key):
                 row = replace(before, responses=before.responses + row.responses)
             found[key] = row

@@ -10,6 +10,7 @@ from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
 from tasks.faults import summary
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
+from tasks.table_images import join_names
 
 Predict = Callable[[Sequence[Example]], Sequence[str]]  # generated texts, in the same order
 
@@ -144,6 +145,7 @@ class Report:
                 "prediction": self.predictions[index],
                 "references": example.references,
                 "score": self.scores.values[index] if self.scores else None,
+                **({"images": [i.name for i in example.images]} if example.further_images else {}),
             }
 
     def table_rows(self) -> Iterator[dict[str, Any]]:
@@ -151,7 +153,7 @@ class Report:
         for index, example in enumerate(self.examples):
             yield {
                 "id": example.example_id,
-                "image": example.image.name,
+                "image": join_names(example.images),
                 "instruction": example.turns[-1].text,
                 "prediction": self.predictions[index],
                 "raw_prediction": self.raw_predictions[index],

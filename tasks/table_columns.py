@@ -53,7 +53,7 @@ def _missing(
     return MendableError(
         f"{path} has no column '{' or '.join(candidates)}'{hint}, its columns are "
         f"{', '.join(present) or 'none'}",
-        option=f"say which one is meant by --{name}_column"
+        option=f"say which one is meant by --{name.partition(' ')[0]}_column"
         f"{question if name == 'instruction' else ''}",
         file="name it so in the header",
     )

@@ -2,20 +2,91 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
-from tasks.base import Source
+from tasks.base import ImageRef, Source
+from tasks.cells import is_empty, text_cell, written_list
 from tasks.checks import name_some
+from tasks.faults import Fault
+from tasks.tables import Row, note_line
+
+SEPARATOR = "|"  # no file name of Windows has it, and none that is usual elsewhere
 
 
-def local_names(places: Mapping[int, str], path: Path, unit: str = "line") -> dict[str, str]:
-    """Map each cell to the path of its image: of a URL its last part, else the cell.
+def join_names(images: Sequence[ImageRef]) -> str:
+    """Return the names of images as a cell has them."""
+    return SEPARATOR.join(image.name for image in images)
+
+
+def further_column(number: int) -> str:
+    """Return our name of a further column of images, from 2."""
+    return f"image {number}"
+
+
+def names_of_rows(
+    rows: Iterable[Row], path: Path, faults: list[Fault] | None
+) -> dict[int, tuple[str, ...]]:
+    """Return the paths or URLs of the images of each row; faults are taken as by `note_line`."""
+    places = {}
+    for number, cells in rows:
+        try:
+            places[number] = _names_of_row(cells, path, number)
+        except ValueError as error:
+            note_line(faults, path, number, error)
+    return places
+
+
+def numbered(places: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, str]]:
+    """Yield each name with the number of its row."""
+    return ((number, place) for number, own in places.items() for place in own)
+
+
+def _names_of_row(cells: Mapping[str, Any], path: Path, number: int) -> tuple[str, ...]:
+    """The images of a row; of several columns those that are empty are left out."""
+    images = [cell for name, cell in cells.items() if name.partition(" ")[0] == "image"]
+    images = [cell for cell in images if not is_empty(cell)] or images[:1]
+    first = images[0][0] if isinstance(images[0], list) and images[0] else images[0]
+    if isinstance(first, dict | bytes):
+        raise ValueError(
+            f"{path} holds the images themselves, not their paths; read it by --hub_repo "
+            f"{path.parent}, which takes such a folder too."
+        )
+    where = f"{path}, line {number}, column of the image"
+    return tuple(name for image in images for name in names_in(image, where))
+
+
+def names_in(cell: Any, where: str) -> tuple[str, ...]:
+    """Return the paths or URLs of the images that a cell names.
+
+    Several are a list, as `datasets` has it under `file_names`, a text that writes out such a list,
+    or names with `|` between them.
 
     Args:
-        places: line -> cell.
+        cell: as the table holds it.
+        where: how an error calls it.
+
+    Raises:
+        ValueError: a name is empty, or none.
+    """
+    entries = written_list(cell) if isinstance(cell, str) else cell
+    if isinstance(entries, str) and SEPARATOR in entries:
+        entries = entries.split(SEPARATOR)
+    if isinstance(entries, list | tuple) and entries:
+        return tuple(text_cell(entry, where) for entry in entries)
+    return (text_cell(cell, where),)
+
+
+def local_names(
+    places: Iterable[tuple[int, str]], path: Path, unit: str = "line"
+) -> dict[str, str]:
+    """Map each path or URL in cells to the path of its image: of a URL its last part, else itself.
+
+    Args:
+        places: such ones, each with the number of its line.
         path: of the table.
         unit: what an error calls a row of it.
 
@@ -25,7 +96,7 @@ def local_names(places: Mapping[int, str], path: Path, unit: str = "line") -> di
     """
     names: dict[str, str] = {}
     first: dict[str, str] = {}
-    for number, place in places.items():
+    for number, place in places:
         if place in names:
             continue
         where = f"{path}, {unit} {number}"
@@ -134,7 +205,7 @@ def _difference(folders: list[Path], name: str) -> str:
     """Say what is there in place of a missing image, if something is; begins with a blank."""
     parts = [part.strip() for part in re.split(r"[;,|\n]", name) if part.strip()]
     if len(parts) > 1 and all(_first_file(folders, part) for part in parts):
-        return f" ({name} names {len(parts)} images, and one is expected)"
+        return f" ({name} names {len(parts)} images: write {' | '.join(parts)})"
     for place in (folder / name.replace("\\", "/") for folder in folders):
         for file in sorted(place.parent.iterdir()) if place.parent.is_dir() else ():
             if file.name.casefold() == place.name.casefold():

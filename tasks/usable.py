@@ -55,8 +55,9 @@ def unreadable_images(dataset: Dataset, num_workers: int | Literal["auto"] = "au
     images: dict[str, ImageRef] = {}
     examples: dict[str, list[int | str]] = defaultdict(list)
     for example in dataset:
-        images.setdefault(example.image.name, example.image)
-        examples[example.image.name].append(example.example_id)
+        for name, image in {image.name: image for image in example.images}.items():
+            images.setdefault(name, image)
+            examples[name].append(example.example_id)
     threads = usable_cpus() if num_workers == "auto" else max(1, num_workers)
     # the filters of warnings are shared by all threads, so they are set around them
     with (
@@ -69,12 +70,12 @@ def unreadable_images(dataset: Dataset, num_workers: int | Literal["auto"] = "au
         for reason in pool.map(_fault, images.values()):
             reasons.append(reason)
             bar.advance()
-    bad = {name: reason for name, reason in zip(images, reasons, strict=True) if reason}
-    return [
-        Fault(example_id, name, reason)
-        for name, reason in bad.items()
-        for example_id in examples[name]
-    ]
+    faults: dict[int | str, Fault] = {}  # one of each example, whose images may all be bad
+    for name, reason in zip(images, reasons, strict=True):
+        if reason:
+            for example_id in examples[name]:
+                faults.setdefault(example_id, Fault(example_id, name, reason))
+    return list(faults.values())
 
 
 def _fault(image: ImageRef) -> str | None:

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import msgspec
 
+from tasks.answer_choice import AnswerSampling
 from tasks.base import (
-    AnswerSampling,
     Dataset,
     Example,
     ImageRef,

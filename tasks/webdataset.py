@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 TEXT_ENDINGS = ("txt", "cls")
+_NUMBERED = re.compile(r"(?:[^.]*\D)?(\d+)\.[^.]+")  # of several images: 0.jpg, image_1.png
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")
 Files = list[tuple[str, tarfile.TarInfo]]  # of one sample, each with its ending
 
@@ -70,11 +71,11 @@ class TarImage:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The files of one key: its number from 1 in the split, its image and its texts."""
+    """The files of one key: its number from 1 in the split, its images and its texts."""
 
     number: int
     where: str
-    image: TarImage
+    images: tuple[TarImage, ...]
     cells: dict[str, Any]
 
 
@@ -166,12 +167,15 @@ def _sample(number: int, where: str, shard: str, files: Files) -> Sample:
         ending: TarImage(shard, member.name, member.offset_data, member.size)
         for ending, member in files
     }
-    images = [p for ending, p in places.items() if ending.rpartition(".")[2] in IMAGE_ENDINGS]
-    if len(images) != 1:
+    images = {e: p for e, p in places.items() if e.rpartition(".")[2] in IMAGE_ENDINGS}
+    numbers = {e: int(match[1]) for e in images if (match := _NUMBERED.fullmatch(e))}
+    if not images or (len(images) > 1 and len(set(numbers.values())) < len(images)):
         raise ValueError(
             f"{where} has {len(images) or 'no'} image{'s' if images else ''}, and one is expected "
-            f"({', '.join(IMAGE_ENDINGS)}); its files end in {', '.join(endings)}."
+            f"({', '.join(IMAGE_ENDINGS)}), or several with numbers, as in 42.0.jpg and 42.1.jpg; "
+            f"its files end in {', '.join(endings)}."
         )
+    in_order = sorted(images, key=lambda ending: numbers.get(ending, 0))
     cells: dict[str, Any] = {}
     for ending in (*TEXT_ENDINGS, "json"):
         if ending in places:
@@ -181,7 +185,7 @@ def _sample(number: int, where: str, shard: str, files: Files) -> Sample:
             f"{where} has no text beside its image (json, txt, cls); its files end in "
             f"{', '.join(endings)}."
         )
-    return Sample(number, where, images[0], cells)
+    return Sample(number, where, tuple(images[ending] for ending in in_order), cells)
 
 
 def _cells(ending: str, place: TarImage, where: str) -> dict[str, Any]:

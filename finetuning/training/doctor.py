@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from evaluation.example_checks import check_images
 from evaluation.prompting import make_prompter
 from evaluation.request import ModelRequest
 from finetuning.training.environment import environment
@@ -119,12 +120,15 @@ def _examples(family: Family, pair: TaskSource) -> "list[Conversation]":
     task = pair.task
     dataset, _ = resolve_split(task, None, pair.source, task.train_splits)
     prompter = make_prompter(task, family)
+    examples = dataset.subset(NUM_EXAMPLES, 0)
+    check_images(examples, family)
     return [
         Conversation(
             image=example.image.open(),
+            further_images=[image.open() for image in example.further_images],
             messages=prompter.messages(example, task.target(example, 0, 0)),
         )
-        for example in dataset.subset(NUM_EXAMPLES, 0)
+        for example in examples
     ]
 
 

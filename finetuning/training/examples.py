@@ -13,7 +13,8 @@ from torch.utils.data import Sampler
 from evaluation.prompting import Prompter
 from models.base import Family
 from models.encoding import Encoded
-from tasks.base import AnswerSampling, Dataset
+from tasks.answer_choice import AnswerSampling
+from tasks.base import Dataset
 
 _NUM_SAMPLED = 16
 
@@ -42,13 +43,17 @@ class EncodedExamples(TorchDataset[Encoded]):
     def probable_longest(self) -> list[int]:
         """Return the places of some examples, of which one is about as long as any.
 
-        The longest text is among them; sizes of images are known of a sample alone.
+        The longest text is among them, and of those with the most images too; sizes of images are
+        known of a sample alone.
         """
         num = len(self)
         spread = range(0, num, max(num // _NUM_SAMPLED, 1))
-        texts = (sum(len(turn.text) for turn in example.turns) for example in self.dataset)
-        longest, _ = max(enumerate(texts), key=lambda pair: pair[1])
-        return sorted({longest, *spread[:_NUM_SAMPLED]})
+        longest = most = (0, 0, 0)  # of the longest so far: images, characters, place
+        for place, example in enumerate(self.dataset):
+            size = (len(example.images), sum(len(turn.text) for turn in example.turns), -place)
+            longest = max(longest, (0, *size[1:]))
+            most = max(most, size)
+        return sorted({-longest[-1], -most[-1], *spread[:_NUM_SAMPLED]})
 
 
 class JointExamples(TorchDataset[Encoded]):

@@ -9,7 +9,8 @@ from tempfile import gettempdir
 from typing import Any
 
 from common.json_files import read_json
-from evaluation.prompting import Prompter, check_template, make_prompter
+from evaluation.prompt_template import check_template
+from evaluation.prompting import Prompter, make_prompter
 from finetuning.training.recipe import Recipe
 from finetuning.training.tracker_names import check_trackers
 from models.base import Family

@@ -8,6 +8,7 @@ from typing import Any
 from common.files import write_chunks, write_text
 from common.markup import markdown
 from evaluation.card import header, result, score_table, usage
+from evaluation.image_sheet import open_sheet
 from evaluation.training_log import Curves, WatchedScoring, describe
 from finetuning.training.curves_chart import CURVES
 from models.base import Family
@@ -173,7 +174,7 @@ def _example(folder: Path, run: Mapping[str, Any], reports: Sequence[Report]) ->
     if not shown:
         return ["No image of the data is shown: whether it may be passed on is not known.", ""]
     report, example = shown[0], shown[0].examples[0]
-    image = example.image.open().convert("RGB")
+    image = open_sheet(example.images).convert("RGB")
     image.thumbnail((_SAMPLE_SIDE, _SAMPLE_SIDE))
     content = BytesIO()
     image.save(content, format="PNG")

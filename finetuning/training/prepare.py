@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.collector import without_collector
-from evaluation.example_checks import check_images, check_texts
+from evaluation.example_checks import check_clip, check_images, check_texts
 from evaluation.extra_metrics import open_clip
 from evaluation.prompting import Prompter
 from evaluation.training_log import headlines
@@ -175,6 +175,7 @@ def prepare(job: Job) -> Prepared:
         check_texts(train_data, prompter, with_answers=True)
         for dataset in filter(None, (selection_data, eval_data)):
             check_images(dataset, family)
+            check_clip(dataset, None if recipe.skip_evaluation else recipe.clip_model)
             check_texts(dataset, prompter, with_answers=False)
         parts.append(Part(train_data, selection_data, eval_data, prompter))
     loaded = load_model(

@@ -14,7 +14,7 @@ from torch import Tensor
 from finetuning.training.lora import add_lora
 from finetuning.training.loss import answer_logits
 from finetuning.training.recipe import Recipe
-from models.encoding import IGNORE_INDEX, Encoded, Message
+from models.encoding import IGNORE_INDEX, Encoded, Illustrated, Message
 from models.loading import LoadedModel
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ _RECIPE = Recipe(lora_rank=4, lora_alpha=8, lora_dropout=0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
-    """An image and what was said about it; the last turn is the assistant's."""
+    """An image or several, and what was said about them; the last turn is the assistant's."""
 
     image: Image.Image
     messages: Sequence[Message]
+    further_images: Sequence[Image.Image] = ()
 
 
 @contextmanager
@@ -59,18 +60,27 @@ def new_adapter(loaded: LoadedModel, drawn: bool = False) -> Iterator[LoadedMode
 
 def encode_to_train(loaded: LoadedModel, conversation: Conversation) -> Encoded:
     """Encode a conversation with its answer."""
-    return loaded.family.encode(conversation.image, conversation.messages)
+    return _encode(loaded, conversation, conversation.messages)
 
 
 def encode_to_ask(loaded: LoadedModel, conversation: Conversation) -> Encoded:
     """Encode a conversation without its answer."""
-    return loaded.family.encode(conversation.image, conversation.messages[:-1])
+    return _encode(loaded, conversation, conversation.messages[:-1])
+
+
+def _encode(
+    loaded: LoadedModel, conversation: Conversation, messages: Sequence[Message]
+) -> Encoded:
+    images = [conversation.image, *conversation.further_images]
+    return loaded.family.encode_all(images, [messages])[0]
 
 
 def lengthened(conversation: Conversation) -> Conversation:
     """Return the same with its last question said three times."""
     *before, (role, text), answer = conversation.messages
-    return replace(conversation, messages=[*before, (role, " ".join([text] * 3)), answer])
+    long = " ".join([text] * 3)
+    long = Illustrated(long, text.places) if isinstance(text, Illustrated) else long
+    return replace(conversation, messages=[*before, (role, long), answer])
 
 
 def logits_of(loaded: LoadedModel, examples: Sequence[Encoded]) -> Tensor:
@@ -118,7 +128,7 @@ def count_image_tokens(loaded: LoadedModel, encoded: Encoded) -> tuple[int, int]
     """Count the tokens that an image's features replace, and the vectors that the model makes."""
     if not hasattr(loaded.model, "get_image_features"):  # remote code: its own check must do
         return encoded.num_image_tokens, encoded.num_image_tokens
-    pixels = on_device(loaded, loaded.family.stack([encoded.pixels]))
+    pixels = on_device(loaded, loaded.family.stack(encoded.all_pixels))
     with torch.no_grad():
         features = loaded.model.get_image_features(**pixels).pooler_output
     num_features = sum(part.shape[:-1].numel() for part in features)

@@ -14,7 +14,7 @@ from finetuning.training.settings import (
 from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import Auto
-from tasks.base import AnswerSampling
+from tasks.answer_choice import AnswerSampling
 from tasks.usable import OnBadImage
 
 

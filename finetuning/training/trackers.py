@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from common.markup import markdown
+from evaluation.image_sheet import open_sheet
 from evaluation.training_log import WatchedScoring
 from tasks.base import ImageRef
 from tasks.report import Report
@@ -61,7 +62,7 @@ class Trackers:
         now = self.trainer.state.global_step
         watched = {(scoring.task, a.id) for scoring in scorings for a in scoring.answers}
         images = {
-            key: example.image
+            key: example.images
             for report in reports
             for example in report.examples
             if (key := (report.task.name, example.example_id)) in watched
@@ -74,11 +75,11 @@ class Trackers:
                 _show_on_wandb(scoring, shown, now)
 
     def _image(
-        self, images: Mapping[tuple[str, int | str], ImageRef], key: tuple[str, int | str]
+        self, images: Mapping[tuple[str, int | str], Sequence[ImageRef]], key: tuple[str, int | str]
     ) -> Image.Image | None:
         if key not in self.images:
             try:
-                image = images[key].open()
+                image = open_sheet(images[key])
             except (OSError, ValueError):
                 return None
             image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)

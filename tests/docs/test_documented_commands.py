@@ -86,6 +86,11 @@ def _write_tables(place: Path) -> None:
         for name in ("train", val, "test"):
             (folder / f"{name}.csv").write_text(f"url,query,annotation\n{rows}")
     shutil.copytree(place / "frames", place / "data" / "quic360" / "frames")
+    pairs = "".join(f"frames/{n:02}.png,frames/{7 - n:02}.png,same?,no\n" for n in range(8))
+    for name in ("pairs", "pairs_test"):
+        (place / f"{name}.csv").write_text(f"before,after,query,annotation\n{pairs}")
+    for name in ("before", "after"):
+        shutil.copy(place / "photo.jpg", place / f"{name}.jpg")
 
 
 def _write_data(place: Path) -> None:

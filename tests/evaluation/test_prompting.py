@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as replace_fields
 
-from evaluation.prompting import Prompter, check_template, make_prompter
+from evaluation.prompt_template import check_template
+from evaluation.prompting import Prompter, make_prompter
 from models.checkpoint import resolve
 from models.loading import load_family
 from tasks.base import Example, Turn

@@ -15,7 +15,7 @@ def image(size: tuple[int, int] = (80, 50), seed: int = 0) -> Image.Image:
 
 
 def text_of(family: Any, example: Encoded) -> str:
-    """The tokens as text, those of the image as one `<image>`."""
-    start, end = example.image_span
-    before, behind = example.input_ids[:start], example.input_ids[end:]
-    return f"{family.tokenizer.decode(before)}<image>{family.tokenizer.decode(behind)}"
+    """The tokens as text, those of each image as one `<image>`."""
+    ends = [0, *(place for span in example.image_spans for place in span), len(example.input_ids)]
+    texts = [example.input_ids[start:end] for start, end in zip(ends[::2], ends[1::2], strict=True)]
+    return "<image>".join(family.tokenizer.decode(text) for text in texts)

@@ -96,8 +96,8 @@ def test_an_answer_ends_in_the_templates_token_or_the_tokenizers(
     template = PARTS.replace("'<eos>'", f"'{behind}'")
     family = make_family(tmp_path, template, make_tokenizer(extra=["<turn>"]))
     if behind == "<image>":
-        family._takes_parts = True  # it writes two places, which is refused later
-        assert family._end == expected
+        family.layout._takes_parts = True  # it writes two places, which is refused later
+        assert family.layout.end == expected
         return
     assert learned(family, TALK) == f" a red circle{expected} it is blue{expected}"
     assert family.end_ids[0] == family.tokenizer.convert_tokens_to_ids(expected)

@@ -131,7 +131,7 @@ def learn_the_question(loaded: LoadedModel, patch: Patch) -> None:
     def with_question(tensors: Batch, batch: Sequence[Encoded]) -> Batch:
         labels = tensors["labels"].clone()
         for row, encoded in enumerate(batch):
-            start = labels.shape[1] - len(encoded.input_ids) + encoded.image_span[1]
+            start = labels.shape[1] - len(encoded.input_ids) + encoded.image_spans[-1][1]
             labels[row, start:] = tensors["input_ids"][row, start:]
         return tensors | {"labels": labels}
 

@@ -37,7 +37,7 @@ def shared_batch(loaded: LoadedModel) -> list[Encoded]:
         encoded
         for seed, size in enumerate(IMAGES)
         for encoded in loaded.family.encode_all(
-            image(size, seed), [[("user", question)] for question in QUESTIONS[: 2 + seed]]
+            [image(size, seed)], [[("user", question)] for question in QUESTIONS[: 2 + seed]]
         )
     ]
 
@@ -182,5 +182,5 @@ def test_conversations_on_one_image_are_encoded_as_each_by_itself(loaded: Loaded
     ]
     assert together[0].pixels is together[2].pixels
     for one, other in zip(together, alone, strict=True):
-        assert (one.input_ids, one.image_span) == (other.input_ids, other.image_span)
+        assert (one.input_ids, one.image_spans) == (other.input_ids, other.image_spans)
         assert all(torch.equal(one.pixels[name], other.pixels[name]) for name in other.pixels)

@@ -158,7 +158,7 @@ def test_line_breaks_around_gemma_s_image_are_one_token_with_those_of_the_layout
 ) -> None:
     family = families["gemma3"]
     encoded = family.encode(image(), QUESTION)
-    start, end = encoded.image_span
+    ((start, end),) = encoded.image_spans
     tokens = family.tokenizer.convert_ids_to_tokens(encoded.input_ids)
     assert tokens[start - 1] == "\n\n\n"  # one of the role's line, two before the image
     image_tokens = ["<start_of_image>", *["<image_soft_token>"] * 4, "<end_of_image>"]

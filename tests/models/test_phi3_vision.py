@@ -60,7 +60,7 @@ def test_an_image_is_its_negative_ids_and_the_text_behind_starts_anew(
     family.options = FamilyOptions(chat_template=template)
     question = ("user", "what is shown in this image?")
     encoded = family.encode(Image.new("RGB", (9, 9)), [question, ("assistant", "a cat")])
-    start, end = encoded.image_span
+    ((start, end),) = encoded.image_spans
     decode = family.tokenizer.decode
     assert encoded.input_ids[start : start + 3] == [-1, -1, -1]
     assert decode(encoded.input_ids[:start]) == "<s><|user|>\n"

@@ -36,6 +36,45 @@ def test_each_model_answers_as_predict_does_whichever_answered_before(served: Se
         assert choice["message"] == {"role": "assistant", "content": expected[place]}
 
 
+def test_several_images_are_asked_about_in_their_order(served: Served, tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    Image.new("RGB", (64, 48), "yellow").save(other)
+    folder = served.models[0]
+    processor = AutoProcessor.from_pretrained(folder)
+    model = PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    for files in ([served.image, other], [other, served.image]):
+        parts = [{"type": "image_url", "image_url": {"url": uri(file)}} for file in files]
+        asked = [{"role": "user", "content": [*parts, {"type": "text", "text": QUESTION}]}]
+        status, text = served.ask(CHAT, {"model": "base", "messages": asked})
+        found = json.loads(text)
+        inputs = processor(
+            text=f"<image><image>answer en {QUESTION}",
+            images=[[Image.open(file).convert("RGB") for file in files]],
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            output = model.generate(
+                **inputs, max_new_tokens=get_task("vqav2").max_new_tokens, do_sample=False
+            )
+        num_prompt = inputs["input_ids"].shape[1]
+        written = processor.decode(output[0, num_prompt:], skip_special_tokens=True)
+        assert (status, found["usage"]["prompt_tokens"]) == (200, num_prompt)
+        answer = found["choices"][0]["message"]["content"]
+        assert answer == get_task("vqav2").clean(written)
+
+
+def test_an_answer_shows_no_image(served: Served) -> None:
+    image = {"type": "image_url", "image_url": {"url": uri(served.image)}}
+    asked = [
+        {"role": "user", "content": [image, {"type": "text", "text": "what?"}]},
+        {"role": "assistant", "content": [image]},
+        {"role": "user", "content": "and?"},
+    ]
+    status, text = served.ask(CHAT, {"model": "base", "messages": asked})
+    assert status == 400
+    assert "shown by a message of role user alone" in json.loads(text)["error"]["message"]
+
+
 def test_models_are_listed(served: Served) -> None:
     status, text = served.ask("/v1/models")
     assert status == 200
@@ -78,7 +117,7 @@ def test_tokens_are_counted_as_the_library_counts_them(served: Served, most: int
         ({"max_tokens": 1, "max_completion_tokens": 1}, 400, "give one of them"),
         ({"tools": []}, 400, "unknown field `tools`"),
         ({"messages": []}, 400, "$.messages"),
-        ({"messages": [{"role": "user", "content": "hi"}]}, 400, "one image, and 0 are given"),
+        ({"messages": [{"role": "user", "content": "hi"}]}, 400, "several, and none is given"),
         ({"messages": messages("https://example.com/a.png")}, 400, "no address is fetched"),
         ({"messages": messages("file:///etc/hostname")}, 400, "no address is fetched"),
         ({"messages": messages("data:image/png;base64,?")}, 400, "base64 is cut or damaged"),

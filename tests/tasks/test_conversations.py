@@ -297,25 +297,12 @@ def test_damaged_files(tmp_path: Path, content: str, parts: tuple[str, ...]) -> 
         load(tmp_path, content)
 
 
-def test_rows_without_one_image_are_counted_or_left_out(tmp_path: Path) -> None:
-    later = [*TALK, {"from": "human", "value": "<image>And this?"}, TALK[1]]
-    records = [
-        human("What is this?"),
-        {"conversations": TALK},
-        human("x", image=["a.png", "a.png"]),
-        {"image": "a.png", "conversations": later},
-    ]
-    dataset = load(tmp_path, records)
-    with one_sentence(
-        "3 of 4 examples", "(element 2, element 3, element 4)", "element 2 shows no image"
-    ):
+def test_rows_without_an_image_are_counted_or_left_out(tmp_path: Path) -> None:
+    dataset = load(tmp_path, [human("What is this?"), {"conversations": TALK}])
+    with one_sentence("1 of 2 examples", "(element 2)", "element 2 shows no image"):
         check_dataset(dataset)
-    skipped = without_bad_images(dataset, "skip").skipped
-    assert [fault.reason.partition(" shows ")[2] for fault in skipped] == [
-        "no image, and each example needs one.",
-        "2 images, and one is taken.",
-        "its image after the first turn of the user, where models are shown it.",
-    ]  # fmt: skip
+    (fault,) = without_bad_images(dataset, "skip").skipped
+    assert fault.reason.endswith("shows no image, and each example needs one.")
 
 
 def test_answers_may_be_withheld_in_a_file_to_score_and_then_in_all_of_it(tmp_path: Path) -> None:

@@ -125,15 +125,10 @@ def test_a_name_of_another_system_is_found(cell: Any, name: str, folder: Path) -
     [
         ("A.PNG", "(there is {folder}/a.png, with other capitals)"),
         ("a.jpg", "(there is {folder}/a.png, with another ending)"),
-        ("a.png;sub/b.png", "(a.png;sub/b.png names 2 images, and one is expected)"),
-        ("a.png, sub/b.png", "names 2 images, and one is expected)"),
+        ("a.png;sub/b.png", "(a.png;sub/b.png names 2 images: write a.png | sub/b.png)"),
+        ("a.png, sub/b.png", "names 2 images: write a.png | sub/b.png)"),
     ],
 )
 def test_a_missing_image_is_told_by_what_is_there(cell: str, said: str, folder: Path) -> None:
     with one_sentence("1 of the 1 images", said.format(folder=folder)):
         names(folder, [cell])
-
-
-def test_several_images_in_a_list_are_refused(folder: Path) -> None:
-    with one_sentence("line 1, column of the image names 2 images; write a row for each"):
-        names(folder, [["a.png", "sub/b.png"]])

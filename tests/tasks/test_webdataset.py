@@ -131,7 +131,7 @@ def test_a_name_that_leads_out_is_only_a_name(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     path = write_tar(tmp_path / "in/t.tar", {"../1.png": PNG, "../1.txt": b"x"})
     (sample,) = read_samples([path], None)
-    assert sample.image.content() == PNG
+    assert sample.images[0].content() == PNG
 
 
 @pytest.mark.parametrize("cut", [100, 512, 1024, -8000, -9000, -9500])
@@ -185,6 +185,6 @@ def test_an_image_of_a_shard_that_has_shrunk_is_named(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "t.tar", {"1.png": PNG, "1.json": GOOD})
     (sample,) = read_samples([path], None)
     path.write_bytes(path.read_bytes()[:520])
-    image: Any = sample.image
+    image: Any = sample.images[0]
     with one_sentence("t.tar ends within 1.png"):
         image.open()
