@@ -20,7 +20,9 @@ from tasks.inspect_folders import (
 )
 from tasks.inspect_tables import inspect_image_folder, inspect_shards, inspect_table
 from tasks.inspection import Inspection, Kind, command, shown
+from tasks.tables import SUFFIXES
 
+_MOST_FILES = 8  # of a folder that are named
 _ON_THE_HUB = (
     "if it is a name on the Hugging Face Hub, a model goes into --model_path, a data set into "
     "--hub_repo"
@@ -50,7 +52,7 @@ def _unknown(path: Path) -> Inspection:
     names = [] if path.is_file() else sorted(entry.name for entry in path.iterdir())
     return Inspection(
         what="nothing that PaliTune knows" if names or path.is_file() else "an empty folder",
-        facts=[("holds", ", ".join(map(shown, names[:8])))] if names else [],
+        facts=[("holds", ", ".join(map(shown, names[:_MOST_FILES])))] if names else [],
         notes=[
             "Looked for tables (.csv, .tsv, .jsonl, .parquet), conversations, metadata of an image "
             "folder, .tar shards, a saved data set, official files, images, predictions, a run, an "
@@ -158,6 +160,23 @@ def _checkpoint(path: Path) -> Inspection | None:
     )
 
 
+def _tables_in(path: Path) -> Inspection | None:
+    """Describe a folder by the tables in it, which are not called as splits are."""
+    if not path.is_dir():
+        return None
+    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
+    if not files:
+        return None
+    if len(files) == 1:
+        found = inspect(files[0])
+        return msgspec.structs.replace(found, what=f"a folder with {files[0].name}, {found.what}")
+    return Inspection(
+        what=f"a folder with {len(files)} tables",
+        facts=[("tables", ", ".join(shown(file.name) for file in files[:_MOST_FILES]))],
+        commands=[command("inspect", file) for file in files[:_MOST_FILES]],
+    )
+
+
 KINDS: tuple[Kind, ...] = (
     _run,
     _evaluation,
@@ -172,5 +191,6 @@ KINDS: tuple[Kind, ...] = (
     inspect_table,
     inspect_image_folder,
     inspect_shards,
+    _tables_in,
     inspect_classes,
 )

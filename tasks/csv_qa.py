@@ -41,12 +41,15 @@ from tasks.webdataset import TEXT_ENDINGS, read_samples
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = {
-    "image": ("image", "url", "image_path", "file_name", "images", "file_names"),
-    "instruction": ("instruction", "query"),
-    "response": ("response", "annotation"),
+_COLUMNS = {  # the surest names first; the first that is there counts
+    "image": (
+        *("image", "url", "image_path", "file_name", "images", "file_names", "filename"),
+        *("image_file", "img", "img_path", "photo", "picture", "file", "path"),
+    ),
+    "instruction": ("instruction", "query", "question", "prompt", "input"),
+    "response": ("response", "annotation", "answer", "answers", "output", "label", "target"),
 }
-_USUAL_ANSWERS = (*_COLUMNS["response"], "answer")  # of this task and of those that build on it
+_USUAL_ANSWERS = _COLUMNS["response"]
 _CAPTIONS = ("caption", "text")  # where the question is given, what else can a response be
 _OPTIONS = {split: f"--{split}_csv (eval.py: --csv)" for split in SPLIT_NAMES}
 _HUB_SPLITS = {"val": "validation"}

@@ -11,10 +11,9 @@ import msgspec
 from common.json_files import read_json
 from tasks.base import Source, Task
 from tasks.hub import is_hub_copy
-from tasks.inspection import Inspection, command, map_columns, shown, use_commands
+from tasks.inspection import IMAGE_SUFFIXES, Inspection, command, map_columns, shown, use_commands
 from tasks.registry import known_tasks
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _MADE = ("image", "instruction", "response")  # columns of the table that is proposed
 _MOST_JSON = 200 << 20  # bytes that are read at once
 
@@ -131,7 +130,7 @@ def _plain_images(path: Path, number: int) -> Inspection:
 
 
 def _is_image(place: Path) -> bool:
-    return place.suffix.lower() in _IMAGES
+    return place.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _entries(folder: Path) -> list[Path]:

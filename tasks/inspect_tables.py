@@ -5,13 +5,14 @@ No image is opened.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import msgspec
 
 from tasks.base import Source
 from tasks.inspection import (
+    IMAGE_SUFFIXES,
     Inspection,
     Mapped,
     map_columns,
@@ -20,12 +21,14 @@ from tasks.inspection import (
     shown,
     use_commands,
 )
+from tasks.registry import get_task
 from tasks.table_files import SHARD_SUFFIX, SPLIT_NAMES, Shards, Table, find_table, open_table
 from tasks.table_images import find_files, local_names, names_in
 from tasks.table_peek import NUM_LOOKED_AT, Peek, peek_table
 from tasks.webdataset import read_samples
 
 _NUM_ROWS = 3
+_SHORT = 3  # words of an answer that is right or wrong, not more or less alike
 
 
 def inspect_table(path: Path) -> Inspection | None:
@@ -109,7 +112,7 @@ def inspect_shards(path: Path) -> Inspection | None:
 
 def _described(path: Path, peek: Peek, words: dict[str, list[object]], what: str) -> Inspection:
     """Describe a table by its beginning."""
-    mapped = map_columns(peek.columns)
+    mapped = _mapped(peek)
     facts = [("rows", peek.count), *mapped.facts()]
     if peek.readings:
         facts.insert(0, ("encoding", peek.readings))
@@ -131,10 +134,28 @@ def _described(path: Path, peek: Peek, words: dict[str, list[object]], what: str
         found.notes.append(missing_note(mapped))
     else:
         more = [*mapped.options(), *(["--encoding", peek.encoding] if peek.encoding else [])]
+        found.facts.append(("metric", get_task(mapped.task).metric))
         found.commands = use_commands(
             mapped.task, {name: [*place, *more] for name, place in words.items()}
         )
     return found
+
+
+def _mapped(peek: Peek) -> Mapped:
+    """Map the columns by their names, and where those do not tell by what stands in them."""
+    cells = {name: [row.get(name) for _, row in peek.rows] for name in peek.columns}
+    mapped = map_columns(peek.columns)
+    if "image" not in mapped.columns:
+        of_images = (name for name in mapped.left if all(map(_is_image_name, cells[name])))
+        mapped = map_columns(peek.columns, image=next(of_images, None) if peek.rows else None)
+    answers = cells.get(mapped.columns.get("response", ""), [])
+    texts = [text for text in answers if isinstance(text, str)]
+    is_short = bool(texts) and max(len(text.split()) for text in texts) <= _SHORT
+    return map_columns(peek.columns, image=mapped.columns.get("image"), is_short=is_short)
+
+
+def _is_image_name(cell: Any) -> bool:
+    return isinstance(cell, str) and PurePath(cell.lower()).suffix in IMAGE_SUFFIXES
 
 
 def _images(path: Path, mapped: Mapped, rows: Sequence[tuple[int, dict[str, Any]]]) -> str:

@@ -8,17 +8,16 @@ from typing import Any
 import msgspec
 
 from common.user_code import code_of
+from tasks.base import Task
 from tasks.registry import get_task, known_tasks
 from tasks.tables import csv_line
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_TINY = ("--learning_rate", "5e-3", "--batch_size", 32)  # at the defaults it learns little
 _WIDTH = 60
-_OTHERS = {  # what columns are called besides the names that tasks know, the surest first
-    "image": ("img", "img_path", "image_file", "filename", "file", "path"),
-    "instruction": ("question", "prompt", "input"),
-    "response": (
-        *("answers", "output", "caption", "captions", "text", "txt", "label", "target", "cls"),
-    ),
-}
+_OURS = ("image", "instruction", "response")
+# what responses are called where nothing is asked of each image, and in shards
+_CAPTIONS = ("caption", "captions", "text", "txt", "cls")
 
 
 class Inspection(msgspec.Struct, kw_only=True):
@@ -77,21 +76,37 @@ class Mapped(msgspec.Struct, frozen=True):
         return [*words, "--question", "Describe the image."] if self.asks else words
 
 
-def map_columns(present: Sequence[str]) -> Mapped:
-    """Guess which columns are the image, the question and the answer, and which task reads them."""
+def map_columns(
+    present: Sequence[str], *, image: str | None = None, is_short: bool = False
+) -> Mapped:
+    """Guess which columns are the image, the question and the answer, and which task reads them.
+
+    Args:
+        present: the columns.
+        image: the one of images, where no name tells.
+        is_short: whether the answers are of a few words, which an accuracy is made for.
+    """
     readers = [task for task in known_tasks() if task.table_columns]
     by_name = {column.strip().lower(): column for column in reversed(present)}
     found = {}
-    for ours, others in _OTHERS.items():
-        names = [name for task in readers for name in task.table_columns[ours]]
-        if guess := [name for name in (*names, *others) if name in by_name]:
+    for ours in _OURS:
+        names = [name for task in readers for name in task.table_columns.get(ours, ())]
+        names += _CAPTIONS if ours == "response" else ()
+        if guess := [name for name in names if name in by_name]:
             found[ours] = by_name[guess[0]]
+    if image is not None:
+        found = {"image": image} | found
     left = [column for column in present if column not in found.values()]
     if not {"image", "response"} <= found.keys():
         return Mapped(None, found, left, asks=False)
-    best = max(
-        readers, key=lambda task: sum(found[ours] in task.table_columns[ours] for ours in found)
-    )
+
+    def fits(task: Task) -> tuple[bool, int, int]:
+        """Whether the metric fits, how many columns are known, and how near to the first names."""
+        known = [(task.table_columns.get(ours, ()), name) for ours, name in found.items()]
+        places = [names.index(name) for names, name in known if name in names]
+        return is_short and "accuracy" in task.metric, len(places), -sum(places)
+
+    best = max(readers, key=fits)
     return Mapped(best.name, found, left, asks="instruction" not in found)
 
 
@@ -99,10 +114,11 @@ def missing_note(mapped: Mapped) -> str:
     """Return the sentence on the columns that no name tells."""
     lacking = [name for name in ("image", "response") if name not in mapped.columns]
     options = " and ".join(f"--{name}_column" for name in lacking)
+    which = "says which one is meant" if len(lacking) == 1 else "say which ones are meant"
     reader = next(task.name for task in known_tasks() if task.table_columns)
     return (
         f"No column is known as the {' or the '.join(lacking)}; {reader} reads the table if "
-        f"{options} say which ones are meant."
+        f"{options} {which}."
     )
 
 
@@ -150,7 +166,7 @@ def use_commands(task: str, where: Mapping[str, Sequence[object]]) -> list[str]:
     return [
         command("check", "--task", task, *own, *where["other"]),
         command("preview", "--task", task, *own, *where["other"], "--model_path", "tiny"),
-        command("train", task, *own, *where["train"], "--model_path", "tiny"),
+        command("train", task, *own, *where["train"], "--model_path", "tiny", *_TINY),
     ]
 
 

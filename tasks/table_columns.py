@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+_NUM_SHOWN = 4
+
 
 class MendableError(ValueError):
     """A mistake that an option mends, where there is one, or a change of the file."""
@@ -31,29 +33,39 @@ def find_columns(
         MendableError: a column is missing; names the nearest ones.
         ValueError: a column is there twice.
     """
-    found = {}
+    found, missing = {}, {}
     for name, candidates in columns.items():
         column = next((column for column in candidates if column in present), None)
         if column is None:
-            if name in optional:
-                continue
-            raise _missing(path, name, candidates, present)
+            if name not in optional:
+                missing[name] = candidates
+            continue
         if present.count(column) > 1:
             raise ValueError(f"{path} has the column '{column}' twice; name each column once.")
         found[name] = column
+    if missing:
+        raise _missing(path, missing, present)
     return found
 
 
 def _missing(
-    path: Path | str, name: str, candidates: Sequence[str], present: Sequence[str]
+    path: Path | str, missing: Mapping[str, Sequence[str]], present: Sequence[str]
 ) -> MendableError:
+    looked_for = " and no column ".join(map(_quoted, missing.values()))
+    candidates = [name for names in missing.values() for name in names]
     near = [n for c in candidates for n in get_close_matches(c, present, n=2)]
     hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
+    options = " and ".join(f"--{name.partition(' ')[0]}_column" for name in missing)
+    which = "which one is" if len(missing) == 1 else "which ones are"
     question = ", or pass --question to ask the same of every image"
     return MendableError(
-        f"{path} has no column '{' or '.join(candidates)}'{hint}, its columns are "
-        f"{', '.join(present) or 'none'}",
-        option=f"say which one is meant by --{name.partition(' ')[0]}_column"
-        f"{question if name == 'instruction' else ''}",
-        file="name it so in the header",
+        f"{path} has no column {looked_for}{hint}, its columns are {', '.join(present) or 'none'}",
+        option=f"say {which} meant by {options}{question if 'instruction' in missing else ''}",
+        file=f"name {'it' if len(missing) == 1 else 'them'} so in the header",
     )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """The first of the names that were looked for."""
+    shown = [f"'{name}'" for name in names[:_NUM_SHOWN]]
+    return " or ".join(shown) + (" or the like" if len(names) > _NUM_SHOWN else "")

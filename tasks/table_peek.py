@@ -8,6 +8,7 @@ import msgspec
 
 from tasks.inspection import shown
 from tasks.table_text import (
+    SIGNS,
     UTF_8,
     csv_records,
     encoding_of,
@@ -17,7 +18,6 @@ from tasks.table_text import (
 
 NUM_LOOKED_AT = 200  # rows whose images are looked for
 _HEAD = 1 << 20  # bytes of a large file that are read
-_SIGNS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 
 class Peek(msgspec.Struct, kw_only=True):
@@ -105,15 +105,7 @@ def _peek_csv(path: Path) -> Peek:
     except ValueError as error:
         notes.append(str(error))
         header = list(rows[0][1]) if rows else []
-    other = next((s for s in ";\t" if len(header) == 1 and s in header[0]), None)
-    if other:
-        notes.append(
-            f"{_SIGNS[other].capitalize()} stands between its columns; save it with commas, or "
-            f"write sep={'<tab>' if other == chr(9) else other} as its first line."
-        )
-        header = header[0].split(other)
-        rows = []
-    what = f"a CSV table, {head.encoding}, {_SIGNS.get(other or sign, sign)} between columns"
+    what = f"a CSV table, {head.encoding}, {SIGNS.get(sign, sign)} between columns"
     return Peek(
         what=what, count=_count(path, len(rows)), columns=[name for name in header if name],
         rows=rows, encoding=head.option,

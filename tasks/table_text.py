@@ -29,6 +29,9 @@ _MARKS = (  # the four bytes of UTF-32 begin as the two of UTF-16 do
 _USUAL = ("cp949", "cp932", "big5", "gb18030", "cp1252", "cp1251")
 _UTF = {UTF_8, *(encoding for _, encoding in _MARKS)}
 _NUM_SHOWN = 4
+SIGNS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}  # between cells
+_QUOTED = re.compile(r'"[^"]*"')
+_HEAD = 1 << 20  # characters in which the header ends
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")  # what Excel reads and writes before the header
 CsvRecord = tuple[int, list[str], str]  # first line, from 1, cells, and as it is written
 
@@ -142,13 +145,17 @@ def csv_records(path: Path, text: str) -> tuple[str, Iterator[CsvRecord]]:
     """Return the sign between the cells of a CSV table, and its records, the header first.
 
     Args:
-        path: its suffix `.tsv` stands for tabs; a first line `sep=;` wins.
+        path: its suffix `.tsv` stands for tabs, another for commas; where the header has none of
+            them, the sign that it has; a first line `sep=;` wins.
         text: the table's.
 
     Raises:
         ValueError: while records are read, for a quote that is wrong; names the line.
     """
-    separator, start = "\t" if path.suffix.lower() == ".tsv" else ",", 1
+    usual, start = "\t" if path.suffix.lower() == ".tsv" else ",", 1
+    header = _QUOTED.sub("", next(filter(str.strip, io.StringIO(text[:_HEAD])), ""))
+    separator = usual if usual in header else max(SIGNS, key=header.count)
+    separator = separator if separator in header else usual
     if match := _SEPARATOR_LINE.match(text):
         separator, start, text = match[1], 2, text[match.end() :]
     return separator, _records(path, text, separator, start)

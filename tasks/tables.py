@@ -14,7 +14,7 @@ from tasks.checks import name_some
 from tasks.faults import Fault
 from tasks.files import read_bytes
 from tasks.table_columns import MendableError, find_columns
-from tasks.table_text import UTF_8, csv_records, encoding_of, read_text
+from tasks.table_text import SIGNS, UTF_8, csv_records, encoding_of, read_text
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 Row = tuple[int, dict[str, Any]]  # line number, from 1, and cells under our names
@@ -120,10 +120,6 @@ def _csv_rows(
     header = _header(next(lines, (0, [], ""))[1])
     if not header:
         raise ValueError(f"{path} is empty; its first line must name the columns.")
-    if len(header) == 1 and (other := next((sign for sign in ";\t" if sign in header[0]), None)):
-        raise ValueError(
-            f"{path} has {other!r} between its columns; save it with commas, as CSV has them."
-        )
     places = {name: header.index(column) for name, column in find(header).items()}
     wrong: list[int] = []
     for number, cells, record in lines:
@@ -148,7 +144,8 @@ def _csv_rows(
             wrong.append(number)
         yield number, {name: cells[place] for name, place in places.items()}
     if wrong:
-        quoted = "a text with a comma must stand in quotes"
+        sign = SIGNS.get(separator, repr(separator))
+        quoted = f"a text with {sign} must stand in quotes"
         raise MendableError(
             f"{path} has more cells than its {len(header)} columns in {len(wrong)} line(s): "
             f"{name_some(wrong)}",

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_columns_are_mapped_and_those_left_are_named(tmp_path: Path) -> None:
     assert found["images"] == "1 of the first 1 are there"
     wanted = {"--image_column": "IMG", "--instruction_column": "prompt"}
     train = commands(output)[-1]
-    assert train[:2] == ["train", "csv_qa"]
+    assert train[:2] == ["train", "image_qa"]  # its answers are of a word or two
     assert {word: train[train.index(word) + 1] for word in wanted} == wanted
 
 
@@ -134,12 +135,35 @@ def test_a_large_table_is_read_at_its_beginning(tmp_path: Path) -> None:
     assert facts(inspect(path))["rows"] == "about 12,001 (lines of the file)"
 
 
-def test_a_semicolon_is_told_with_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text("image;question;answer\na.png;b;c\n")
+def write_parts(folder: Path, header: str) -> Path:
+    """A table as a spreadsheet of half of Europe writes it, with names that no guide has."""
+    (folder / "photos").mkdir(parents=True)
+    answers = ("red", "a ball", "blue", "a box")
+    for number in range(4):
+        Image.new("RGB", (8, 8)).save(folder / f"photos/{number}.jpg")
+    lines = [f"photos/{n}.jpg;what is it?;{answer}" for n, answer in enumerate(answers)]
+    path = folder / "parts.csv"
+    path.write_text("\n".join([header, *lines]))
+    return path
+
+
+@pytest.mark.parametrize("header", ["photo;question;label", "shot;question;label"])
+def test_a_table_of_short_answers_goes_to_an_accuracy_and_its_commands_run(
+    header: str, tmp_path: Path
+) -> None:
+    path = write_parts(tmp_path / "mine", header)
     output = inspect(path)
-    assert "a semicolon between columns" in output and "sep=;" in output
-    assert not commands(output)
+    found = facts(output)
+    assert "a semicolon between columns" in output
+    assert (found["rows"], found["image"]) == ("4", f"column {header.split(';')[0]}")
+    assert found["metric"] == "vqa_accuracy"
+    check, _, train = commands(output)
+    assert train[:2] == ["train", "image_qa"]
+    assert "4 examples: 4 usable" in run_command(*check).output
+    # the folder is described by its one table
+    assert commands(inspect(path.parent)) == [check, _, train]
+    shutil.copy(path, path.parent / "more.csv")
+    assert [words[0] for words in commands(inspect(path.parent))] == ["inspect"] * 2
 
 
 def test_folders_of_classes_become_a_table_by_two_lines(tmp_path: Path) -> None:
