@@ -22,7 +22,7 @@ from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
 from tasks.image_marks import read_marks
 from tasks.images import FileImage
-from tasks.table_columns import find_columns
+from tasks.table_columns import find_columns, looked_for
 from tasks.table_files import SPLIT_NAMES, Shards, Table, find_table, open_table
 from tasks.table_images import (
     SEPARATOR,
@@ -41,13 +41,18 @@ from tasks.webdataset import TEXT_ENDINGS, read_samples
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = {  # the surest names first; the first that is there counts
+_SYNONYMS = {  # one named by the user stands for the others, as tables of two splits may differ
+    "image": ("image", "url", "image_path", "file_name", "images", "file_names"),
+    "instruction": ("instruction", "query"),
+    "response": ("response", "annotation"),
+}
+_COLUMNS = {  # where the user names none; the first that is there counts
     "image": (
-        *("image", "url", "image_path", "file_name", "images", "file_names", "filename"),
-        *("image_file", "img", "img_path", "photo", "picture", "file", "path"),
+        *_SYNONYMS["image"],
+        *("filename", "image_file", "img", "img_path", "photo", "picture", "file", "path"),
     ),
-    "instruction": ("instruction", "query", "question", "prompt", "input"),
-    "response": ("response", "annotation", "answer", "answers", "output", "label", "target"),
+    "instruction": (*_SYNONYMS["instruction"], "question", "prompt", "input"),
+    "response": (*_SYNONYMS["response"], "answer", "answers", "output", "label", "target"),
 }
 _USUAL_ANSWERS = _COLUMNS["response"]
 _CAPTIONS = ("caption", "text")  # where the question is given, what else can a response be
@@ -245,7 +250,7 @@ def _columns(source: Source, names: Iterable[str]) -> dict[str, tuple[str, ...]]
     known = dict(_COLUMNS)
     if source.reading.question is not None:
         known["response"] += _CAPTIONS
-    found = {name: _candidates(source.columns.get(name), known[name]) for name in names}
+    found = {name: _candidates(name, source.columns.get(name), known) for name in names}
     first, *further = source.columns.get("image", "").split(SEPARATOR)
     if further and "image" in found:
         found["image"] = (first,)
@@ -268,23 +273,26 @@ def _columns_to_read(path: Path, source: Source) -> list[str]:
         return without
     if reading.answers == "required":
         return list(_COLUMNS)
-    looked_for = _columns(source, _COLUMNS)
-    taken = {column for name in without for column in looked_for[name]}
+    wanted = _columns(source, _COLUMNS)
+    taken = {column for name in without for column in wanted[name]}
     others = [name for name in header_of(path, reading.encoding) if name not in taken]
-    usual = looked_for["response"]
+    usual = wanted["response"]
     if named not in (None, *_USUAL_ANSWERS) or any(
         get_close_matches(name, others, n=1) for name in usual
     ):
         return list(_COLUMNS)
     logger.warning(
         "%s has no column %s: its rows are answered, and nothing is scored.",
-        *(path, " or ".join(usual)),
+        *(path, looked_for(usual)),
     )
     return without
 
 
-def _candidates(named: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The names to look for: the one given, and of a known one its synonyms in other tables."""
+def _candidates(
+    name: str, named: str | None, known: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The names to look for: the one given, with its synonyms in other tables."""
     if named is None:
-        return known
-    return (named, *known) if named in known else (named,)
+        return known[name]
+    synonyms = _SYNONYMS[name]
+    return (named, *synonyms) if named in synonyms else (named,)

@@ -51,7 +51,7 @@ def find_columns(
 def _missing(
     path: Path | str, missing: Mapping[str, Sequence[str]], present: Sequence[str]
 ) -> MendableError:
-    looked_for = " and no column ".join(map(_quoted, missing.values()))
+    lacking = " and no column ".join(map(looked_for, missing.values()))
     candidates = [name for names in missing.values() for name in names]
     near = [n for c in candidates for n in get_close_matches(c, present, n=2)]
     hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
@@ -59,13 +59,13 @@ def _missing(
     which = "which one is" if len(missing) == 1 else "which ones are"
     question = ", or pass --question to ask the same of every image"
     return MendableError(
-        f"{path} has no column {looked_for}{hint}, its columns are {', '.join(present) or 'none'}",
+        f"{path} has no column {lacking}{hint}, its columns are {', '.join(present) or 'none'}",
         option=f"say {which} meant by {options}{question if 'instruction' in missing else ''}",
         file=f"name {'it' if len(missing) == 1 else 'them'} so in the header",
     )
 
 
-def _quoted(names: Sequence[str]) -> str:
-    """The first of the names that were looked for."""
+def looked_for(names: Sequence[str]) -> str:
+    """Return the first of the names that a column may have, for errors."""
     shown = [f"'{name}'" for name in names[:_NUM_SHOWN]]
     return " or ".join(shown) + (" or the like" if len(names) > _NUM_SHOWN else "")

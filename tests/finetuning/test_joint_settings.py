@@ -92,7 +92,7 @@ def test_help_after_the_tasks_lists_every_option_with_their_names() -> None:
     assert text.startswith("Usage: palitune train --task vqav2,coco [OPTIONS]")
     single = invoke("vqav2", "--help").output
     headings = [line for line in single.splitlines() if line.endswith(":") and line[0] != " "]
-    assert len(headings) == 8
+    assert len(headings) == 9
     assert [line for line in text.splitlines() if line in headings] == headings
     flat = " ".join(text.split())
     assert "vqav2=FOLDER,coco_captioning=FOLDER" in flat

@@ -37,7 +37,7 @@ def test_decoded_once_a_model_computes_the_same_and_is_left_as_it_was(
             found: torch.Tensor = loaded.model(**inputs).logits
             return found
 
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "models")
     before = logits()
     with dequantized_on_cpu(loaded.model), mock.patch.object(bnb, "matmul_4bit", fail):
         assert torch.equal(logits(), before)

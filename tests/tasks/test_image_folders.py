@@ -47,7 +47,7 @@ def test_a_folder_may_be_named_in_place_of_a_table(tmp_path: Path) -> None:
 
 def test_captions_without_a_question_say_what_is_missing(tmp_path: Path) -> None:
     folder = write_image_folder(tmp_path, ("train",))
-    with one_sentence("no column 'instruction or query'", "or pass --question"):
+    with one_sentence("no column 'instruction' or 'query' or", "or pass --question"):
         TASK.load("train", Source(data_root=folder))
 
 

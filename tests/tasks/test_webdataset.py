@@ -82,7 +82,7 @@ FAULTY: dict[str, tuple[dict[str, bytes], str]] = {
     "not UTF-8": ({"2.png": PNG, "2.txt": b"\xff"}, "sample 2: 2.txt is not UTF-8"),
     "no answer": (
         {"2.png": PNG, "2.json": b'{"question": "?", "anser": "x"}'},
-        "sample 2 has no column 'answer or txt or cls' (did you mean anser?)",
+        "sample 2 has no column 'answer' or 'txt' or 'cls' (did you mean anser?)",
     ),
 }
 
