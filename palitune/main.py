@@ -25,7 +25,7 @@ from palitune.serve import serve_command
 from palitune.sources import get_tasks
 from palitune.train import finetune_command
 from palitune.user_modules import load_named, module_options
-from tasks.registry import built_in_names, get_task, task_names
+from tasks.registry import built_in_names, get_task, known_tasks, task_names
 
 _JOINT = "--task "  # then the tasks: what usage lines show as the command
 
@@ -61,6 +61,8 @@ class TrainGroup(click.Group):
 
     def _command_of(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return the command of a task, whose code is loaded first where it is a package's."""
+        by_alias = {alias: task.name for task in known_tasks() for alias in task.aliases}
+        name = by_alias.get(name, name)
         if name in built_in_names() or name not in task_names():
             return super().get_command(ctx, name)
         return training_command(get_task(name).name)

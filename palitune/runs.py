@@ -12,6 +12,8 @@ from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file
 from palitune.user_modules import load_modules_of
 from tasks.base import Task
 from tasks.registry import get_task, task_names
+from tasks.table_images import SEPARATOR
+from tasks.tables import header_of
 
 # what a file may not decide: to run a checkpoint's code, to write over a run, to publish it
 _ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run", "push_to_hub", "private"}
@@ -51,6 +53,8 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         place = values["model_path"]
         is_no_run = task is None and place and Path(place).expanduser().is_dir()
         why = f", and {place} is no run that names it (no {RUN_FILE})" if is_no_run else ""
+        if place and not Path(place).expanduser().exists() and place != "tiny":
+            why = f", and {place}, which would name it, is not here"
         raise ValueError(f"--task is missing{why}; it is one of {', '.join(task_names())}.")
     if name := values["model_path"]:
         values = with_run_reading(get_task(task), values, Path(name).expanduser())
@@ -92,7 +96,9 @@ def table_reader(task: Task) -> Task:
 
 
 def with_run_reading(task: Task, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the options with a run's encoding and question of tables, where none are given.
+    """Return the options with a run's way of reading tables, where they give none.
+
+    These are its encoding and its question, and the names of those columns that the table has.
 
     Args:
         task: whose data is read; of one that reads no texts of the user's nothing is taken.
@@ -104,8 +110,21 @@ def with_run_reading(task: Task, values: Mapping[str, Any], folder: Path) -> dic
         return dict(values)
     place = adapter_folder(str(folder)) if folder.is_dir() else None
     settings = {} if place is None else read_run(run_folder_of(place)).get("settings", {})
-    names = [name for name in reading if name in values and values[name] is None]
+    named = [f"{name}_column" for name in task.table_columns]
+    columns = {name for name in named if _has_columns(values, settings.get(name))}
+    names = [n for n in (*reading, *columns) if n in values and values[n] is None]
     return {**values, **{name: settings.get(name) for name in names}}
+
+
+def _has_columns(values: Mapping[str, Any], named: str | None) -> bool:
+    """Return True where the table of an evaluation has the columns that its run named."""
+    if not (named and values.get("csv") and Path(values["csv"]).is_file()):
+        return False
+    try:
+        present = header_of(Path(values["csv"]), values.get("encoding"))
+    except ValueError:
+        return False  # reading its rows says what is wrong
+    return {*named.split(SEPARATOR)} <= {*present}
 
 
 def _find_run(name: str, runs_dir: Path | None) -> Path:

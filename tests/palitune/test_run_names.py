@@ -256,3 +256,32 @@ def test_a_merge_is_fed_as_its_runs_were(place: Path, tmp_path: Path) -> None:
     metrics = evaluate(place, "--model_path", tmp_path / "full", "--task", "csv")
     images = metrics["provenance"]["pictures"]
     assert images == {"size": {"shortest_edge": 4096, "longest_edge": 4096}, "square_side": 64}
+
+
+@pytest.mark.parametrize(
+    ("header", "typed", "expected"),
+    [
+        ("shot;ask;say", (), ("shot", "ask", "say")),
+        ("shot;question;say", (), ("shot", None, "say")),  # what the table has not is not asked for
+        ("shot;ask;say", ("--response_column", "ask"), ("shot", "ask", "ask")),
+    ],
+)
+def test_the_columns_that_a_run_named_are_read_where_a_table_has_them(
+    header: str, typed: tuple[str, ...], expected: tuple[str | None, ...], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    named = {"image_column": "shot", "instruction_column": "ask", "response_column": "say"}
+    (run / "run.json").write_text(json.dumps({"task": "csv_qa", "settings": named}))
+    (run / "adapter_config.json").write_text("{}")
+    (tmp_path / "t.csv").write_text(f"{header}\na.png;b;c\n")
+    words = ["--model_path", str(run), "--csv", str(tmp_path / "t.csv"), *typed]
+    with evaluate_command().make_context("eval", words) as context:
+        values = resolve_model_options(context.params)[1]
+    assert tuple(values[name] for name in named) == expected
+
+
+def test_a_run_that_is_not_here_is_named() -> None:
+    result = invoke("predict", "a.png", "--model_path", "runs/mnie")
+    message = sentence(result.exit_code, result.output)
+    assert "--task is missing, and runs/mnie, which would name it, is not here" in message
