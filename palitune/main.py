@@ -23,6 +23,7 @@ from palitune.report import report_command
 from palitune.scripts import training_command
 from palitune.serve import serve_command
 from palitune.sources import get_tasks
+from palitune.split import split_command
 from palitune.train import finetune_command
 from palitune.user_modules import load_named, module_options
 from tasks.registry import built_in_names, get_task, known_tasks, task_names
@@ -106,6 +107,7 @@ palitune.add_command(merge_command())
 palitune.add_command(push_command())
 palitune.add_command(pipeline_command())
 palitune.add_command(configs_command())
+palitune.add_command(split_command())
 palitune.add_command(check_command())
 palitune.add_command(preview_command())
 palitune.add_command(inspect_command())

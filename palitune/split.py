@@ -1,0 +1,56 @@
+"""The command that holds out a part of a table."""
+
+from pathlib import Path
+
+import click
+
+from palitune.command import Command, Option, count_option
+from tasks.registry import known_tasks
+from tasks.split_table import split_table
+
+_SHARE = click.FloatRange(0, 1, max_open=True)
+
+
+def split_command() -> click.Command:
+    """Return the command `palitune split`."""
+    return Command(
+        "split",
+        params=[
+            click.Argument(["table"], type=click.Path(path_type=Path, dir_okay=False)),
+            Option(
+                ["--test"], type=_SHARE, default=0.2, show_default=True,
+                help="Hold out this share of the rows to score on.",
+            ),
+            Option(
+                ["--val"], type=_SHARE, default=0.0, show_default=True,
+                help="Hold out this share of the rows to choose a checkpoint by.",
+            ),
+            Option(
+                ["--image_column"],
+                help="Keep rows together that have the same image in this column "
+                "[default: the usual names].",
+            ),
+            Option(["--encoding"], help="Read a table without a byte order mark in this encoding."),
+            count_option(
+                "--seed", "General", "Seed the choice with this number.", default=0, minimum=0
+            ),
+        ],
+        callback=_split,
+        help="Write the rows of TABLE to NAME_train and NAME_test beside it. Rows of one image "
+        "stay together: no image of the test is trained on.",
+    )  # fmt: skip
+
+
+def _split(
+    table: Path, test: float, val: float, image_column: str | None, encoding: str | None, seed: int
+) -> None:
+    shares = {part: share for part, share in (("test", test), ("val", val)) if share}
+    if not shares or test + val >= 1:
+        raise ValueError(
+            f"--test {test:g} and --val {val:g} must hold out something and leave something to "
+            "train on: their sum lies between 0 and 1."
+        )
+    usual = [name for task in known_tasks() for name in task.table_columns.get("image", ())]
+    image = (image_column,) if image_column else tuple(dict.fromkeys(usual))
+    for part in split_table(table, shares, image, encoding=encoding, seed=seed):
+        click.echo(f"{part.path}: {part.num_rows:,} rows, {part.num_images:,} images")
