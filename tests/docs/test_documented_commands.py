@@ -89,6 +89,8 @@ def _write_tables(place: Path) -> None:
     pairs = "".join(f"frames/{n:02}.png,frames/{7 - n:02}.png,same?,no\n" for n in range(8))
     for name in ("pairs", "pairs_test"):
         (place / f"{name}.csv").write_text(f"before,after,query,annotation\n{pairs}")
+    own = "".join(f"frames/{n:02}.png;which gate?;{n}\n" for n in range(8))
+    (place / "my_table.csv").write_text(f"photo;question;label\n{own}")
     for name in ("before", "after"):
         shutil.copy(place / "photo.jpg", place / f"{name}.jpg")
 
@@ -146,6 +148,9 @@ def _run(kind: str, words: list[str], command: str) -> None:
     for place, word in enumerate(words):
         if word == "--output" and kind == "merge":
             shutil.rmtree(words[place + 1], ignore_errors=True)
+        if kind == "split" and word.endswith(".csv"):  # another page has split it
+            for part in Path().glob(f"{Path(word).stem}_*"):
+                part.unlink()
     found, words = _click(kind, words)
     result = CliRunner().invoke(found, words)
     assert result.exit_code == 0, f"{command}\n{result.output[-2000:]}\n{result.exception}"
