@@ -5,7 +5,7 @@ from functools import cache
 from logging import getLogger
 from typing import TYPE_CHECKING, Any
 
-from common.user_code import UserCode, find_classes, load_code
+from common.user_code import find_classes, load_code
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -39,7 +39,7 @@ def shown(entry: "EntryPoint") -> str:
     return f"The entry point {entry.group} {entry.name}{package}"
 
 
-def load_entry_point(entry: "EntryPoint", base: type[Any]) -> tuple[UserCode, list[type[Any]]]:
+def load_entry_point(entry: "EntryPoint", base: type[Any]) -> list[type[Any]]:
     """Load what an entry point names: a module, or one class of it.
 
     Raises:
@@ -48,10 +48,10 @@ def load_entry_point(entry: "EntryPoint", base: type[Any]) -> tuple[UserCode, li
     code = load_code(entry.module, shown(entry))
     kinds = find_classes(code, base, shown(entry))
     if not entry.attr:
-        return code, kinds
+        return kinds
     named = [kind for kind in kinds if kind.__qualname__ == entry.attr]
     if not named:
         raise ValueError(
             f"{shown(entry)} names {entry.attr} of {code.path}, which is no {base.__name__} there."
         )
-    return code, named
+    return named

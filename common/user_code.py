@@ -17,6 +17,7 @@ import msgspec
 from common.files import file_hash
 
 _FRAME = re.compile(r'^ *File "(.+)", line (\d+), in ', re.M)  # as tracebacks are printed
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -240,6 +241,15 @@ def find_classes(code: UserCode, base: type[Any], option: str) -> list[type[Any]
     for kind in complete:
         _check_attributes(kind, base)
     return complete
+
+
+def check_name(name: str, kind: type[Any]) -> None:
+    """Raise ValueError where a class of the user's has a name that cannot be typed and recorded."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{place_of(kind)}: {kind.__name__} has the name '{name}'; names are small letters, "
+            "digits and _, and begin with a letter."
+        )
 
 
 def remedy(name: str, named: Any) -> str:

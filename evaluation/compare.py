@@ -155,9 +155,10 @@ def prediction_file(place: Path) -> Path:
     Raises:
         ValueError: a folder has none, or is of a run with several evaluations.
     """
-    file = place / "predictions.jsonl"
-    if not place.is_dir() or file.exists():
-        return file if place.is_dir() else place
+    if not place.is_dir():
+        return place
+    if (file := place / "predictions.jsonl").exists():
+        return file
     # one level more where a run has several tasks
     levels = ("evaluation/*", "evaluation/*/*")
     found = sorted(f for level in levels for f in place.glob(f"{level}/predictions.jsonl"))

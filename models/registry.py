@@ -1,12 +1,18 @@
 """Every model family, found by `config.model_type`; the user's beside ours."""
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from common.installed_code import entry_points, load_entry_point, shown
-from common.user_code import code_of, find_classes, load_unchanged, place_of, remedy
+from common.user_code import (
+    check_name,
+    code_of,
+    find_classes,
+    load_unchanged,
+    place_of,
+    remedy,
+)
 from models.base import Family
 from models.blip2 import Blip2
 from models.generic import Generic, RemoteGeneric
@@ -20,7 +26,6 @@ from models.qwen_vl import QwenVL
 from models.remote_code import is_native
 
 logger = logging.getLogger(__name__)
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # How entries of config.json begin in models that take images.
 _OF_PICTURES = ("vision", "visual", "image", "vit_")
@@ -39,18 +44,18 @@ FAMILIES: tuple[type[Family], ...] = (
 )
 
 
+_OUR_NAMES = frozenset(family.name for family in FAMILIES)
 _added: list[type[Family]] = []  # of the user's code, in the order in which it was loaded
 _broken: dict[str, str] = {}  # entry point -> what is wrong with it
 
 
 def families() -> tuple[type[Family], ...]:
     """Return every family: ours, loaded ones, those of installed packages."""
-    taken = frozenset(family.name for family in FAMILIES)
-    for name, entry in entry_points("palitune.families", taken).items():
+    for name, entry in entry_points("palitune.families", _OUR_NAMES).items():
         if name in _broken or any(family.name == name for family in _added):
             continue
         try:
-            _, kinds = load_entry_point(entry, Family)
+            kinds = load_entry_point(entry, Family)
             names = [_add(kind).name for kind in kinds]
             if name not in names:
                 raise ValueError(f"{shown(entry)} holds {', '.join(names)}, and no such family.")
@@ -96,11 +101,7 @@ def lineage(family: type[Family]) -> tuple[str, ...]:
 
 def _add(kind: type[Family]) -> type[Family]:
     where = place_of(kind)
-    if not _NAME.fullmatch(kind.name):
-        raise ValueError(
-            f"{where}: {kind.__name__} has the name '{kind.name}'; names are small letters, digits "
-            "and _, and begin with a letter."
-        )
+    check_name(kind.name, kind)
     known = (*_added, *FAMILIES)
     own = {_plain(name) for name in (kind.name, *kind.aliases)}
     types = {_plain(name) for name in (*kind.model_types, *kind.foreign_types)}

@@ -62,8 +62,9 @@ class TrainGroup(click.Group):
 
     def _command_of(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return the command of a task, whose code is loaded first where it is a package's."""
-        by_alias = {alias: task.name for task in known_tasks() for alias in task.aliases}
-        name = by_alias.get(name, name)
+        if name not in built_in_names() and name not in task_names():
+            by_alias = {alias: task.name for task in known_tasks() for alias in task.aliases}
+            name = by_alias.get(name, name)
         if name in built_in_names() or name not in task_names():
             return super().get_command(ctx, name)
         return training_command(get_task(name).name)

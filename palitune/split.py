@@ -50,7 +50,9 @@ def _split(
             f"--test {test:g} and --val {val:g} must hold out something and leave something to "
             "train on: their sum lies between 0 and 1."
         )
-    usual = [name for task in known_tasks() for name in task.table_columns.get("image", ())]
-    image = (image_column,) if image_column else tuple(dict.fromkeys(usual))
+    if image_column:
+        image = [image_column]
+    else:
+        image = [name for task in known_tasks() for name in task.table_columns.get("image", ())]
     for part in split_table(table, shares, image, encoding=encoding, seed=seed):
         click.echo(f"{part.path}: {part.num_rows:,} rows, {part.num_images:,} images")

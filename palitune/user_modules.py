@@ -25,28 +25,24 @@ def module_options(*, tasks: bool = True) -> list[click.Parameter]:
     Args:
         tasks: whether the command takes tasks too.
     """
-    task_option = Option(
-        ["--task_module"],
+    options = [
+        _module_option("--task_module", load_tasks, "tasks"),
+        _module_option("--family_module", load_families, "model families"),
+    ]
+    return options if tasks else options[1:]
+
+
+def _module_option(name: str, load: Callable[[str], object], what: str) -> click.Parameter:
+    return Option(
+        [name],
         group=_GROUP,
         metavar="FILE",
         multiple=True,
         is_eager=True,
         expose_value=False,
-        callback=_loading(load_tasks),
-        help="Load the tasks of this .py file, or of this installed module; may be repeated.",
+        callback=_loading(load),
+        help=f"Load the {what} of this .py file, or of this installed module; may be repeated.",
     )
-    family_option = Option(
-        ["--family_module"],
-        group=_GROUP,
-        metavar="FILE",
-        multiple=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_loading(load_families),
-        help="Load the model families of this .py file, or of this installed module; may be "
-        "repeated.",
-    )
-    return [task_option, family_option] if tasks else [family_option]
 
 
 def _loading(load: Callable[[str], object]) -> Callable[..., None]:

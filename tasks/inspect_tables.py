@@ -144,14 +144,14 @@ def _described(path: Path, peek: Peek, words: dict[str, list[object]], what: str
 def _mapped(peek: Peek) -> Mapped:
     """Map the columns by their names, and where those do not tell by what stands in them."""
     cells = {name: [row.get(name) for _, row in peek.rows] for name in peek.columns}
-    mapped = map_columns(peek.columns)
-    if "image" not in mapped.columns:
-        of_images = (name for name in mapped.left if all(map(_is_image_name, cells[name])))
-        mapped = map_columns(peek.columns, image=next(of_images, None) if peek.rows else None)
-    answers = cells.get(mapped.columns.get("response", ""), [])
+    named = map_columns(peek.columns)
+    image = named.columns.get("image")
+    if image is None and peek.rows:
+        image = next((name for name in named.left if all(map(_is_image_name, cells[name]))), None)
+    answers = cells.get(named.columns.get("response", ""), [])
     texts = [text for text in answers if isinstance(text, str)]
     is_short = bool(texts) and max(len(text.split()) for text in texts) <= _SHORT
-    return map_columns(peek.columns, image=mapped.columns.get("image"), is_short=is_short)
+    return map_columns(peek.columns, image=image, is_short=is_short)
 
 
 def _is_image_name(cell: Any) -> bool:

@@ -1,12 +1,18 @@
 """Every task by name: `get_task("vqav2")`; the user's beside ours."""
 
 import logging
-import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from common.installed_code import entry_points, load_entry_point, shown
-from common.user_code import code_of, find_classes, load_unchanged, place_of, remedy
+from common.user_code import (
+    check_name,
+    code_of,
+    find_classes,
+    load_unchanged,
+    place_of,
+    remedy,
+)
 from tasks.base import Task
 from tasks.coco_captioning import CocoCaptioning
 from tasks.conversations import Conversations
@@ -37,7 +43,6 @@ _BUILT_IN: tuple[Task, ...] = (
 
 
 logger = logging.getLogger(__name__)
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _added: list[Task] = []  # of the user's code, in the order in which it was loaded
 
 
@@ -111,11 +116,7 @@ def register(task: Task) -> Task:
     """
     where, what = place_of(type(task)), type(task).__name__
     for name in (task.name, *task.aliases):
-        if not _NAME.fullmatch(name):
-            raise ValueError(
-                f"{where}: {what} has the name '{name}'; names are small letters, digits and _, "
-                "and begin with a letter."
-            )
+        check_name(name, type(task))
         if name in _by_name():
             owner = type(_by_name()[name])
             raise ValueError(
@@ -159,7 +160,7 @@ def _installed() -> "dict[str, EntryPoint]":
 
 def _load_installed(name: str) -> None:
     entry = _installed()[name]
-    _, kinds = load_entry_point(entry, Task)
+    kinds = load_entry_point(entry, Task)
     names = [_add(kind).name for kind in kinds]
     if name not in names:
         raise ValueError(f"{shown(entry)} holds {', '.join(names)}, and no task of that name.")

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from palitune.main import palitune
 from tasks.registry import get_task, load_tasks, register, task_names
 from tests.common.test_user_code import METHODS, WHOLE, write
 from tests.helpers import one_sentence
@@ -127,3 +129,13 @@ def test_a_package_does_not_take_a_name_of_ours(
         assert task_names().count("vqav2") == 1
     assert "own-package is not used" in caplog.text
     assert type(get_task("vqav2")).__module__ == "tasks.vqav2"
+
+
+def test_to_train_on_a_task_of_ours_loads_no_package(site: Path) -> None:
+    touches = "from pathlib import Path\nPath(__file__).with_name('loaded').touch()\n"
+    write(site, touches + WHOLE, "own_pkg.py")
+    install(site, "own-package", "palitune.tasks", {"mine": "own_pkg"})
+    assert CliRunner().invoke(palitune, ["train", "digits", "--help"]).exit_code == 0
+    assert not (site / "loaded").exists()
+    assert CliRunner().invoke(palitune, ["train", "mine", "--help"]).exit_code == 0
+    assert (site / "loaded").exists()
