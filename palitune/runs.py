@@ -1,6 +1,6 @@
 """The run, adapter or model that the options of an evaluation name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -110,21 +110,29 @@ def with_run_reading(task: Task, values: Mapping[str, Any], folder: Path) -> dic
         return dict(values)
     place = adapter_folder(str(folder)) if folder.is_dir() else None
     settings = {} if place is None else read_run(run_folder_of(place)).get("settings", {})
-    named = [f"{name}_column" for name in task.table_columns]
-    columns = {name for name in named if _has_columns(values, settings.get(name))}
-    names = [n for n in (*reading, *columns) if n in values and values[n] is None]
-    return {**values, **{name: settings.get(name) for name in names}}
+    values = {**values, **_not_typed(values, settings, reading)}
+    options = [f"{name}_column" for name in task.table_columns]
+    named = {option: settings[option] for option in options if settings.get(option)}
+    if not (named and values.get("csv")):
+        return values
+    present = {*_header(Path(values["csv"]), values.get("encoding"))}
+    columns = [option for option in named if {*named[option].split(SEPARATOR)} <= present]
+    return {**values, **_not_typed(values, settings, columns)}
 
 
-def _has_columns(values: Mapping[str, Any], named: str | None) -> bool:
-    """Return True where the table of an evaluation has the columns that its run named."""
-    if not (named and values.get("csv") and Path(values["csv"]).is_file()):
-        return False
+def _not_typed(
+    values: Mapping[str, Any], settings: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, Any]:
+    """A run's settings of those options that a command has and that were not given."""
+    return {n: settings.get(n) for n in names if n in values and values[n] is None}
+
+
+def _header(table: Path, encoding: str | None) -> list[str]:
+    """The columns of a table; none of what is no file, or whose rows will say what is wrong."""
     try:
-        present = header_of(Path(values["csv"]), values.get("encoding"))
+        return header_of(table, encoding) if table.is_file() else []
     except ValueError:
-        return False  # reading its rows says what is wrong
-    return {*named.split(SEPARATOR)} <= {*present}
+        return []
 
 
 def _find_run(name: str, runs_dir: Path | None) -> Path:

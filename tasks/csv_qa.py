@@ -54,7 +54,8 @@ _COLUMNS = {  # where the user names none; the first that is there counts
     "instruction": (*_SYNONYMS["instruction"], "question", "prompt", "input"),
     "response": (*_SYNONYMS["response"], "answer", "answers", "output", "label", "target"),
 }
-_USUAL_ANSWERS = _COLUMNS["response"]
+# of this task and of those that build on it: named so, a column may be missing as one not named may
+_USUAL_ANSWERS = (*_SYNONYMS["response"], "answer")
 _CAPTIONS = ("caption", "text")  # where the question is given, what else can a response be
 _OPTIONS = {split: f"--{split}_csv (eval.py: --csv)" for split in SPLIT_NAMES}
 _HUB_SPLITS = {"val": "validation"}

@@ -281,6 +281,17 @@ def test_the_columns_that_a_run_named_are_read_where_a_table_has_them(
     assert tuple(values[name] for name in named) == expected
 
 
+def test_the_columns_are_looked_for_in_the_encoding_that_the_run_remembers(tmp_path: Path) -> None:
+    settings = {"encoding": "cp949", "response_column": "대답"}
+    (tmp_path / "run.json").write_text(json.dumps({"task": "csv_qa", "settings": settings}))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "t.csv").write_text("image,query,대답\na.png,b,c\n", encoding="cp949")
+    words = ["--model_path", str(tmp_path), "--csv", str(tmp_path / "t.csv")]
+    with evaluate_command().make_context("eval", words) as context:
+        values = resolve_model_options(context.params)[1]
+    assert (values["encoding"], values["response_column"]) == ("cp949", "대답")
+
+
 def test_a_run_that_is_not_here_is_named() -> None:
     result = invoke("predict", "a.png", "--model_path", "runs/mnie")
     message = sentence(result.exit_code, result.output)

@@ -93,6 +93,7 @@ def test_of_a_half_filled_table_the_filled_rows_are_scored(
     [
         ("image,instruction,responses", (), "did you mean responses?"),
         ("image,instruction,c", ("--response_column", "d"), "has no column 'd'"),
+        ("image,instruction,c", ("--response_column", "label"), "has no column 'label'"),
         ("image,c,response", (), "has no column 'instruction' or 'query' or"),
     ],
 )
