@@ -31,7 +31,8 @@ def train_and_show(job: "Job") -> None:
     for report, folder in zip(reports, folders, strict=True):
         say(f"Every answer of {report.task.name} is in {folder / PAGE}")
     if processes.rank() == 0:
-        say(f"Adapter, scores and model card are in {job.output_dir}")
+        written = "Adapter, scores and model card" if reports else "Adapter and model card"
+        say(f"{written} are in {job.output_dir}")
         first, base = next(zip(folders, bases, strict=True), (None, None))
         say(after_training(job, reports, first, base))
 

@@ -49,7 +49,8 @@ def test_the_runs_are_listed_with_their_scores_and_how_to_go_on(runs: Path) -> N
     assert "2 of 4" in stopped and stopped.endswith("stopped")
     (command,) = [line.split() for line in lines if line.startswith("  palitune train")]
     assert "--resume" in command and "ended" not in " ".join(command)
-    run(*command[1:], "--skip_evaluation")
+    said = run(*command[1:], "--skip_evaluation").output
+    assert f"\nAdapter and model card are in {runs / 'grid/stopped'}\n" in said
     assert "4 of 4" in run("runs", runs / "grid").output
     assert "To go on" not in run("runs", runs).output
 
