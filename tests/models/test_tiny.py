@@ -7,12 +7,21 @@ from random import Random
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
 from models.checkpoint import TINY, resolve
 from models.loading import load_family, load_model
 from models.tiny import skills
-from models.tiny.pretrain import Encoder, accuracy, build_model, build_processor, train
+from models.tiny.pretrain import (
+    Encoder,
+    accuracy,
+    build_model,
+    build_processor,
+    loss_of,
+    tell_apart,
+    train,
+)
 from tasks.base import Source
 from tasks.registry import get_task
 from tasks.sample import sample_root
@@ -35,6 +44,45 @@ def test_it_has_learned_to_see(skill: skills.Skill) -> None:
     loaded = load_model(resolve("tiny"), quantization="none", device="cpu")
     score = accuracy(loaded.model, Encoder(loaded.family.processor), skill, 40)
     assert score > 0.8  # whole grids and whole rows, to the letter
+
+
+def _nearest(rows: torch.Tensor) -> torch.Tensor:
+    """The distance of each row to the nearest other one."""
+    return torch.cdist(rows, rows).fill_diagonal_(torch.inf).min(1).values
+
+
+def test_each_piece_of_a_word_has_a_vector_of_its_own() -> None:
+    loaded = load_model(resolve("tiny"), quantization="none", device="cpu")
+    assert _nearest(loaded.model.get_input_embeddings().weight.detach().float()).min() > 0.2
+
+
+def test_pieces_that_training_left_at_one_vector_are_told_apart_and_no_other() -> None:
+    model = build_model(build_processor())
+    rows = model.get_input_embeddings().weight.data
+    torch.nn.init.normal_(rows[:300], std=1.5 / 128**0.5)
+    rows[300:] = 5.2 / 128**0.5
+    before = rows.clone()
+    assert tell_apart(model, 0) == len(rows) - 300
+    assert torch.equal(rows[:300], before[:300])
+    assert _nearest(rows).min() > 0.5
+
+
+@pytest.mark.parametrize("word", ["ball", "Zange", "상자"])
+def test_an_adapter_teaches_it_a_word_that_pre_training_never_wrote(word: str) -> None:
+    loaded = load_model(resolve("tiny"), quantization="none", device="cpu")
+    encoder = Encoder(loaded.family.processor)
+    assert len(encoder.tokenize(word)) > 1  # in pieces
+    torch.manual_seed(0)
+    layers = r".*language_model.*_proj"
+    adapted = get_peft_model(loaded.model, LoraConfig(r=16, lora_alpha=32, target_modules=layers))
+    image, _, _ = skills.kind(Random(0))
+    batch = encoder.batch([(image, "What is it?", word)])
+    optimizer = torch.optim.AdamW(adapted.parameters(), lr=5e-3)
+    for _ in range(20):
+        loss_of(loaded.model, batch).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss_of(loaded.model, batch) < 0.1
 
 
 def test_the_encoder_of_the_script_lays_out_what_the_family_does() -> None:
