@@ -3,6 +3,7 @@
 No image is opened.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -11,10 +12,12 @@ from typing import Any
 import msgspec
 
 from tasks.base import Source
+from tasks.cells import written_list
 from tasks.inspection import (
     IMAGE_SUFFIXES,
     Inspection,
     Mapped,
+    command,
     map_columns,
     missing_note,
     row_line,
@@ -22,21 +25,21 @@ from tasks.inspection import (
     use_commands,
 )
 from tasks.registry import get_task
+from tasks.split_table import part_file
 from tasks.table_files import SHARD_SUFFIX, SPLIT_NAMES, Shards, Table, find_table, open_table
 from tasks.table_images import find_files, local_names, names_in
 from tasks.table_peek import NUM_LOOKED_AT, Peek, peek_table
 from tasks.webdataset import read_samples
 
 _NUM_ROWS = 3
-_SHORT = 3  # words of an answer that is right or wrong, not more or less alike
+_FEW = 5  # images of a table that is not worth to be split
 
 
 def inspect_table(path: Path) -> Inspection | None:
     """Describe a CSV, JSON Lines or Parquet table."""
     if not path.is_file() or (peek := peek_table(path)) is None:
         return None
-    words = {"train": ["--train_csv", path], "other": ["--csv", path]}
-    return _described(path, peek, words, peek.what)
+    return _described(path, peek, None, peek.what)
 
 
 def inspect_image_folder(path: Path) -> Inspection | None:
@@ -49,10 +52,9 @@ def inspect_image_folder(path: Path) -> Inspection | None:
     first = files.get("train") or next(iter(files.values()))
     if (peek := peek_table(first)) is None:
         return None
-    words = ["--data_root", path]
     is_image_folder = first.stem == "metadata"
     what = f"{'an image folder with metadata' if is_image_folder else 'a folder of tables'}: "
-    found = _described(first, peek, {"train": words, "other": words}, what + peek.what)
+    found = _described(first, peek, path, what + peek.what)
     names = [f"{split} ({table.relative_to(path)})" for split, table in files.items()]
     found.facts.insert(0, ("splits", ", ".join(names)))
     if "train" not in files:
@@ -110,8 +112,8 @@ def inspect_shards(path: Path) -> Inspection | None:
     return found
 
 
-def _described(path: Path, peek: Peek, words: dict[str, list[object]], what: str) -> Inspection:
-    """Describe a table by its beginning."""
+def _described(path: Path, peek: Peek, folder: Path | None, what: str) -> Inspection:
+    """Describe a table by its beginning; a folder is read in its place."""
     mapped = _mapped(peek)
     facts = [("rows", peek.count), *mapped.facts()]
     if peek.readings:
@@ -133,12 +135,49 @@ def _described(path: Path, peek: Peek, words: dict[str, list[object]], what: str
     elif mapped.task is None:
         found.notes.append(missing_note(mapped))
     else:
-        more = [*mapped.options(), *(["--encoding", peek.encoding] if peek.encoding else [])]
-        found.facts.append(("metric", get_task(mapped.task).metric))
-        found.commands = use_commands(
-            mapped.task, {name: [*place, *more] for name, place in words.items()}
-        )
+        found.facts.append(("metric", mapped.metric or get_task(mapped.task).metric))
+        found.commands = _commands(path, peek, mapped, folder)
     return found
+
+
+def _commands(path: Path, peek: Peek, mapped: Mapped, folder: Path | None) -> list[str]:
+    """Return what to type; a table in one piece is split first, for a part to be scored on."""
+    assert mapped.task is not None, "a table that a task reads"
+    options, metric = mapped.options(), mapped.training_options()
+    encoding = ["--encoding", peek.encoding] if peek.encoding else []
+    if folder is not None:
+        where = ["--data_root", folder, *options, *encoding]
+        return use_commands(mapped.task, {"train": [*where, *metric], "other": where})
+    before, of_parts, parts = [], encoding, _parts(path)
+    if len(parts) == 1 and _num_images(peek, mapped.columns["image"]) >= _FEW:
+        image = (
+            ["--image_column", mapped.columns["image"]] if "image" in dict(mapped.renamed()) else []
+        )
+        before, of_parts = [command("split", path, *image, *encoding)], []  # it writes UTF-8
+        parts = {part: part_file(path, part) for part in ("train", "test")}
+    tables = [word for part, file in parts.items() for word in (f"--{part}_csv", file)]
+    output = ["--output_dir", Path("runs", _whole(path).stem)]
+    words = {
+        "train": [*tables, *options, *of_parts, *metric, *output],
+        "other": ["--csv", path, *options, *encoding],
+    }
+    return [*before, *use_commands(mapped.task, words)]
+
+
+def _whole(path: Path) -> Path:
+    """Return the table that a part by its name is of; of no part itself."""
+    return path.with_stem(re.sub(f"_({'|'.join(SPLIT_NAMES)})$", "", path.stem))
+
+
+def _parts(path: Path) -> dict[str, Path]:
+    """Return the parts that a table has beside it: split -> file; itself alone where none is."""
+    files = {part: part_file(_whole(path), part) for part in SPLIT_NAMES}
+    found = {part: file for part, file in files.items() if file.is_file()}
+    return found if "train" in found else {"train": path}
+
+
+def _num_images(peek: Peek, column: str) -> int:
+    return len({str(row.get(column)) for _, row in peek.rows})
 
 
 def _mapped(peek: Peek) -> Mapped:
@@ -148,10 +187,11 @@ def _mapped(peek: Peek) -> Mapped:
     image = named.columns.get("image")
     if image is None and peek.rows:
         image = next((name for name in named.left if all(map(_is_image_name, cells[name]))), None)
-    answers = cells.get(named.columns.get("response", ""), [])
-    texts = [text for text in answers if isinstance(text, str)]
-    is_short = bool(texts) and max(len(text.split()) for text in texts) <= _SHORT
-    return map_columns(peek.columns, image=image, is_short=is_short)
+    answers = [
+        written_list(cell) if isinstance(cell, str) else cell
+        for cell in cells.get(named.columns.get("response", ""), [])
+    ]
+    return map_columns(peek.columns, image=image, answers=answers)
 
 
 def _is_image_name(cell: Any) -> bool:

@@ -13,8 +13,10 @@ from tasks.registry import get_task, known_tasks
 from tasks.tables import csv_line
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_TINY = ("--learning_rate", "5e-3", "--batch_size", 32)  # at the defaults it learns little
+# at the defaults it learns little
+_TINY = ("--model_path", "tiny", "--learning_rate", "5e-3", "--batch_size", 32, "--max_steps", 100)
 _WIDTH = 60
+_SHORT, _SHORT_METRIC = 3, "exact_match"  # words of an answer that is right or wrong
 _OURS = ("image", "instruction", "response")
 # what responses are called where nothing is asked of each image, and in shards
 _CAPTIONS = ("caption", "captions", "text", "txt", "cls")
@@ -49,12 +51,14 @@ class Mapped(msgspec.Struct, frozen=True):
         columns: our name -> theirs.
         left: theirs that nothing reads.
         asks: whether a question for every image must be given.
+        metric: one that suits the answers better than the task's own; None where that suits.
     """
 
     task: str | None
     columns: dict[str, str]
     left: list[str]
     asks: bool
+    metric: str | None = None
 
     def facts(self) -> list[tuple[str, str]]:
         """Return a line for each of our columns, and one for those left."""
@@ -75,16 +79,21 @@ class Mapped(msgspec.Struct, frozen=True):
         words = [word for ours, name in self.renamed() for word in (f"--{ours}_column", name)]
         return [*words, "--question", "Describe the image."] if self.asks else words
 
+    def training_options(self) -> list[str]:
+        """Return the options of a training besides these."""
+        return [] if self.metric is None else ["--metric", self.metric]
+
 
 def map_columns(
-    present: Sequence[str], *, image: str | None = None, is_short: bool = False
+    present: Sequence[str], *, image: str | None = None, answers: Sequence[Any] = ()
 ) -> Mapped:
     """Guess which columns are the image, the question and the answer, and which task reads them.
 
     Args:
         present: the columns.
         image: the one of images, where no name tells.
-        is_short: whether the answers are of a few words, which an accuracy is made for.
+        answers: the first ones. Several to a question are for an accuracy that knows what to make
+            of them; answers of a few words are right or wrong, not more or less alike.
     """
     readers = [task for task in known_tasks() if task.table_columns]
     by_name = {column.strip().lower(): column for column in reversed(present)}
@@ -101,13 +110,21 @@ def map_columns(
         return Mapped(None, found, left, asks=False)
 
     def fits(task: Task) -> tuple[bool, int, int]:
-        """Whether the metric fits, how many columns are known, and how near to the first names."""
+        """Whether the metric suits, how many columns are known, how near to the first names."""
         known = [(task.table_columns.get(ours, ()), name) for ours, name in found.items()]
         places = [names.index(name) for names, name in known if name in names]
-        return is_short and "accuracy" in task.metric, len(places), -sum(places)
+        suits = any(isinstance(answer, list) for answer in answers) == _is_accuracy(task)
+        return suits, len(places), -sum(places)
 
     best = max(readers, key=fits)
-    return Mapped(best.name, found, left, asks="instruction" not in found)
+    texts = [answer for answer in answers if isinstance(answer, str)]
+    is_short = bool(texts) and max(len(text.split()) for text in texts) <= _SHORT
+    metric = _SHORT_METRIC if is_short and not _is_accuracy(best) else None
+    return Mapped(best.name, found, left, asks="instruction" not in found, metric=metric)
+
+
+def _is_accuracy(task: Task) -> bool:
+    return "accuracy" in task.metric
 
 
 def missing_note(mapped: Mapped) -> str:
@@ -166,7 +183,7 @@ def use_commands(task: str, where: Mapping[str, Sequence[object]]) -> list[str]:
     return [
         command("check", "--task", task, *own, *where["other"]),
         command("preview", "--task", task, *own, *where["other"], "--model_path", "tiny"),
-        command("train", task, *own, *where["train"], "--model_path", "tiny", *_TINY),
+        command("train", task, *own, *where["train"], *_TINY),
     ]
 
 

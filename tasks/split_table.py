@@ -46,9 +46,7 @@ def split_table(
     Raises:
         ValueError: the table cannot be read, a part would be empty, or a file is there already.
     """
-    files = {
-        part: path.with_name(f"{path.stem}_{part}{path.suffix}") for part in ("train", *shares)
-    }
+    files = {part: part_file(path, part) for part in ("train", *shares)}
     if there := [file for file in files.values() if file.exists()]:
         raise ValueError(f"{there[0]} is there already; remove it, or rename {path}.")
     groups: dict[str, list[int]] = defaultdict(list)
@@ -64,6 +62,11 @@ def split_table(
     for part, file in files.items():
         write_chunks(file, [contents[part]])
     return [TablePart(files[part], len(numbers[part]), len(chosen[part])) for part in files]
+
+
+def part_file(path: Path, part: str) -> Path:
+    """Return the file of a part of a table, such as `NAME_train.csv`."""
+    return path.with_name(f"{path.stem}_{part}{path.suffix}")
 
 
 def _choose(

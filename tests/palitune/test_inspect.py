@@ -105,9 +105,9 @@ def test_columns_are_mapped_and_those_left_are_named(tmp_path: Path) -> None:
     assert found["response"] == "column output"
     assert found["left"] == "split"
     assert found["images"] == "1 of the first 1 are there"
-    wanted = {"--image_column": "IMG", "--instruction_column": "prompt"}
+    wanted = {"--image_column": "IMG", "--metric": "exact_match"}  # answers of a word or two
     train = commands(output)[-1]
-    assert train[:2] == ["train", "image_qa"]  # its answers are of a word or two
+    assert train[:2] == ["train", "csv_qa"]
     assert {word: train[train.index(word) + 1] for word in wanted} == wanted
 
 
@@ -135,20 +135,20 @@ def test_a_large_table_is_read_at_its_beginning(tmp_path: Path) -> None:
     assert facts(inspect(path))["rows"] == "about 12,001 (lines of the file)"
 
 
-def write_parts(folder: Path, header: str) -> Path:
+def write_parts(folder: Path, header: str, num_images: int = 4) -> Path:
     """A table as a spreadsheet of half of Europe writes it, with names that no guide has."""
     (folder / "photos").mkdir(parents=True)
     answers = ("red", "a ball", "blue", "a box")
-    for number in range(4):
+    for number in range(num_images):
         Image.new("RGB", (8, 8)).save(folder / f"photos/{number}.jpg")
-    lines = [f"photos/{n}.jpg;what is it?;{answer}" for n, answer in enumerate(answers)]
+    lines = [f"photos/{n}.jpg;what is it?;{answers[n % 4]}" for n in range(num_images)]
     path = folder / "parts.csv"
     path.write_text("\n".join([header, *lines]))
     return path
 
 
 @pytest.mark.parametrize("header", ["photo;question;label", "shot;question;label"])
-def test_a_table_of_short_answers_goes_to_an_accuracy_and_its_commands_run(
+def test_a_table_of_short_answers_is_right_or_wrong_and_its_commands_run(
     header: str, tmp_path: Path
 ) -> None:
     path = write_parts(tmp_path / "mine", header)
@@ -156,14 +156,41 @@ def test_a_table_of_short_answers_goes_to_an_accuracy_and_its_commands_run(
     found = facts(output)
     assert "a semicolon between columns" in output
     assert (found["rows"], found["image"]) == ("4", f"column {header.split(';')[0]}")
-    assert found["metric"] == "vqa_accuracy"
+    assert found["metric"] == "exact_match"
     check, _, train = commands(output)
-    assert train[:2] == ["train", "image_qa"]
+    assert train[:2] == ["train", "csv_qa"]
+    assert train[train.index("--metric") + 1] == "exact_match"
     assert "4 examples: 4 usable" in run_command(*check).output
     # the folder is described by its one table
     assert commands(inspect(path.parent)) == [check, _, train]
     shutil.copy(path, path.parent / "more.csv")
     assert [words[0] for words in commands(inspect(path.parent))] == ["inspect"] * 2
+
+
+def test_several_answers_to_a_question_go_to_an_accuracy(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    row = {"image": "0.png", "question": "which?", "answer": ["red", "crimson"]}
+    (tmp_path / "t.jsonl").write_text(json.dumps(row))
+    output = inspect(tmp_path / "t.jsonl")
+    assert facts(output)["metric"] == "vqa_accuracy"
+    assert commands(output)[-1][:2] == ["train", "image_qa"]
+
+
+@pytest.mark.parametrize("header", ["photo;question;label", "shot;question;label"])
+def test_a_whole_table_is_split_and_its_parts_are_trained_and_scored_on(
+    header: str, tmp_path: Path
+) -> None:
+    path = write_parts(tmp_path, header, num_images=10)
+    split, *others, train = commands(inspect(path))
+    assert [split[0], *(words[0] for words in others)] == ["split", "check", "preview"]
+    run_command(*split)
+    tables = [train[train.index(f"--{part}_csv") + 1] for part in ("train", "test")]
+    for part, table in zip(("train", "test"), tables, strict=True):
+        assert table == str(tmp_path / f"parts_{part}.csv") and Path(table).is_file()
+    # what is split already is not split again, from whichever of its tables one comes
+    for table in (path, *tables):
+        assert commands(inspect(Path(table)))[-1] == train
+        assert "palitune split" not in inspect(Path(table))
 
 
 def test_folders_of_classes_become_a_table_by_two_lines(tmp_path: Path) -> None:
