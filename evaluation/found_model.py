@@ -1,7 +1,7 @@
 """A model that is to answer: found first, loaded only once its data is known to be in order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,14 @@ class FoundModel:
     Attributes:
         wanted: what was asked for.
         checkpoint: where it lies.
+        fed_by: where its processor lies; with the adapter even where that is left out.
         run: its run.json; empty where there is none.
         quantization: how the language model will be held.
     """
 
     wanted: ModelRequest
     checkpoint: Checkpoint
+    fed_by: Checkpoint
     run: Mapping[str, Any]
     quantization: Quantization
 
@@ -44,7 +46,7 @@ class FoundModel:
         from models.loading import check_device, load_family
 
         check_device(self.wanted.device)
-        return load_family(self.checkpoint)
+        return load_family(self.fed_by)
 
     def prompter(
         self, task: Task, prompt: PromptRequest, family: "Family | None" = None
@@ -126,14 +128,24 @@ def find_model(wanted: ModelRequest, prompt: PromptRequest) -> FoundModel:
     """Find a model and check what can be known of it without its processor.
 
     Raises:
-        ValueError: there is none, or the prompt or the precision has no meaning for it.
+        ValueError: there is none, or no adapter to be left out, or the prompt or the precision
+            has no meaning for it.
     """
     from models.quantization import check_quantization
 
     check_template(prompt.template)
-    checkpoint = wanted.resolve()
-    run = read_run(run_folder_of(checkpoint.adapter or Path(checkpoint.base)))
+    checkpoint = found = wanted.resolve()
+    if wanted.without_adapter:
+        if found.adapter is None:
+            raise ValueError(
+                f"--without_adapter would change nothing: {wanted.path} is a model and no adapter; "
+                "leave it out, or name a run."
+            )
+        checkpoint = replace(found, adapter=None)
+    run = read_run(run_folder_of(found.adapter or Path(found.base)))
     trained_in = run.get("settings", {}).get("quantization", checkpoint.stored_in or "none")
     quantization = wanted.quantization or trained_in
     check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
-    return FoundModel(wanted=wanted, checkpoint=checkpoint, run=run, quantization=quantization)
+    return FoundModel(
+        wanted=wanted, checkpoint=checkpoint, fed_by=found, run=run, quantization=quantization
+    )

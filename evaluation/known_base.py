@@ -1,5 +1,6 @@
-"""The score of the untouched base, where an evaluation of it is at hand."""
+"""The score to compare with, where it is at hand: of an adapter's base, of a base's adapter."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ _SAME = (
 
 
 @dataclass(frozen=True, slots=True)
-class KnownBase:
-    """The headline of the base by an earlier evaluation.
+class KnownScore:
+    """The headline of an earlier evaluation.
 
     Attributes:
         value: its headline.
@@ -27,7 +28,7 @@ class KnownBase:
     folder: Path
 
 
-def find_base(report: Report) -> KnownBase | None:
+def find_base(report: Report) -> KnownScore | None:
     """Return the base's score of the same examples, asked alike; None where it is not known.
 
     It is looked for where `eval` writes the scores of a base; nothing is measured.
@@ -39,19 +40,33 @@ def find_base(report: Report) -> KnownBase | None:
     if not origin.get("adapter"):
         return None
     place = model_folder(origin["base_model"], None, {}, report.task.name, report.split)
-    for folder in (place, place.with_name(f"{place.name}_{len(report.examples)}_examples")):
-        file = folder / "metrics.json"
-        if not file.is_file():
-            continue
+    return _find(report, place.parent.glob("*/metrics.json"), is_base=True)
+
+
+def find_adapted(report: Report, run: Path) -> KnownScore | None:
+    """Return a run's own score of the same examples, asked alike; None where it is not known.
+
+    Args:
+        report: of the base, with its provenance.
+        run: the folder of the adapter.
+    """
+    return _find(report, (run / "evaluation").rglob("metrics.json"), is_base=False)
+
+
+def _find(report: Report, files: Iterable[Path], *, is_base: bool) -> KnownScore | None:
+    origin = report.additions["provenance"]
+    for file in sorted(files):
         try:
             found = read_json(file)
         except ValueError:  # not ours to complain of
             continue
         known = found.get("provenance", {})
-        is_same = all(known.get(name) == origin.get(name) for name in _SAME)
-        is_base = known.get("adapter", "") is None and found.get("value") is not None
-        if is_same and is_base and _place(known["base_model"]) == _place(origin["base_model"]):
-            return KnownBase(found["value"], folder)
+        is_same = found.get("task") == report.task.name and all(
+            known.get(name) == origin.get(name) for name in _SAME
+        )
+        is_wanted = (known.get("adapter", "") is None) == is_base and found.get("value") is not None
+        if is_same and is_wanted and _place(known["base_model"]) == _place(origin["base_model"]):
+            return KnownScore(found["value"], file.parent)
     return None
 
 

@@ -27,6 +27,7 @@ class ModelRequest:
         quantization: precision of the language model; None takes the adapter's, else `none`.
         dtype: precision of the rest.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        without_adapter: leave the adapter out; its base is fed and asked as the run has it.
     """
 
     path: str
@@ -38,6 +39,7 @@ class ModelRequest:
     quantization: Quantization | None = None
     dtype: Dtype = "auto"
     device: str = "auto"
+    without_adapter: bool = False
 
     def resolve(self) -> Checkpoint:
         """Find the model; raises ValueError as `models.checkpoint.resolve` does."""

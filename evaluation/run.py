@@ -153,8 +153,9 @@ def _predict(request: EvaluationRequest) -> Answers:
     name = f"csv_{request.table.stem}" if request.table else dataset.split
     if request.ids is not None:  # such a look is never the run's own score
         name = f"{name}_{len(dataset)}_examples"
+    path = checkpoint.base if wanted.without_adapter else wanted.path
     output_dir = request.output_dir or beside_larger(
-        model_folder(wanted.path, checkpoint.adapter, run, task.name, name), len(dataset)
+        model_folder(path, checkpoint.adapter, run, task.name, name), len(dataset)
     )
     check_writable(output_dir)
     majority = find_majority(list(dataset), task, source) if request.metrics.baselines else None
@@ -176,7 +177,7 @@ def _predict(request: EvaluationRequest) -> Answers:
         base_revision=checkpoint.revision,
         adapter=checkpoint.adapter,
         quantization=found.quantization,
-        trained_on=trained_on(run),
+        trained_on=[] if wanted.without_adapter else trained_on(run),
     )
     identity = {**origin, "base_fingerprint": checkpoint.fingerprint}
     report = answer_and_log(predictor, dataset, output_dir, identity, resume=request.resume)

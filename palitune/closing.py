@@ -4,6 +4,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from tasks.report import Report
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An evaluation that was printed.
+
+    Attributes:
+        report: its scores.
+        folders: what to look at together: the base's folder, where that is known, then its own.
+    """
+
+    report: "Report"
+    folders: tuple[Path, ...]
+
+
 def go_on(commands: Iterable[Sequence[object]]) -> str:
     """Return the commands as text, as they can be pasted; empty where there is none."""
     program = ["palitune"]
@@ -27,37 +41,28 @@ def go_on(commands: Iterable[Sequence[object]]) -> str:
     return "\n".join(["To go on:", *lines]) if lines else ""
 
 
-def after_training(
-    job: "Job", reports: Sequence["Report"], folder: Path | None, base: Path | None
-) -> str:
+def after_training(job: "Job", scored: Sequence[Shown]) -> str:
     """Return how to go on with a run.
 
     Args:
         job: what was trained.
-        reports: its scores.
-        folder: where the first of them is; None where there are none.
-        base: folder of the base's own scores of the same examples, where there is one.
+        scored: its evaluations, none where it was not scored.
     """
-    commands: list[Sequence[object]] = []
-    if folder is not None:  # before eval writes the scores of the whole split there
-        commands.append(("report", *filter(None, [base]), folder))
-    commands += [_evaluate(job, pair.task, reports) for pair in job.tasks]
+    of_task = {evaluation.report.task.name: evaluation for evaluation in scored}
+    commands: list[Sequence[object]] = [("report", *one.folders) for one in scored[:1]]
+    for pair in job.tasks:
+        commands += _evaluate(job, pair.task, of_task.get(pair.task.name))
     commands.append(_merge(job.model_path, job.revision, job.output_dir))
-    commands += [words for report in reports[:1] for words in _predict(report, job.output_dir)]
-    return go_on(filter(None, commands))
+    commands += [words for one in scored[:1] for words in _predict(one.report, job.output_dir)]
+    return go_on(commands)
 
 
-def after_evaluation(report: "Report", folder: Path, base: Path | None) -> str:
-    """Return how to go on with an evaluation.
-
-    Args:
-        report: its scores, with their provenance.
-        folder: where they are.
-        base: folder of the base's own scores of the same examples, where there is one.
-    """
+def after_evaluation(shown: Shown) -> str:
+    """Return how to go on with an evaluation, which has its provenance."""
+    report = shown.report
     commands: list[Sequence[object]] = []
     if report.scores is not None:
-        commands.append(("report", *filter(None, [base]), folder))
+        commands.append(("report", *shown.folders))
     origin = report.additions.get("provenance", {})
     adapter = origin.get("adapter")
     if adapter:
@@ -148,12 +153,20 @@ def eval_words(
     return [*words, *_data_words(task, {**settings, "data_root": root})]
 
 
-def _evaluate(job: "Job", task: Task, reports: Sequence["Report"]) -> Sequence[object]:
-    """Score the run on the whole split that it was scored on, or that it was told to be."""
-    scored = [report.split for report in reports if report.task.name == task.name]
-    split = scored[0] if scored else job.settings["eval_split"]
-    tasks = [pair.task for pair in job.tasks]
-    return eval_words(tasks, job.output_dir, job.settings, task, split)
+def _evaluate(job: "Job", task: Task, scored: Shown | None) -> Iterator[Sequence[object]]:
+    """Score the run on the whole split, where it was on a part or not at all, and its base."""
+    tasks, most = [pair.task for pair in job.tasks], job.recipe.max_eval_samples
+    split = job.settings["eval_split"] if scored is None else scored.report.split
+    words = eval_words(tasks, job.output_dir, job.settings, task, split)
+    if not words:
+        return
+    is_part = most is not None and scored is not None and scored.report.num_examples >= most
+    if scored is None or is_part:
+        yield words
+    if scored is not None and len(scored.folders) == 1:
+        seed = job.recipe.scoring_seed
+        part = ("--max_eval_samples", most, *(("--seed", seed) if seed else ())) if is_part else ()
+        yield (*words, "--without_adapter", *part)
 
 
 def _data_words(task: Task, settings: Mapping[str, Any]) -> Iterator[object]:

@@ -91,6 +91,12 @@ def loading_options() -> list[click.Parameter]:
             ["--lora_path"], group="Model", help="Put this adapter on the model of --model_path."
         ),
         Option(
+            ["--without_adapter"],
+            group="Model",
+            is_flag=True,
+            help="Score an adapter's base alone, fed and asked as the adapter is.",
+        ),
+        Option(
             ["--run"],
             group="Model",
             help="Take the run of this name in --runs_dir, in place of --model_path.",

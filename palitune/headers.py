@@ -34,6 +34,8 @@ def announce_training(job: "Job", *, is_rehearsal: bool = False) -> None:
 def announce_evaluation(request: "EvaluationRequest") -> None:
     """Say what is scored, and by what."""
     what = "a file of predictions" if request.model is None else "a model"
+    if request.model is not None and request.model.without_adapter:
+        what = "a base without its adapter"
     _announce(
         f"Score {what} on {request.task.name}.",
         {

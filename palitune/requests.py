@@ -25,6 +25,7 @@ def make_model_request(path: str, values: Mapping[str, Any]) -> ModelRequest:
         quantization=values.get("quantization"),
         dtype=values.get("dtype", "auto"),
         device=values.get("device", "auto"),
+        without_adapter=values.get("without_adapter", False),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import processes
-from palitune.closing import after_evaluation, after_merge, after_training
+from palitune.closing import Shown, after_evaluation, after_merge, after_training
 from palitune.command import say
 from palitune.headers import announce_evaluation, announce_merge, announce_training
 
@@ -24,17 +24,16 @@ def train_and_show(job: "Job") -> None:
 
     reports = finetune(job)
     run = {"task": ",".join(pair.task.name for pair in job.tasks)}
-    folders = [
-        evaluation_folder(job.output_dir, run, report.task.name, report.split) for report in reports
+    scored = [
+        _show(report, evaluation_folder(job.output_dir, run, report.task.name, report.split))
+        for report in reports
     ]
-    bases = [_show(report) for report in reports]
-    for report, folder in zip(reports, folders, strict=True):
-        say(f"Every answer of {report.task.name} is in {folder / PAGE}")
+    for one in scored:
+        say(f"Every answer of {one.report.task.name} is in {one.folders[-1] / PAGE}")
     if processes.rank() == 0:
         written = "Adapter, scores and model card" if reports else "Adapter and model card"
         say(f"{written} are in {job.output_dir}")
-        first, base = next(zip(folders, bases, strict=True), (None, None))
-        say(after_training(job, reports, first, base))
+        say(after_training(job, scored))
 
 
 def evaluate_and_show(request: "EvaluationRequest") -> None:
@@ -48,11 +47,13 @@ def evaluate_and_show(request: "EvaluationRequest") -> None:
     if result is None:  # this process only helped to answer
         return
     folder = result.output_dir
-    base = _show(result.report)
+    model = request.model
+    left_out = Path(model.path) if model is not None and model.without_adapter else None
+    shown = _show(result.report, folder, left_out)
     if table := baselines_table(result.report):
         say(table)
     say(f"Predictions and metrics are in {folder}; every answer is in {folder / PAGE}")
-    closing = after_evaluation(result.report, folder, base)
+    closing = after_evaluation(shown)
     say("\n".join(filter(None, [result.submission, closing])))
 
 
@@ -71,18 +72,24 @@ def merge_and_show(request: "MergeRequest", data_root: str | None) -> None:
         say(closing)
 
 
-def _show(report: "Report") -> Path | None:
-    """Print a report, beside the base's score where that is known.
+def _show(report: "Report", folder: Path, left_out: Path | None = None) -> Shown:
+    """Print a report, beside the score of its base, or of its base's adapter, where that is known.
 
-    Returns:
-        The folder of the base's scores; None where they are not known.
+    Args:
+        report: the scores.
+        folder: where they are.
+        left_out: the adapter whose base was scored.
     """
-    from evaluation.known_base import find_base
+    from evaluation.known_base import find_adapted, find_base
     from tasks.score_table import answer_table, score_table
 
     say(score_table(report))
-    base = find_base(report)
+    base = find_base(report) if left_out is None else None
+    adapted = None if left_out is None else find_adapted(report, left_out)
     if base is not None:
         say(f"The base's {report.task.metric} was {base.value:.4g} ({base.folder}).")
+    if adapted is not None:
+        say(f"With the adapter {report.task.metric} is {adapted.value:.4g} ({adapted.folder}).")
     say(f"Some of the answers:\n{answer_table(report)}")
-    return None if base is None else base.folder
+    beside = [known.folder for known in (base, adapted) if known is not None]
+    return Shown(report, (*beside, folder) if adapted is None else (folder, *beside))

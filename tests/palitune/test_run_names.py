@@ -188,6 +188,12 @@ def test_an_adapter_on_the_hub_is_fetched_and_scored(
     assert asked == [None, "of the base"]  # the commit was the adapter's
 
 
+def test_a_model_without_adapter_has_none_to_leave_out(place: Path) -> None:
+    words = ("eval", "--task", "csv", "--model_id", place / "llava", "--without_adapter")
+    result = invoke(*words, "--csv", place / "val.csv")
+    assert "is a model and no adapter; leave it out" in sentence(result.exit_code, result.output)
+
+
 def test_a_lora_path_that_is_no_adapter_is_named(place: Path) -> None:
     model = place / "llava"
     result = invoke("eval", "--task", "csv", "--model_id", model, "--lora_path", model)

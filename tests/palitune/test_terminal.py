@@ -110,19 +110,42 @@ def closing_commands(text: str) -> list[list[str]]:
     ]
 
 
+def test_a_run_offers_to_score_its_base_on_the_same_examples_asked_alike(
+    place: Path, pico1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ("--model_path", pico1, "--data_root", place / "data")
+    asked = ("--prompt_template", "Q: {question}", "--max_new_tokens", 4)
+    part = ("--max_eval_samples", 2, "--eval_seed", 4)
+    output = run_command("train", "vqav2", *common, *asked, *part, "--max_steps", 1).output
+    commands = closing_commands(output)
+    assert [words[0] for words in commands] == ["report", "eval", "eval", "merge", "predict"]
+    assert "--without_adapter" not in commands[1]  # the whole split
+    output = run_command(*commands[2]).output
+    base, own = (Path(folder) for folder in closing_commands(output)[0][1:])
+    assert own == Path("runs/vqav2/evaluation/val") and f" ({own})." in output
+    run_command("eval", "--task", "vqav2", *common, *asked, *part[:2], "--seed", 4, *BRIEF,
+                "--quantization", "nf4",
+                "--output_dir", "by itself")  # fmt: skip
+    answers = [(folder / "predictions.jsonl").read_bytes() for folder in (base, Path("by itself"))]
+    assert answers[0].decode() == answers[1].decode()
+    assert b"Q: " in answers[0]
+    run_command(*closing_commands(output)[0])
+
+
 def test_the_commands_to_go_on_run_as_they_are_printed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
     commands = closing_commands((place / "train.out").read_text())
-    assert [words[0] for words in commands] == ["report", "eval", "merge", "predict"]
+    assert [words[0] for words in commands] == ["report", "merge", "predict"]
     assert len(commands[0]) == 3  # beside the base
     for words in commands:
-        result = run_command(*words, *(BRIEF if words[0] == "eval" else ()))
-        if words[0] == "eval":
-            after = closing_commands(result.stdout)
-            assert [words[0] for words in after] == ["report", "merge", "predict"]
-            assert after[1][-1] == "my run-merged"
+        run_command(*words)
+    result = run_command("eval", "--model_path", "my run", "--data_root", "data", *BRIEF)
+    after = closing_commands(result.stdout)
+    assert [words[0] for words in after] == ["report", "merge", "predict"]
+    assert after[1][-1] == "my run-merged-2"
     assert (place / "my run-merged/merge_report.json").is_file()
     for words in closing_commands((place / "base.out").read_text()):
         run_command(*words)
@@ -142,7 +165,7 @@ def test_a_merge_says_how_to_score_it(place: Path, monkeypatch: pytest.MonkeyPat
 
 def pico_of(place: Path) -> str:
     """The base of the run."""
-    merge = closing_commands((place / "train.out").read_text())[2]
+    merge = closing_commands((place / "train.out").read_text())[1]
     return merge[merge.index("--base_model") + 1]
 
 
