@@ -140,7 +140,10 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
     except MissingSplit:
         if recipe.eval_split or recipe.evaluates_during_training:
             raise
-        logger.warning("No evaluation split of %s is there: it will not be scored.", task.name)
+        to_do = " Hold out a part by `palitune split TABLE`." if pair.source.tables else ""
+        logger.warning(
+            "No evaluation split of %s is there: it will not be scored.%s", task.name, to_do
+        )
         return train_data, None
     if note:
         logger.warning("%s: %s", task.name, note)
