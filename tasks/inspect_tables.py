@@ -156,7 +156,7 @@ def _commands(path: Path, peek: Peek, mapped: Mapped, folder: Path | None) -> li
         before, of_parts = [command("split", path, *image, *encoding)], []  # it writes UTF-8
         parts = {part: part_file(path, part) for part in ("train", "test")}
     tables = [word for part, file in parts.items() for word in (f"--{part}_csv", file)]
-    output = ["--output_dir", Path("runs", _whole(path).stem)]
+    output = ["--output_dir", Path("runs", _prefix(path).strip("_") or mapped.task)]
     words = {
         "train": [*tables, *options, *of_parts, *metric, *output],
         "other": ["--csv", path, *options, *encoding],
@@ -164,15 +164,21 @@ def _commands(path: Path, peek: Peek, mapped: Mapped, folder: Path | None) -> li
     return [*before, *use_commands(mapped.task, words)]
 
 
-def _whole(path: Path) -> Path:
-    """Return the table that a part by its name is of; of no part itself."""
-    return path.with_stem(re.sub(f"_({'|'.join(SPLIT_NAMES)})$", "", path.stem))
+def _prefix(path: Path) -> str:
+    """Return what the names of a table's parts begin with: `NAME_`, or nothing of `train.csv`."""
+    known = "|".join(name for names in SPLIT_NAMES.values() for name in names)
+    found = re.fullmatch(f"(|.*_)(?:{known})", path.stem)
+    return found[1] if found else f"{path.stem}_"
 
 
 def _parts(path: Path) -> dict[str, Path]:
     """Return the parts that a table has beside it: split -> file; itself alone where none is."""
-    files = {part: part_file(_whole(path), part) for part in SPLIT_NAMES}
-    found = {part: file for part, file in files.items() if file.is_file()}
+    found = {
+        part: file
+        for part, names in SPLIT_NAMES.items()
+        for name in reversed(names)
+        if (file := path.with_name(f"{_prefix(path)}{name}{path.suffix}")).is_file()
+    }
     return found if "train" in found else {"train": path}
 
 

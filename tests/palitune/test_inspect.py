@@ -193,6 +193,16 @@ def test_a_whole_table_is_split_and_its_parts_are_trained_and_scored_on(
         assert "palitune split" not in inspect(Path(table))
 
 
+def test_the_parts_of_a_table_may_be_called_by_their_split_alone(tmp_path: Path) -> None:
+    path = write_parts(tmp_path, "photo;question;label", num_images=10)
+    for name in ("train", "valid", "test"):
+        shutil.copy(path, tmp_path / f"{name}.csv")
+    train = commands(inspect(tmp_path / "test.csv"))[-1]
+    tables = [train[train.index(f"--{part}_csv") + 1] for part in ("train", "val", "test")]
+    assert tables == [str(tmp_path / f"{name}.csv") for name in ("train", "valid", "test")]
+    assert train[train.index("--output_dir") + 1] == "runs/csv_qa"
+
+
 def test_folders_of_classes_become_a_table_by_two_lines(tmp_path: Path) -> None:
     for name in ("a cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True)
