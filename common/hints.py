@@ -4,7 +4,8 @@ Also arguments of `transformers.TrainingArguments`, `peft.LoraConfig` and `BitsA
 their users type them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 # Their name -> the options that it may mean, with a value where it means that one. A command names
 # those that it has.
@@ -202,6 +203,24 @@ def hint(option: str, present: Collection[str]) -> str | None:
         return f"{option} is not needed: {reason}."
     found = names_here(option, present)
     return f"{option} is {' or '.join(found)} here." if found else None
+
+
+def hint_all(options: Sequence[str], present: Collection[str]) -> str:
+    """Return one sentence on all options of a command line that the command has not.
+
+    Args:
+        options: as they were typed.
+        present: the options of the command.
+    """
+    return "; ".join(_clause(option, present) for option in options) + "."
+
+
+def _clause(option: str, present: Collection[str]) -> str:
+    if known := hint(option, present):
+        return known.removesuffix(".")
+    near = get_close_matches(option, sorted(present), n=1, cutoff=0.7)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return f"{option} is no option here{meant}"
 
 
 def _plain(name: str) -> str:

@@ -23,10 +23,14 @@ def unreachable(problem: str, instead: str) -> ValueError:
         problem: a clause on what was wanted.
         instead: what the user can do without the Hub.
     """
+    why, remedy = why_not_fetched()
+    return ValueError(f"{problem}: {why}; {instead}, or {remedy}.")
+
+
+def why_not_fetched() -> tuple[str, str]:
+    """Return why the Hub gave nothing, and what to do about it."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
-    else:
-        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
-    return ValueError(f"{problem}: {why}; {instead}, or {remedy}.")
+        return "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
+    return "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"

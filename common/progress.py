@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -47,12 +48,14 @@ class Bar:
         self.figures: dict[str, str] = {}
         self.is_long = is_long
         self._began = self._said = time.monotonic()
+        self._moves = deque([(start, self._began)])  # the newer half of the work, with its begin
         self._drawn = 0.0
         self._row: Any = None
 
     def __enter__(self) -> Self:
         """Open the bar."""
         self._began = self._said = time.monotonic()
+        self._moves = deque([(self.done, self._began)])
         _open.append(self)
         if processes.rank() == 0 and is_terminal():
             screen = _shared_screen()
@@ -73,6 +76,9 @@ class Bar:
     def move_to(self, done: int) -> None:
         """Say how many units are done by now, those before the start among them."""
         before, self.done = self.done, done
+        self._moves.append((done, time.monotonic()))
+        while len(self._moves) > 2 and 2 * (self._moves[1][0] - self.start) <= done - self.start:
+            self._moves.popleft()
         if self._row is not None:
             if done >= self.total or time.monotonic() - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
                 self._draw()
@@ -100,10 +106,21 @@ class Bar:
         parts += [f"{name} {value}" for name, value in self.figures.items()]
         if not is_short or self.done >= self.total:
             parts.append(_duration(seconds))
-        if self.start < self.done < self.total:
-            left = seconds / (self.done - self.start) * (self.total - self.done)
+        left = self._left()
+        if left is not None:
             parts.append(f"{_duration(left)} left")
         return ", ".join(parts)
+
+    def _left(self) -> float | None:
+        """The seconds left by the newer half of the units that are done; None where none is known.
+
+        The first unit alone tells little: it holds what is loaded and made ready once. Of long
+        units that is a small part.
+        """
+        (first, began), (last, ended) = self._moves[0], self._moves[-1]
+        if not first < last < self.total or (first == self.start and not self.is_long):
+            return None
+        return (ended - began) / (last - first) * (self.total - last)
 
     def close(self) -> None:
         """Leave the bar as it stands, if it is open; what is printed next begins a new line."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from common.files import file_hash
+from common.near_paths import did_you_mean
 
 _FRAME = re.compile(r'^ *File "(.+)", line (\d+), in ', re.M)  # as tracebacks are printed
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -66,9 +67,8 @@ def load_code(text: str, option: str) -> UserCode:
         return _load_installed(text, option)
     if not path.is_file() or path.suffix != ".py":
         state = "is no Python file" if path.exists() else "does not exist"
-        raise ValueError(
-            f"{option} {path} {state}; give a .py file, or the dotted name of an installed module."
-        )
+        advice = "give a .py file, or the dotted name of an installed module"
+        raise ValueError(f"{option} {path} {state}{did_you_mean(path, advice)}")
     path = path.resolve()
     if path in _LOADED:
         return _LOADED[path]

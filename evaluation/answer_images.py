@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from common.near_paths import did_you_mean
 from evaluation.example_checks import check_images, check_texts
 from evaluation.found_model import find_model
 from evaluation.prompting import Prompter
@@ -131,6 +132,8 @@ def check_question(prompter: Prompter, question: str, how: str) -> None:
 
 def _files(place: Path) -> list[Path]:
     """A file, or the images of a folder by the endings that Pillow knows."""
+    if not place.exists():
+        raise ValueError(f"{place} does not exist{did_you_mean(place, 'name an image that does')}")
     if not place.is_dir():
         return [place]
     known = Image.registered_extensions()

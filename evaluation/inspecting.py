@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from common.json_files import read_json
+from common.near_paths import cannot_be_read, did_you_mean
 from models.checkpoint import adapter_folder
 from models.registry import families
 from models.run_record import RUN_FILE, read_run, trained_on
@@ -37,15 +38,15 @@ def inspect(path: Path) -> Inspection:
     """
     is_list = "{" in path.name and path.parent.is_dir()  # shards by a number in braces
     if not (path.exists() or is_list):
-        hint = "" if path.suffix else f"; {_ON_THE_HUB}"
-        raise ValueError(f"{path} does not exist here{hint}.")
+        hint = "" if path.suffix else _ON_THE_HUB
+        raise ValueError(f"{path} does not exist here{did_you_mean(path, hint)}")
     try:
         for kind in KINDS:
             if found := kind(path):
                 return found
         return _unknown(path)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ValueError(cannot_be_read(path, error)) from error
 
 
 def _unknown(path: Path) -> Inspection:

@@ -120,6 +120,7 @@ def score_and_write(
 
 def score_report(report: Report, metrics: MetricsRequest, clip: "ClipScorer | None") -> Report:
     """Return predictions with their scores and what else is asked for; see `score_and_write`."""
+    logger.info("scoring %s answers of %s", f"{len(report.predictions):,}", report.task.name)
     report = score(report)
     if report.scores and metrics.lenient:
         report = add_lenient(report)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from common.near_paths import did_you_mean
 from experiments.training_options import Training, training_options
 from experiments.yaml_settings import read_yaml, to_settings
 from finetuning.training.recipe import Recipe
@@ -202,7 +203,9 @@ def _read_env(path: Path | None) -> None:
 
     file = path or Path(".env")
     if path is not None and not path.is_file():
-        raise ValueError(f"--env_file {path} does not exist; give a file, or leave it out.")
+        raise ValueError(
+            f"--env_file {path} does not exist{did_you_mean(path, 'give a file, or leave it out')}"
+        )
     if file.is_file():
         content = read_bytes(file)
         try:
@@ -221,7 +224,8 @@ def _named_file(values: Mapping[str, Any], name: str) -> Path | None:
         return values[name]  # type: ignore[no-any-return]
     path = Path(variable)
     if not path.is_file():
-        raise ValueError(f"{name.upper()} names {path}, which does not exist; give a YAML file.")
+        how = did_you_mean(path, "give a YAML file")
+        raise ValueError(f"{name.upper()} names {path}, which does not exist{how}")
     return path
 
 

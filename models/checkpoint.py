@@ -4,13 +4,15 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from common.hub import hub_is_reachable, unreachable
 from common.json_files import read_json
+from common.near_paths import near_path
 from models.base import Family
 from models.fingerprint import fingerprint, same_weights
+from models.hub_files import hub_adapter, hub_config
 from models.quantization import stored_quantization
 from models.registry import check_native, family_for, family_named
 from models.remote_code import check_remote_code, code_files
@@ -134,7 +136,7 @@ def adapter_folder(name: str, revision: str | None = None) -> Path | None:
     """
     folder = _folder(name)
     if folder is None:
-        return _hub_adapter(name, revision)
+        return hub_adapter(name, revision)
     return folder if (folder / "adapter_config.json").is_file() else None
 
 
@@ -154,6 +156,9 @@ def _folder(name: str) -> Path | None:
         has_model = any((path / file).is_file() for file in files)
         return nested[0] if nested and not has_model else path
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        near = near_path(name) or next(iter(get_close_matches(name, ["tiny"])), None)
+        if near and not path.exists():
+            raise ValueError(f"{name} does not exist; did you mean {near}?")
         raise ValueError(
             f"No model at '{name}': it is not a folder. Accepted are a folder with a model or an "
             "adapter, a Hub id such as google/paligemma-3b-pt-448, or tiny."
@@ -174,7 +179,7 @@ def read_config(
     """
     folder = _folder(name)
     if folder is None:
-        path = _hub_config(name, revision)
+        path = hub_config(name, revision)
         return read_json(path), None, path.parent.name
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is an adapter; here a full model is needed: pass its base.")
@@ -213,73 +218,6 @@ def _resolve_base(
         fingerprint=None if folder is None else fingerprint(folder, config),
         family=family_named(family_name, model_type) if family_name else family_for(config, name),
         options=options,
-    )
-
-
-def _hub_config(name: str, revision: str | None) -> Path:
-    path = _hub_file(name, revision, "config.json")
-    if path is None:
-        raise _unreadable(f"{name}@{revision}" if revision else name)
-    return path
-
-
-def _hub_adapter(name: str, revision: str | None) -> Path | None:
-    """The folder of a Hub repository's adapter, None where it holds none."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        config = _hub_file(name, revision, "adapter_config.json")
-    except ValueError:
-        return None  # who asks for its model is told why
-    if config is None:
-        return None
-    commit = config.parent.name
-    files = ["*.json", "*.jinja", "*.model", "adapter_model.*", "non_lora_*.bin"]
-    return Path(snapshot_download(name, revision=commit, allow_patterns=files, etag_timeout=3))
-
-
-def _hub_file(name: str, revision: str | None, file: str) -> Path | None:
-    """A file of a Hub repository, brought here; None where it has no such file.
-
-    Raises:
-        ValueError: no such repository, it is not open to the user, or the Hub cannot be reached.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    where = f"{name}@{revision}" if revision else name
-    if not hub_is_reachable():
-        raise _unreachable(where)
-    try:
-        return Path(hf_hub_download(name, file, revision=revision, etag_timeout=3))
-    except GatedRepoError as error:
-        raise ValueError(
-            f"{where} is gated: accept its licence on its Hub page, then run `hf auth login`."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise _unreachable(where) from error
-    except EntryNotFoundError:
-        return None
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise _unreadable(where) from error
-
-
-def _unreadable(where: str) -> ValueError:
-    return ValueError(
-        f"No folder '{where}' here, and no readable model {where} on the Hugging Face Hub; "
-        "check the spelling, or run `hf auth login` for a private one."
-    )
-
-
-def _unreachable(where: str) -> ValueError:
-    return unreachable(
-        f"Model {where} is no folder here and cannot be loaded", "pass a folder with the model"
     )
 
 

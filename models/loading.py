@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from common.progress import is_drawing
 from models.adapter_files import PICKLE_FILE, WEIGHTS_FILE, weights_file
 from models.base import Family
-from models.checkpoint import Checkpoint, run_folder_of
+from models.checkpoint import TINY, Checkpoint, run_folder_of
 from models.finite import check_base
 from models.quantization import (
     Quantization,
@@ -44,6 +45,7 @@ def load_family(checkpoint: Checkpoint) -> Family:
     Raises:
         ValueError: an option has no meaning for it, or a family that was named does not fit.
     """
+    announce_libraries()
     if checkpoint.model_type in checkpoint.family.model_types:
         family = _make_family(checkpoint)
     else:
@@ -117,6 +119,8 @@ def load_model(
         from models.adapter_loading import check_adapter, put_adapter, put_beside
 
         check_adapter(family.empty_model, checkpoint.adapter)  # before the base is loaded for it
+    is_tiny = checkpoint.base == str(TINY.resolve())
+    logger.info("loading the weights of %s", "tiny" if is_tiny else checkpoint.base)
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
     with _whole_weights(checkpoint.base), _one_bar_at_a_time():
         model = family.model_class.from_pretrained(
@@ -160,7 +164,14 @@ def _plain_generation(model: Any, family: Family) -> Any:
 def check_device(device: str) -> None:
     """Raise ValueError where a GPU is asked for and PyTorch sees none; `auto` always passes."""
     if device != "auto":
+        announce_libraries()
         choose_device(device)
+
+
+def announce_libraries() -> None:
+    """Say that the libraries are being loaded, which takes seconds, where they are not yet."""
+    if "torch" not in sys.modules:
+        logger.info("loading PyTorch and transformers")
 
 
 def choose_device(device: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from palitune.command import Command, Option, say
+from palitune.command import Command, ExistingFile, Option, say
 from palitune.headers import announce_grid
 from palitune.scripts import check_evaluation, parse_job, parse_recipe
 from palitune.user_modules import module_options
@@ -19,7 +19,7 @@ def ablate_command() -> click.Command:
             Option(
                 ["--config"],
                 required=True,
-                type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                type=ExistingFile(),
                 help="Read the grid from this YAML file; `palitune configs` writes an example, "
                 "configs/vlm_ablation.yaml.",
             ),

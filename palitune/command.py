@@ -18,8 +18,9 @@ from typing import Any
 import click
 
 from common import processes
-from common.hints import hint
+from common.hints import hint, hint_all
 from common.interruption import Interrupted
+from common.near_paths import cannot_be_read, did_you_mean, near_path
 from common.progress import close_all, is_terminal
 from common.system_faults import (
     is_disk_full,
@@ -36,6 +37,7 @@ from palitune import PACKAGES
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / package) + os.sep for package in PACKAGES)
 _CALLS = "PALITUNE_TRACEBACK=1 shows the calls that led there."
 _FORESEEN = (ValueError, OSError, RuntimeError, MemoryError)
+_OPTION = re.compile(r"--?[A-Za-z]")
 _WORKER_ERROR = re.compile(
     r"^Caught (\w+) in DataLoader worker process .*\n(?:.*\n)*\1: (.*)", re.M
 )
@@ -73,15 +75,30 @@ class Command(click.Command):
         }
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words; an option of another program is told by its name here."""
+        """Read the words; options of another program are told by their names here."""
+        words = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            present = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-            known = hint(error.option_name, present)
-            if known is None:
+            unknown = self._unknown_options(ctx, words) or [error.option_name]
+            present = {name for p in self.get_params(ctx) for name in (*p.opts, *p.secondary_opts)}
+            if len(unknown) == 1 and hint(unknown[0], present) is None:
                 raise
-            raise click.UsageError(known, ctx) from error
+            raise click.UsageError(hint_all(unknown, present), ctx) from error
+
+    def _unknown_options(self, ctx: click.Context, words: list[str]) -> list[str]:
+        """All options of a command line that are none here; none where it cannot be read so far."""
+        parser = self.make_parser(ctx)
+        parser.ignore_unknown_options = True
+        before = words[: words.index("--")] if "--" in words else words
+        try:
+            _, left, _ = parser.parse_args(list(before))
+        except click.UsageError:
+            return []
+        names = [word.partition("=")[0] for word in left if _OPTION.match(word)]
+        dashes = [name[: len(name) - len(name.lstrip("-"))] for name in names]
+        plain = [name.lstrip("-").replace("-", "_") for name in names]
+        return list(dict.fromkeys(map("".join, zip(dashes, plain, strict=True))))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the options under their groups, in the order in which groups first appear."""
@@ -171,6 +188,8 @@ def resume_command(arguments: Sequence[str]) -> str:
 def _sentence(error: Exception) -> str | None:
     """The message for the user, where the error is one that we raised or the system did."""
     if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, FileNotFoundError) and near_path(error.filename or "."):
+            return cannot_be_read(error.filename, error)
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}."
     own = place_in_user_code(error, _OURS)
@@ -223,6 +242,19 @@ def show_log() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked workers warn otherwise
     if processes.rank() or not is_terminal():  # each of their steps would be a line of a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+class ExistingFile(click.Path):
+    """The path of a file that must be there; where it is not, the nearest name is."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if not os.path.exists(value):
+            self.fail(f"File '{value}' does not exist{did_you_mean(value)}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class CountOrAuto(click.ParamType[int | Auto]):

@@ -1,5 +1,6 @@
 """The command that lists runs."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,17 @@ import click
 from common.terminal_table import align
 from evaluation.page_file import check_page
 from finetuning.training.run_index import write_run_index
-from finetuning.training.run_list import ListedRun, find_runs
+from finetuning.training.run_list import (
+    ListedEvaluation,
+    ListedRun,
+    find_evaluations,
+    find_runs,
+)
 from finetuning.training.run_state import resume_command
 from palitune.command import Command, Option
 
 _HEAD = ("run", "task", "base", "score", "steps", "began", "state")
+_TIME = "%Y-%m-%d %H:%M"
 
 
 def runs_command() -> click.Command:
@@ -31,8 +38,8 @@ def runs_command() -> click.Command:
             ),
         ],
         callback=_list,
-        help="List the runs in FOLDER [default: runs] with their scores, and say how to go on "
-        "with those that were stopped.",
+        help="List the runs in FOLDER [default: runs] with their scores, and the evaluations "
+        "beside them; say how to go on with what was stopped.",
     )
 
 
@@ -40,15 +47,20 @@ def _list(folder: Path, html: Path | None) -> None:
     if html is not None:
         check_page(html, "index", "choose another file by --html.")
     runs, faults = find_runs(folder)
-    if runs:
-        click.echo(align([_HEAD, *map(_cells, runs)], left=range(len(_HEAD))))
+    evaluations, more = find_evaluations(folder)
+    faults += more
+    if rows := [*map(_cells, runs), *map(_cells_of_evaluation, evaluations)]:
+        click.echo(align([_HEAD, *rows], left=range(len(_HEAD))))
     else:
         click.echo(f"There is no run in {folder}.")
     for fault in faults:
         click.echo(f"Left out: {fault}", err=True)
     _say_how_to_go_on([run for run in runs if run.state.state == "stopped"])
+    if evaluations:
+        place = shlex.quote(str(evaluations[0].folder))
+        click.echo(f"\nTo see the answers of an evaluation:\n  palitune report {place}")
     if html is not None:
-        write_run_index(html, folder, runs, faults)
+        write_run_index(html, folder, runs, evaluations, faults)
         click.echo(f"Wrote {html}.")
 
 
@@ -63,8 +75,14 @@ def _cells(run: ListedRun) -> list[str]:
     found = run.state
     steps = "-" if found.step is None else f"{found.step} of {found.num_steps}"
     scores = "; ".join(_score(metrics) for _, metrics in run.scores) or "-"
-    began = run.began.strftime("%Y-%m-%d %H:%M")
+    began = run.began.strftime(_TIME)
     return [str(run.folder), ",".join(run.tasks), run.base, scores, steps, began, found.state]
+
+
+def _cells_of_evaluation(found: ListedEvaluation) -> list[str]:
+    began = found.began.strftime(_TIME)
+    score = _score(found.metrics)
+    return [str(found.folder), found.task, found.model, score, "-", began, "evaluation"]
 
 
 def _score(metrics: Mapping[str, Any]) -> str:

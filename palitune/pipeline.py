@@ -7,7 +7,7 @@ import click
 
 from experiments.pipeline import STEPS, Commands, run_steps
 from experiments.pipeline_config import read_settings
-from palitune.command import Command, Option, count_option, say
+from palitune.command import Command, ExistingFile, Option, count_option, say
 from palitune.headers import announce_pipeline
 from palitune.scripts import check_evaluation, parse_recipe
 from palitune.user_modules import module_options
@@ -77,7 +77,7 @@ def _options() -> list[click.Parameter]:
 
 
 def _file_options() -> list[click.Parameter]:
-    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    file = ExistingFile()
     return [
         Option(
             ["--train_config_path"],

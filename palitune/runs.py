@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from models.checkpoint import adapter_folder, run_folder_of
+from common.near_paths import cannot_be_read
+from models.checkpoint import adapter_folder, read_config, run_folder_of
 from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file, trained_on
 from palitune.user_modules import load_modules_of
 from tasks.base import Task
@@ -38,6 +39,7 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         if model is None or values["base_model"]:
             raise ValueError("--lora_path goes with --model_path, its base, and no --base_model.")
         if adapter_folder(lora) is None:
+            _check_is_there(lora)
             raise ValueError(f"--lora_path {lora} is no adapter: it has no adapter_config.json.")
         values |= {"model_path": lora, "base_model": model}
     if values["model_path"]:
@@ -53,14 +55,20 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
         place = values["model_path"]
         is_no_run = task is None and place and Path(place).expanduser().is_dir()
         why = f", and {place} is no run that names it (no {RUN_FILE})" if is_no_run else ""
-        if place and not Path(place).expanduser().exists() and place != "tiny":
-            why = f", and {place}, which would name it, is not here"
+        if place and not is_no_run:
+            _check_is_there(place, revision)
         raise ValueError(f"--task is missing{why}; it is one of {', '.join(task_names())}.")
     if name := values["model_path"]:
         values = with_run_reading(get_task(task), values, Path(name).expanduser())
         revision = None if values["base_model"] else values["revision"]
         values["metric"] = values.get("metric") or recorded_metric([name], get_task(task), revision)
     return get_task(task), values | {"task": task}
+
+
+def _check_is_there(name: str, revision: str | None = None) -> None:
+    """Refuse the name of a model that is neither here nor on the Hub."""
+    if not Path(name).expanduser().is_dir() and adapter_folder(name, revision) is None:
+        read_config(name, revision)
 
 
 def recorded_metric(
@@ -162,7 +170,7 @@ def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> Non
     try:
         run = read_run_file(Path(path))
     except OSError as error:
-        raise click.UsageError(f"--config {path} cannot be read: {error.strerror}.") from error
+        raise click.UsageError(f"--config {cannot_be_read(path, error)}") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if run.get("task") != ctx.command.name:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.near_paths import did_you_mean
 from tasks.base import Source, Task
 from tasks.files import local_root
 from tasks.hub import is_hub_copy
@@ -104,7 +105,7 @@ def _tables(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: Path(values[name]).expanduser() for name in task.own_files if values.get(name)}
     for name, path in own.items():
         if not path.exists():
-            raise ValueError(f"--{name} {path} does not exist.")
+            raise ValueError(f"--{name} {path} does not exist{did_you_mean(path)}")
     return {"tables": tables, "own_files": own, "columns": columns, "reading": reading}
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from common.near_paths import cannot_be_read
 from tasks.conversation_turns import NAMES, UNREAD
 from tasks.faults import Fault
 from tasks.files import read_bytes
@@ -59,7 +60,7 @@ def read_file(
         with path.open("rb") as file:
             start = file.read(1 << 16).removeprefix(_BOM).lstrip()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ValueError(cannot_be_read(path, error)) from error
     if start.startswith(b"PAR1"):
         yield from read_table(open_parquet(path, columns))
     elif start.startswith(b"["):

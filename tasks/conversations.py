@@ -21,9 +21,9 @@ from tasks.conversation_turns import Conversation, read_conversation
 from tasks.csv_qa import CsvQa, is_copy
 from tasks.hub import open_hub_copy
 from tasks.hub_download import HubCopy
-from tasks.images import FileImage, UnusableImage
+from tasks.images import UnusableImage
 from tasks.table_files import SPLIT_NAMES
-from tasks.table_images import check_apart, find_files, is_url, local_names
+from tasks.table_images import check_apart, find_images, is_url, local_names
 from tasks.tables import note_line
 
 logger = logging.getLogger(__name__)
@@ -165,16 +165,15 @@ def _images(
 ) -> Iterable[tuple[_Found, tuple[ImageRef, ...]]]:
     """Yield each conversation with its images."""
     unit = found[0].record.place.partition(" ")[0] if found else "line"
-    files = find_files(local_names(_places(found), path, unit), path, source, wanted)
-    for other in others if source.with_images and any(map(is_url, files)) else ():
+    known = find_images([*_places(found)], path, source, wanted, unit)
+    for other in others if source.with_images and any(map(is_url, known)) else ():
         try:
             plain = replace(source, faults=None)
             theirs = _read(read_file(other, source.columns, None), other, plain)
             names = local_names(_places(theirs), other)
         except ValueError:
             continue  # reading its own split tells what is wrong with it
-        check_apart(files, path, names, other, source)
-    known = {place: FileImage(str(file)) for place, file in files.items()}
+        check_apart(known, path, names, other, source)
     for entry in found:
         images = tuple(known[i] if isinstance(i, str) else i for i in entry.talk.images)
         where = entry.record.where

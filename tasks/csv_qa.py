@@ -21,13 +21,12 @@ from tasks.cells import RowTexts
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
 from tasks.image_marks import read_marks
-from tasks.images import FileImage
 from tasks.table_columns import find_columns, looked_for
 from tasks.table_files import SPLIT_NAMES, Shards, Table, find_table, open_table
 from tasks.table_images import (
     SEPARATOR,
     check_apart,
-    find_files,
+    find_images,
     further_column,
     is_url,
     local_names,
@@ -177,17 +176,16 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
 def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
     rows = _read(path, source, _columns_to_read(path, source))
     places = names_of_rows(rows, path, source.faults)
-    files = find_files(local_names(numbered(places), path), path, source, wanted)
+    images = find_images([*numbered(places)], path, source, wanted)
     _say_unasked(path, rows[0][1] if rows else {}, source)
-    for other in others if source.with_images and any(map(is_url, files)) else ():
+    for other in others if source.with_images and any(map(is_url, images)) else ():
         try:
             plain = replace(source, faults=None)
             theirs = names_of_rows(_read(other, plain, ["image"]), other, None)
             names = local_names(numbered(theirs), other)
         except ValueError:
             continue  # reading its own split tells what is wrong with it
-        check_apart(files, path, names, other, source)
-    images = {place: FileImage(str(file)) for place, file in files.items()}
+        check_apart(images, path, names, other, source)
     texts = RowTexts(needs_answers=source.reading.answers == "required")
     found = []
     for number, cells in rows:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from common.near_paths import cannot_be_read, did_you_mean
 from tasks.base import MissingSplit, Source
 from tasks.checks import name_some
 from tasks.images import FileImage
@@ -98,7 +99,7 @@ def read_bytes(path: Path, *, keep_mark: bool = False) -> bytes:
         content = path.read_bytes()
         return content if keep_mark else content.removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ValueError(cannot_be_read(path, error)) from error
 
 
 def image_finder(
@@ -140,10 +141,11 @@ def _list_folder(folder: Path, must_exist: bool = False) -> list[str]:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         if must_exist:
-            what = "is not a folder" if folder.exists() else "does not exist"
-            raise ValueError(
-                f"--data_root {folder} {what}; give the folder with the official files."
-            ) from error
+            advice = "give the folder with the official files"
+            why = f"does not exist{did_you_mean(folder, advice)}"
+            if folder.exists():
+                why = f"is not a folder; {advice}."
+            raise ValueError(f"--data_root {folder} {why}") from error
         return []
     except OSError as error:
         raise ValueError(f"{folder} cannot be read: {error.strerror}.") from error

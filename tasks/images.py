@@ -50,7 +50,9 @@ class FileImage:
             with open(self.path, "rb") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise ValueError(f"{self.path} is listed as an image, but does not exist.") from error
+            raise ValueError(
+                f"{self.path} does not exist; put the image there, or remove what asks about it."
+            ) from error
         except OSError as error:
             raise ValueError(f"{self.path} cannot be read: {error.strerror}.") from error
 

@@ -13,6 +13,7 @@ import msgspec
 
 from tasks.base import Source
 from tasks.cells import written_list
+from tasks.images import UnusableImage
 from tasks.inspection import (
     IMAGE_SUFFIXES,
     Inspection,
@@ -27,7 +28,7 @@ from tasks.inspection import (
 from tasks.registry import get_task
 from tasks.split_table import part_file
 from tasks.table_files import SHARD_SUFFIX, SPLIT_NAMES, Shards, Table, find_table, open_table
-from tasks.table_images import find_files, local_names, names_in
+from tasks.table_images import find_images, names_in
 from tasks.table_peek import NUM_LOOKED_AT, Peek, peek_table
 from tasks.webdataset import read_samples
 
@@ -209,12 +210,10 @@ def _images(path: Path, mapped: Mapped, rows: Sequence[tuple[int, dict[str, Any]
     column = mapped.columns["image"]
     cells = ((number, row.get(column)) for number, row in rows[:NUM_LOOKED_AT])
     try:
-        names = local_names(
-            ((number, name) for number, cell in cells if cell for name in names_in(cell, "")), path
-        )
-        files = find_files(names, path, Source(faults=[]), "")
+        places = [(number, name) for number, cell in cells if cell for name in names_in(cell, "")]
+        images = find_images(places, path, Source(faults=[]), "")
     except ValueError as error:
         return str(error)
-    missing = [place for place, file in files.items() if not file.is_file()]
-    lacking = f"; missing are {', '.join(map(shown, missing[:3]))}" if missing else ""
-    return f"{len(files) - len(missing)} of the first {len(files)} are there{lacking}"
+    missing = [image for image in images.values() if isinstance(image, UnusableImage)]
+    lacking = f"; {missing[0].name} {missing[0].reason}" if missing else ""
+    return f"{len(images) - len(missing)} of the first {len(images)} are there{lacking}"

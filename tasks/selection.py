@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.near_paths import near_path
 from tasks.base import Dataset
 from tasks.checks import name_some
 from tasks.files import read_bytes
@@ -36,9 +37,11 @@ def with_ids(dataset: Dataset, ids: Sequence[str]) -> Dataset:
     known = [str(example.example_id) for example in dataset]
     unknown = sorted(set(ids) - set(known))
     if unknown:
+        near = near_path(unknown[0]) if len(unknown) == 1 else None
+        hint = f" (did you mean the file {near}?)" if near else ""
         raise ValueError(
             f"--ids: {dataset.task.name} split '{dataset.split}' has no example "
-            f"{name_some(unknown)}; its ids are like {name_some(known, 3)}."
+            f"{name_some(unknown)}{hint}; its ids are like {name_some(known, 3)}."
         )
     chosen = set(ids)
     rows = [row for row, key in zip(dataset.rows, known, strict=True) if key in chosen]

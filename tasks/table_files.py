@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.near_paths import did_you_mean
 from tasks.base import MissingSplit
 from tasks.checks import name_some
 from tasks.tables import SUFFIXES
@@ -73,7 +74,9 @@ def open_table(path: Path) -> Table:
             f"*{SHARD_SUFFIX}."
         )
     if not path.is_file():
-        raise ValueError(f"The table {path} does not exist; give the path of a file.")
+        raise ValueError(
+            f"The table {path} does not exist{did_you_mean(path, 'give the path of a file')}"
+        )
     return path
 
 

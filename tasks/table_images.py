@@ -2,19 +2,23 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
+from common.near_paths import near_path
 from tasks.base import ImageRef, Source
 from tasks.cells import is_empty, text_cell, written_list
 from tasks.checks import name_some
 from tasks.faults import Fault
+from tasks.images import FileImage, UnusableImage
 from tasks.tables import Row, note_line
 
 SEPARATOR = "|"  # no file name of Windows has it, and none that is usual elsewhere
+
+_MOST_HINTS = 20  # each looks through a whole folder
 
 
 def join_names(images: Sequence[ImageRef]) -> str:
@@ -109,43 +113,65 @@ def local_names(
     return names
 
 
-def find_files(
-    names: Mapping[str, str], path: Path, source: Source, wanted: str
-) -> dict[str, Path]:
-    """Map each cell to its file, which need not be there where the source is without images.
+def find_images(
+    places: Collection[tuple[int, str]], path: Path, source: Source, wanted: str, unit: str = "line"
+) -> dict[str, FileImage | UnusableImage]:
+    """Map each path or URL in cells to its image.
 
     Args:
-        names: each cell -> the path to look for.
+        places: each path or URL, with the number of its row.
         path: the table.
         source: where images may lie.
         wanted: what an error calls the data.
+        unit: what an error calls a row of the table.
+
+    Returns:
+        The images. One that is missing need not be there where the source is without images; where
+        the source lists faults, to open it tells where it was looked for.
 
     Raises:
-        ValueError: images are missing, counted and some of them named; where the source lists
-            faults, opening them tells.
+        ValueError: images are missing, counted and some of them named.
     """
-    folders = _folders(path, source)
+    names, folders = local_names(places, path, unit), _folders(path, source)
     found = {place: _first_file(folders, name) for place, name in names.items()}
-    missing = [names[place] for place, file in found.items() if file is None]
+    missing = [place for place, file in found.items() if file is None]
+    numbers = {place: number for number, place in reversed([*places])}
     if missing and source.with_images and source.faults is None:
-        looked = ", ".join(map(str, folders[:-1]))
+        named = name_some([f"{place} ({unit} {numbers[place]})" for place in missing])
+        are = "is" if len(missing) == 1 else "are"
         raise ValueError(
-            f"{wanted}: {len(missing)} of the {len(names)} images that {path} names are "
-            f"missing: {name_some(missing)}{_difference(folders, missing[0])}; put them into one "
-            f"of {looked}, a URL's under the last part of the URL."
+            f"{wanted}: {len(missing)} of the {len(names)} images that {path} names {are} missing: "
+            f"{named}{_difference(folders, names[missing[0]])}; looked in "
+            f"{_looked_in(folders, missing, 'and')}; put what is missing there, or name its "
+            "folder by --data_root."
         )
-    return {place: file or folders[0] / names[place] for place, file in found.items()}
+    images: dict[str, FileImage | UnusableImage] = {}
+    hinted = missing[:_MOST_HINTS]
+    for place, file in found.items():
+        if file is None and source.faults is not None:
+            where = f"{path}, {unit} {numbers[place]}"
+            difference = _difference(folders, names[place]) if place in hinted else ""
+            looked = _looked_in(folders, [place], "or")
+            reason = f"({where}) does not exist in {looked}{difference}."
+            images[place] = UnusableImage(place, reason)
+        else:
+            images[place] = FileImage(str(file or folders[0] / names[place]))
+    return images
 
 
 def check_apart(
-    files: Mapping[str, Path], path: Path, others: Mapping[str, str], other: Path, source: Source
+    images: Mapping[str, ImageRef],
+    path: Path,
+    others: Mapping[str, str],
+    other: Path,
+    source: Source,
 ) -> None:
     """Refuse two URLs of two tables, those of two splits, that would open the same file.
 
     Tables in separate folders may each have a `1.jpg` beside them.
 
     Args:
-        files: each cell of a table -> its file.
+        images: each cell of a table -> its image.
         path: that table.
         others: each cell of the other table -> the path to look for.
         other: the other table.
@@ -154,6 +180,7 @@ def check_apart(
     Raises:
         ValueError: there are such two; names them.
     """
+    files = {place: Path(image.name) for place, image in images.items()}
     urls = {file.name: place for place, file in files.items() if is_url(place)}
     folders = _folders(other, source)
     for place, name in others.items():
@@ -201,6 +228,13 @@ def _first_file(folders: list[Path], name: str) -> Path | None:
     return next((file for file in files if os.path.isfile(file)), None)  # any text may be a name
 
 
+def _looked_in(folders: Sequence[Path], missing: Sequence[str], word: str) -> str:
+    """Name the folders, and how the images of URLs are looked for there."""
+    named = dict.fromkeys("this folder" if f == Path() else str(f) for f in folders)
+    as_named = ", for a URL's last part" if any(map(is_url, missing)) else ""
+    return f" {word} ".join(named) + as_named
+
+
 def _difference(folders: list[Path], name: str) -> str:
     """Say what is there in place of a missing image, if something is; begins with a blank."""
     parts = [part.strip() for part in re.split(r"[;,|\n]", name) if part.strip()]
@@ -212,4 +246,5 @@ def _difference(folders: list[Path], name: str) -> str:
                 return f" (there is {file}, with other capitals)"
             if file.stem == place.stem and file.is_file():
                 return f" (there is {file}, with another ending)"
-    return ""
+    near = (near_path(folder / name, same_numbers=True) for folder in folders)
+    return next((f" (did you mean {path}?)" for path in near if path), "")

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from common import markup
+from common.near_paths import cannot_be_read
 from tasks.checks import name_some
 from tasks.faults import Fault
 from tasks.files import read_bytes
@@ -225,7 +226,7 @@ def _parquet_rows(path: Path, find: Find) -> Iterator[Row]:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(f"{path} is no Parquet file that can be read: {reason}.") from error
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ValueError(cannot_be_read(path, error)) from error
 
 
 def csv_line(cells: Iterable[Any]) -> bytes:

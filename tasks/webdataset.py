@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
+from common.near_paths import cannot_be_read
 from tasks.faults import Fault
 from tasks.images import decode_image, read_dimensions
 from tasks.tables import note_line
@@ -149,7 +150,7 @@ def _members(shard: Path) -> Iterator[tarfile.TarInfo]:
             "it where it is compressed."
         ) from error
     except OSError as error:
-        raise ValueError(f"{shard} cannot be read: {error.strerror}.") from error
+        raise ValueError(cannot_be_read(shard, error)) from error
     if len(behind) < tarfile.BLOCKSIZE or behind.strip(b"\0"):  # a tar file ends in empty blocks
         is_long = len(behind) > tarfile.BLOCKSIZE and behind.strip(b"\0")
         what = "has more behind its end" if is_long else "is cut off: its end is missing"

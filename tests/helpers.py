@@ -93,7 +93,7 @@ def sentence(exit_code: int, output: str) -> str:
     assert "Traceback" not in output
     lines = output.rstrip().splitlines()
     assert [line.startswith("Error: ") for line in lines].count(True) == 1, output
-    assert lines[-1].startswith("Error: ") and lines[-1].endswith((".", ")")), output
+    assert lines[-1].startswith("Error: ") and lines[-1].endswith((".", ")", "?")), output
     return lines[-1].removeprefix("Error: ")
 
 

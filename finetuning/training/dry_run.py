@@ -1,5 +1,6 @@
 """A training rehearsed: its plan, and the time of a few real steps; nothing of it is kept."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from finetuning.training.trainer import AnswerTrainer
 
+logger = logging.getLogger(__name__)
+
 NUM_STEPS = 6
 _NUM_WARM_UP = 1  # the first step makes the optimiser's states
 
@@ -28,12 +31,12 @@ def rehearse(job: Job) -> str:
     """Return what a training would take, as tables; its folder is only looked at.
 
     Raises:
-        ValueError: the training could not start.
+        ValueError: the training could not start, whatever its folder.
         RuntimeError: the system failed.
     """
     from finetuning.training.faults import explained
 
-    output_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
+    _look_at_folder(job)
     prepared = prepare(job)
     quiet = replace(
         job.recipe,
@@ -48,6 +51,16 @@ def rehearse(job: Job) -> str:
         seconds = _time_steps(trainer, min(NUM_STEPS, num_steps))
     tables = (_weights(trainer.model), _memory(trainer), _time(trainer, num_steps, seconds))
     return "\n\n".join(align(list(rows)) for rows in tables)
+
+
+def _look_at_folder(job: Job) -> None:
+    """Say what the training needs where it would not start in its folder as it is now."""
+    try:
+        output_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
+    except ValueError as error:
+        if job.resume:  # there is nothing to go on with, or it is to be replaced too
+            raise
+        logger.info("The training itself would not start yet: %s", error)
 
 
 def _time_steps(trainer: "AnswerTrainer", num_steps: int) -> float:

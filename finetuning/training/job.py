@@ -15,7 +15,12 @@ from finetuning.training.recipe import Recipe
 from finetuning.training.tracker_names import check_trackers
 from models.base import Family
 from models.checkpoint import Checkpoint, adapter_folder, resolve
-from models.loading import check_adapter_weights, check_device, load_family
+from models.loading import (
+    announce_libraries,
+    check_adapter_weights,
+    check_device,
+    load_family,
+)
 from models.quantization import check_quantization
 from models.settings import FamilyOptions
 from tasks.base import Dataset, MissingSplit, Task, TaskSource
@@ -99,6 +104,7 @@ def open_family(job: Job, checkpoint: Checkpoint) -> Family:
             f"Training takes the first visible GPU: in place of --device {job.device} set "
             f"CUDA_VISIBLE_DEVICES={job.device[5:]}."
         )
+    announce_libraries()
     _check_optim(job.recipe.optim)
     family = load_family(checkpoint)
     _check_lora(job.recipe, family)

@@ -1,16 +1,20 @@
-"""The runs in a folder: their tasks, their scores, and whether they came to their end."""
+"""The runs in a folder with their scores and whether they ended, and evaluations beside them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from common.json_files import read_json
+from common.near_paths import did_you_mean
 from finetuning.training.run_state import RunState, state_of
+from models.checkpoint import TINY
 from models.run_record import RUN_FILE, read_run, trained_on
 
+METRICS = "metrics.json"
 _DEPTH = 3  # grids and pipelines have their runs in folders of their own
+_DEPTH_OF_EVALUATIONS = 5  # evaluation/MODEL/TASK/SPLIT, and of a run in a folder of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,25 @@ class ListedRun:
     began: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedEvaluation:
+    """An evaluation that is part of no run: of a base, a merge, or a file of predictions.
+
+    Attributes:
+        folder: of the evaluation.
+        task: that was scored.
+        model: folder or Hub id of what answered, or the name of the file.
+        metrics: its metrics.json.
+        began: when its scores were written.
+    """
+
+    folder: Path
+    task: str
+    model: str
+    metrics: dict[str, Any]
+    began: datetime
+
+
 def find_runs(root: Path) -> tuple[list[ListedRun], list[str]]:
     """Find the runs in a folder, itself among them, in the order of their names.
 
@@ -46,9 +69,11 @@ def find_runs(root: Path) -> tuple[list[ListedRun], list[str]]:
         ValueError: there is no such folder.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; name the folder with the runs.")
+        raise ValueError(
+            f"{root} is no folder{did_you_mean(root, 'name the folder with the runs')}"
+        )
     runs, faults = [], []
-    for folder in _folders(root):
+    for folder in _folders(root, RUN_FILE, _DEPTH):
         try:
             runs.append(read_listed_run(folder))
         except ValueError as error:
@@ -56,9 +81,57 @@ def find_runs(root: Path) -> tuple[list[ListedRun], list[str]]:
     return runs, faults
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    patterns = ["/".join(["*"] * depth + [RUN_FILE]) for depth in range(_DEPTH + 1)]
-    yield from sorted(path.parent for pattern in patterns for path in root.glob(pattern))
+def find_evaluations(root: Path) -> tuple[list[ListedEvaluation], list[str]]:
+    """Find the evaluations in a folder, itself among them, that lie in no run, by their names.
+
+    Args:
+        root: the folder; it exists.
+
+    Returns:
+        The evaluations, and a sentence on each folder whose scores cannot be read.
+    """
+    found, faults = [], []
+    for folder in _folders(root, METRICS, _DEPTH_OF_EVALUATIONS):
+        above = (folder, *folder.parents)[: len(folder.relative_to(root).parts) + 1]
+        if any((place / RUN_FILE).is_file() for place in above):
+            continue
+        try:
+            metrics = read_json(folder / METRICS)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        if isinstance(origin := metrics.get("provenance"), dict) and "task" in metrics:
+            found.append(
+                ListedEvaluation(
+                    folder=folder,
+                    task=str(metrics["task"]),
+                    model=_model(origin),
+                    metrics=metrics,
+                    began=_time_of(folder / METRICS),
+                )
+            )
+    return found, faults
+
+
+def _model(origin: Mapping[str, Any]) -> str:
+    """What answered, as one would type it here."""
+    name = origin.get("adapter") or origin.get("base_model") or origin.get("predictions_file")
+    if name is None:
+        return "unknown"
+    if Path(name) == TINY.resolve():
+        return "tiny"
+    here = Path.cwd()
+    return str(Path(name).relative_to(here)) if Path(name).is_relative_to(here) else str(name)
+
+
+def _folders(root: Path, name: str, most: int) -> list[Path]:
+    """The folders with a file of this name, this deep at most, in the order of their names."""
+    patterns = ["/".join(["*"] * depth + [name]) for depth in range(most + 1)]
+    return sorted(path.parent for pattern in patterns for path in root.glob(pattern))
+
+
+def _time_of(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).astimezone()
 
 
 def read_listed_run(folder: Path) -> ListedRun:
@@ -68,7 +141,7 @@ def read_listed_run(folder: Path) -> ListedRun:
         ValueError: its record cannot be read.
     """
     run = read_run(folder)
-    metrics = sorted(folder.glob("evaluation/**/metrics.json"))
+    metrics = sorted(folder.glob(f"evaluation/**/{METRICS}"))
     return ListedRun(
         folder=folder,
         tasks=tuple(trained_on(run)),
@@ -76,5 +149,5 @@ def read_listed_run(folder: Path) -> ListedRun:
         settings=run["settings"],
         scores=tuple((path.parent, read_json(path)) for path in metrics),
         state=state_of(folder),
-        began=datetime.fromtimestamp((folder / RUN_FILE).stat().st_mtime, UTC).astimezone(),
+        began=_time_of(folder / RUN_FILE),
     )

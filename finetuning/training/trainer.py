@@ -226,6 +226,7 @@ def make_trainer(
     model = add_lora(loaded.model, loaded.family, recipe)
     is_scored = scorer is not None and recipe.evaluates_during_training
     arguments = make_arguments(loaded, recipe, output_dir, metric if is_scored else None)
+    logger.info("trying a step to plan its memory")
     plan = make_plan(model, loaded, longest(examples), recipe, arguments)
     arguments.per_device_train_batch_size = plan.batch_size
     arguments.gradient_accumulation_steps = plan.accumulation

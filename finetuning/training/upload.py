@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.hub_upload import known_tokens
+from common.near_paths import did_you_mean
 from common.terminal_table import align
 from finetuning.training.run_state import describe_unfinished
 from models.run_record import RUN_FILE, read_run
@@ -76,6 +77,8 @@ def plan_upload(folder: Path, *, with_report: bool = False) -> Upload:
     Raises:
         ValueError: no run, not finished, or a file holds a token.
     """
+    if not folder.exists():
+        raise ValueError(f"{folder} does not exist{did_you_mean(folder, 'name a run or a merge')}")
     if not (folder / RUN_FILE).is_file():
         raise ValueError(
             f"{folder} holds no run or merge of ours (it has no {RUN_FILE}); name its folder."

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from common.near_paths import did_you_mean
 from models.adapter_files import CONFIG_FILE
 from models.adapter_kinds import PLAIN_STARTS
 
@@ -53,7 +54,8 @@ def read_config_file(folder: Path) -> AdapterConfig:
         ValueError: there is none, or it is of a kind that cannot be merged.
     """
     if not folder.is_dir():
-        raise ValueError(f"No adapter at {folder}: it is not a folder; give one that PEFT wrote.")
+        why = did_you_mean(folder, "it is not a folder; give one that PEFT wrote")
+        raise ValueError(f"No adapter at {folder}{why}")
     path = folder / CONFIG_FILE
     if not path.is_file():
         what = "a full model" if (folder / "config.json").is_file() else "no adapter"

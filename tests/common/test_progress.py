@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -88,13 +89,57 @@ def test_processes_beside_the_first_say_nothing(monkeypatch: pytest.MonkeyPatch)
     os.close(main)
 
 
-def test_the_time_left_is_that_of_the_units_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 0.0, 40.0, 40.0])
-    monkeypatch.setattr("common.progress.time.monotonic", lambda: next(clock, 40.0))
+def statuses(
+    seconds: list[float], total: int, monkeypatch: pytest.MonkeyPatch, **how: Any
+) -> list[str]:
+    """What a bar says after each unit, which took these seconds."""
+    now = [0.0]
+    monkeypatch.setattr("common.progress.time.monotonic", lambda: now[0])
+    found = []
+    with Bar("work", total, "steps", **how) as bar:
+        for took in seconds:
+            now[0] += took
+            bar.advance()
+            found.append(bar.status().partition(", ")[2])
+    return found
+
+
+def test_the_first_unit_does_not_count_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert statuses([26, 2, 2, 2, 3], 10, monkeypatch) == [
+        "0:00:26",  # of one unit nothing is known of the others
+        "0:00:28, 0:00:16 left",  # 8 more of 2 s
+        "0:00:30, 0:00:14 left",
+        "0:00:32, 0:00:12 left",
+        "0:00:35, 0:00:12 left",  # the last three took 7 s: 5 more take 11.7 s
+    ]
+
+
+def test_of_several_slow_units_the_older_half_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = statuses([20, 10, 1, 1, 1, 1], 100, monkeypatch)
+    assert said[3] == "0:00:32, 0:01:36 left"  # units 3 and 4 took 1 s each, and 96 are left
+    assert said[5] == "0:00:34, 0:01:34 left"
+
+
+def test_a_resumed_work_leaves_its_first_unit_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = statuses([26, 2, 2], 60, monkeypatch, start=50)
+    assert said == ["0:00:26", "0:00:28, 0:00:16 left", "0:00:30, 0:00:14 left"]
+
+
+def test_of_long_units_the_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert statuses([600], 3, monkeypatch, is_long=True) == ["0:10:00, 0:20:00 left"]
+
+
+def test_figures_stand_between_the_units_and_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("common.progress.time.monotonic", lambda: now[0])
     with Bar("work", 1_100, "steps", start=100) as bar:
-        bar.move_to(300)
+        for number in (200, 300):
+            now[0] += 20
+            bar.move_to(number)
         bar.show(loss=0.123456)
-        # 200 steps in 40 s: the other 800 take 160 s
+        # 100 steps in 20 s: the other 800 take 160 s
         assert bar.status() == "300/1,100 steps, loss 0.1235, 0:00:40, 0:02:40 left"
 
 

@@ -12,6 +12,7 @@ from models.checkpoint import resolve
 from models.loading import load_model
 from palitune.scripts import parse_job
 from tests.finetuning.training_jobs import job
+from tests.helpers import hashes
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -67,11 +68,33 @@ def test_the_command_prints_it_and_refuses_what_the_training_would_refuse(
     found = cells(result.stdout)
     assert {"predicted", "measured in these steps", "operations of a step"} <= found.keys()
     assert not folder.exists()
-    folder.mkdir()
-    (folder / "mine.txt").write_text("mine")
+    assert run(*words, "--resume").exit_code == 2
+    assert run(*words, "--resume", "--overwrite").exit_code == 2
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("run.json", "go on with the run in it by --resume, replace it by --overwrite, or give"),
+        ("mine.txt", "holds no run (no run.json); give another folder, or write into it by --over"),
+    ],
+)
+def test_a_folder_in_use_is_tried_too_and_what_the_training_needs_is_said(
+    name: str, needed: str, pico1: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text('{"settings": {}}')
+    (tmp_path / "trainer_state.json").write_text("{}")  # a run that came to its end
+    before = hashes(tmp_path)
+    words = ["--model_path", pico1, "--max_train_samples", 8, "--output_dir", tmp_path, "--dry_run"]
     result = run(*words)
-    assert result.exit_code == 2
-    assert sorted(path.name for path in folder.iterdir()) == ["mine.txt"]
+    assert result.exit_code == 0, result.output
+    (said,) = [line for line in result.stderr.splitlines() if "would not start" in line]
+    assert f"--output_dir {tmp_path} is not empty" in said
+    assert needed in said
+    assert "time of a step" in cells(result.stdout)
+    assert hashes(tmp_path) == before
+    assert "would not start" not in run(*words, "--overwrite").stderr
 
 
 @pytest.mark.parametrize(

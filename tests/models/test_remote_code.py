@@ -33,7 +33,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Hub that has Phi-3-Vision's config.json, a tag `v1` and nothing else."""
     folder = write_config(tmp_path / COMMIT)
     monkeypatch.setattr(
-        "models.checkpoint._hub_config", lambda name, revision: folder / "config.json"
+        "models.checkpoint.hub_config", lambda name, revision: folder / "config.json"
     )
     refs = SimpleNamespace(tags=[SimpleNamespace(name="v1")])
     monkeypatch.setattr(huggingface_hub, "list_repo_refs", lambda name: refs)
@@ -112,7 +112,7 @@ def test_a_trusted_model_without_code_of_its_own_is_pinned_all_the_same(
 ) -> None:
     folder = write_config(tmp_path / COMMIT, "llava", None)
     monkeypatch.setattr(
-        "models.checkpoint._hub_config", lambda name, revision: folder / "config.json"
+        "models.checkpoint.hub_config", lambda name, revision: folder / "config.json"
     )
     with pytest.raises(ValueError, match="what main stands for may change"):
         resolve("some/llava", options=TRUST)

@@ -43,6 +43,22 @@ def test_no_name_of_others_is_an_option_of_a_training() -> None:
         (["--train_batch_size=8"], "--train_batch_size is --batch_size here."),
         (["--do_train"], "--do_train is not needed: this command trains, and eval.py scores."),
         (["--learning_rat", "1"], "Did you mean '--learning_rate'?"),
+        (
+            ["--num_train_epochs", "3", "--per-device-train-batch-size=4", "--lr", "1e-4"],
+            "Error: --num_train_epochs is --num_epochs here; --per_device_train_batch_size is "
+            "--batch_size here; --lr is --learning_rate here.\n",
+        ),
+        (  # options of ours stand between, and one word that is known nowhere
+            ["--lr", "-1", "--seed", "3", "--do_train", "--learning_rat", "1", "--lr", "2"],
+            "Error: --lr is --learning_rate here; --do_train is not needed: this command trains, "
+            "and eval.py scores; --learning_rat is no option here (did you mean --learning_rate?",
+        ),
+        (
+            ["--abcdef", "--ghijkl"],
+            "Error: --abcdef is no option here; --ghijkl is no option here.",
+        ),
+        (["--lr", "1", "--", "--bits", "4"], "Error: --lr is --learning_rate here.\n"),
+        (["--lr", "1", "--bits", "4", "--seed"], "Error: --lr is --learning_rate here.\n"),
     ],
 )
 def test_a_training_tells_what_is_meant(typed: list[str], told: str) -> None:

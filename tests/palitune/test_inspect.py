@@ -115,7 +115,8 @@ def test_missing_images_and_candidates_of_encodings_are_told(tmp_path: Path) -> 
     path = write_table(tmp_path, "cp949")
     (tmp_path / "2.png").unlink()
     found = facts(inspect(path))
-    assert found["images"] == "3 of the first 4 are there; missing are 2.png"
+    lacking = f"2.png ({path}, line 4) does not exist in {tmp_path} or {tmp_path / 'images'}"
+    assert found["images"].startswith(f"3 of the first 4 are there; {lacking} or this folder")
     assert "cp949 (무슨 색?)" in found["encoding"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from finetuning.training.output_folder import working_in
 from tests.evaluation.evaluated import save_pair
-from tests.helpers import read_json, read_lines, read_page, sentence
+from tests.helpers import REPOSITORY, read_json, read_lines, read_page, sentence
 from tests.palitune.commands import run_command as run
 from tests.palitune.commands import train, write_data
 
@@ -77,6 +77,49 @@ def test_the_page_of_runs_has_their_scores_links_and_how_to_go_on(
     run("runs", runs, "--html", page)
     assert page.read_bytes() == before
     shutil.rmtree(stopped)
+
+
+def test_an_evaluation_outside_of_every_run_is_listed_with_its_model(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs / "ended", "all/ended")
+    scores = read_json(runs / "ended/evaluation/val/metrics.json")
+    base = {"adapter": None, "base_model": str(tmp_path / "merged")}
+    tiny = {"adapter": None, "base_model": str(REPOSITORY / "models/tiny")}
+    places = {"evaluation/tiny/vqav2/val": tiny, "of a table": base, "file": {}, "ended/own": tiny}
+    for place, model in places.items():
+        origin = model or {"predictions_file": "answers.json"}
+        metrics = {**scores, "value": 12.5, "uncertainty": {}, "provenance": origin}
+        Path("all", place).mkdir(parents=True)
+        Path("all", place, "metrics.json").write_text(json.dumps(metrics))
+    Path("all/of a table/report.html").touch()
+    Path("all/other").mkdir()
+    Path("all/other/metrics.json").write_text('{"loss": 1}')  # of another program
+    lines = run("runs", "all", "--html", "runs.html").output.splitlines()
+    rows = [[cell for cell in line.split("  ") if cell] for line in lines[1:5]]
+    assert [[cell.strip() for cell in (*row[:4], row[-1])] for row in rows[1:]] == [
+        ["all/evaluation/tiny/vqav2/val", "vqav2", "tiny", "val vqa_accuracy 12.5", "evaluation"],
+        ["all/file", "vqav2", "answers.json", "val vqa_accuracy 12.5", "evaluation"],
+        ["all/of a table", "vqav2", "merged", "val vqa_accuracy 12.5", "evaluation"],
+    ]
+    assert rows[0][0] == "all/ended" and lines[5] == ""
+    assert lines[6:8] == [
+        "To see the answers of an evaluation:",
+        "  palitune report all/evaluation/tiny/vqav2/val",
+    ]
+    entries = {entry["name"]: entry for entry in read_page(Path("runs.html"))["entries"]}
+    assert entries.keys() == {"ended", "evaluation/tiny/vqav2/val", "file", "of a table"}
+    found = entries["of a table"]
+    assert (found["state"], found["value"], found["report"]) == (
+        *("evaluation", 12.5, "all/of%20a%20table/report.html"),
+    )
+    assert found["settings"] == {"task": "vqav2", "split": "val", "base": "merged"}
+
+
+def test_scores_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{")
+    assert f"Left out: {tmp_path}/metrics.json is not valid JSON" in run("runs", tmp_path).output
 
 
 def test_runs_are_compared_by_their_names(runs: Path) -> None:

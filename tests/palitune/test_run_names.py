@@ -296,9 +296,3 @@ def test_the_columns_are_looked_for_in_the_encoding_that_the_run_remembers(tmp_p
     with evaluate_command().make_context("eval", words) as context:
         values = resolve_model_options(context.params)[1]
     assert (values["encoding"], values["response_column"]) == ("cp949", "대답")
-
-
-def test_a_run_that_is_not_here_is_named() -> None:
-    result = invoke("predict", "a.png", "--model_path", "runs/mnie")
-    message = sentence(result.exit_code, result.output)
-    assert "--task is missing, and runs/mnie, which would name it, is not here" in message

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from tasks.base import Dataset, Example, MissingSplit, Source
+from tasks.faults import Fault
 from tasks.registry import get_task
 from tasks.report import evaluate
 from tasks.report_files import write_report
 from tasks.splits import resolve_split
+from tasks.usable import unreadable_images
 from tests.helpers import one_sentence
 
 TASK = get_task("csv_qa")
@@ -99,10 +101,39 @@ def test_a_path_may_be_absolute_or_from_the_current_folder(
 def test_missing_images_are_counted_and_named_in_one_sentence(tmp_path: Path) -> None:
     write_images(tmp_path, "a.png")
     content = "image,instruction,response\na.png,?,x\nhttps://h/b.jpg,?,x\nc.png,?,x\nc.png,!,x\n"
-    with one_sentence("2 of the 3 images", "b.jpg, c.png;", str(tmp_path / "images")):
+    missing = "missing: https://h/b.jpg (line 3), c.png (line 4); looked in"
+    with one_sentence("2 of the 3 images", missing, str(tmp_path / "images"), "URL's last part"):
         load(tmp_path / "t.csv", content)
     # predictions of a file are scored without images
     assert len(load(tmp_path / "t.csv", content, with_images=False)) == 4
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("one_01.PNG", " (there is {0}/one_01.png, with other capitals)"),
+        ("one_01.jpg", " (there is {0}/one_01.png, with another ending)"),
+        ("noe_01.png", " (did you mean {0}/one_01.png?)"),
+        ("one_02.png", ""),  # another one of the series
+    ],
+)
+def test_of_a_missing_image_the_table_the_line_the_cell_and_the_places_are_said(
+    cell: str, hint: str, tmp_path: Path
+) -> None:
+    write_images(tmp_path, "one_01.png")
+    content = f"image,instruction,response\none_01.png,?,x\n{cell},?,x\n"
+    table, images = tmp_path / "t.csv", tmp_path / "images"
+    hint = hint.format(tmp_path)
+    parts = (f"that {table} names is missing: {cell} (line 3){hint}; looked in", str(images))
+    with one_sentence(*parts):
+        load(table, content)
+    faults: list[Fault] = []
+    dataset = load(table, content, faults=faults)
+    assert not faults
+    (fault,) = unreadable_images(dataset)
+    looked = f"{tmp_path} or {images} or this folder"
+    assert (fault.id, fault.file) == (3, cell)
+    assert fault.reason == f"{cell} ({table}, line 3) does not exist in {looked}{hint}."
 
 
 def test_two_urls_that_would_be_one_file_are_refused(tmp_path: Path) -> None:
