@@ -240,6 +240,6 @@ def about(found: Mapping[str, Any]) -> str:
     """Return what a baseline's entry says beside its score."""
     if "answer" not in found:
         return ""
-    bound = ", an upper bound" if found["counted_in"] == REFERENCES else ""
-    place = found["counted_in"] if bound else f"split '{found['counted_in']}'"
-    return f"{found['answer']!r}, of {place}{bound}"
+    if found["counted_in"] == REFERENCES:
+        return f"{found['answer']!r}, counted in these references themselves: an upper bound"
+    return f"{found['answer']!r}, of split '{found['counted_in']}'"

@@ -8,16 +8,18 @@ from typing import Any
 from common.markup import markdown
 from models.base import Family
 from models.chat import ChatFamily
+from models.checkpoint import TINY
 from models.plain import PlainFamily
 
 _ADAPTER = """from peft import PeftModel
 from PIL import Image
 from transformers import AutoProcessor, {auto_class}
-
+{imports}
 folder = "."  # of this file
 base = {auto_class}.from_pretrained({base})
 model = PeftModel.from_pretrained(base, folder)
 """
+_TINY = "from models.checkpoint import TINY  # the model inside PaliTune, which must be installed\n"
 _FULL_MODEL = """from PIL import Image
 from transformers import AutoProcessor, {auto_class}
 
@@ -113,31 +115,49 @@ def usage(
     max_new_tokens: int,
     *,
     is_adapter: bool,
+    question: str = "What is in the image?",
 ) -> str | None:
     """Return code that answers one question; None of a family whose prompt it could not write.
 
     Args:
         family: of the base.
-        base: folder or Hub id of the base; the code has a Hub id alone.
+        base: folder, Hub id or `tiny`, as it was named.
         revision: commit of the base on the Hub; None of a folder.
         template: of the prompt, with `{question}`.
         max_new_tokens: length of the answer at most.
         is_adapter: whether the weights go onto the base, or are a full model.
+        question: the one that is asked.
     """
-    prompt = template.replace("{question}", "What is in the image?")
+    prompt = template.replace("{question}", question)
     if isinstance(family, PlainFamily) and family.image_mark is not None:
-        inputs = _INPUTS.format(text=json.dumps(f"{family.image_mark}{prompt}"))
+        inputs = _INPUTS.format(text=_literal(f"{family.image_mark}{prompt}"))
     elif isinstance(family, ChatFamily):
-        inputs = _CHAT_INPUTS.format(text=json.dumps(prompt))
+        inputs = _CHAT_INPUTS.format(text=_literal(prompt))
     else:
         return None
+    is_tiny = base in ("tiny", str(TINY))
     code = ((_ADAPTER if is_adapter else _FULL_MODEL) + _USAGE).format(
         auto_class=family.auto_class,
-        base=json.dumps(base if revision else "the/folder/of/the/base"),
+        imports=_TINY if is_tiny else "",
+        base="TINY" if is_tiny else _literal(base if revision else _place(base)),
         inputs=inputs,
         max_new_tokens=max_new_tokens,
     )
     return f"```python\n{code}\n```"
+
+
+def _literal(text: str) -> str:
+    """Return a text as Python has it; its letters stay as they are, of every script."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _place(folder: str) -> str:
+    """Return a folder as it was named, or its name alone where that tells a place on this machine.
+
+    The card is made to be passed on.
+    """
+    path = Path(folder).expanduser()
+    return f"path/to/{path.name}" if path.is_absolute() else folder
 
 
 def one_line(text: str) -> str:

@@ -16,7 +16,7 @@ def add_lenient(report: Report) -> Report:
     """Add common unofficial variants of the task's metric, where it has any."""
     metrics = report.task.lenient(report.predictions, report.examples)
     if not metrics:
-        note = f"--lenient: {report.task.name} has no unofficial variants that are in wide use."
+        note = f"--lenient: {report.task.name} has no variants of its metric that are in wide use."
         return replace(report, notes=(*report.notes, note))
     return _add(report, "lenient", metrics)
 

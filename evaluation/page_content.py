@@ -17,6 +17,7 @@ from evaluation.page_data import (
     Beside,
     Change,
     Counts,
+    Figures,
     Interval,
     Line,
     Measured,
@@ -30,6 +31,7 @@ from tasks.base import Task
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
 from tasks.report import Report
+from tasks.shown_figures import for_longer_texts, is_repeated
 
 MOST_ROWS = 20_000  # more would make a page of tens of megabytes
 MOST_FREQUENT = 20
@@ -133,6 +135,8 @@ def make_page(
         ),
         reference_lengths=_lengths(text for own in lines for text in own[0].references),
         notes=list(dict.fromkeys(notes)),
+        longer=_for_longer(measured, lines),
+        repeated=["rougeL"] if all(is_repeated(_figures(content)) for content in measured) else [],
     )
 
 
@@ -206,6 +210,18 @@ def _run(
         lengths=_lengths(line.prediction for line in lines),
         provenance=measured.provenance,
     )
+
+
+def _for_longer(measured: Sequence[Measured], lines: Sequence[Sequence[Line]]) -> list[str]:
+    names = list(dict.fromkeys(name for content in measured for name in content.metrics))
+    references = (own[0].references for own in lines)
+    return list(for_longer_texts(names, measured[0].metric, references))
+
+
+def _figures(measured: Measured) -> Figures:
+    """Every figure of an evaluation; of one in several groups the task's own."""
+    groups = [getattr(measured, name) for name in _EXTRA]
+    return {name: value for group in (*groups, measured.metrics) for name, value in group.items()}
 
 
 def _slices(lines: Sequence[Sequence[Line]]) -> list[Slice]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from evaluation.training_log import Curves
+from evaluation.training_log import Curves, ScoreCurve
 from tasks.metrics.uncertainty import Uncertainty
 
 Interval = tuple[float, float] | None
@@ -140,12 +140,16 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of the run on this page.
+        curves: those that are drawn.
+        scores: each metric that was measured, once or more often.
         columns: what the scorings of the watched examples are called.
         notes: sentences beside the curves.
     """
 
     name: str
-    curves: Curves
+    curves: Curves | None
+    scores: list[ScoreCurve]
+    best_step: int | None
     columns: list[str]
     watched: list[WatchedExample]
     notes: list[str]
@@ -159,6 +163,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         best: its best value.
         images: data URIs.
         notes: sentences beside the figures.
+        longer: figures that are folded, with the notes on them; see `tasks.shown_figures`.
+        repeated: figures that are left out, as others are the same.
         trainings: of the runs that were scored inside their own folders.
     """
 
@@ -173,4 +179,6 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     frequent_references: Counts
     reference_lengths: Counts
     notes: list[str]
+    longer: list[str] = []
+    repeated: list[str] = []
     trainings: list[Training] = []

@@ -11,7 +11,14 @@ import msgspec
 from evaluation.page_content import Evaluation
 from evaluation.page_data import Page, Row, Training, WatchedExample
 from evaluation.page_file import link_to
-from evaluation.training_log import Curves, WatchedScoring, read_curves, read_watched
+from evaluation.training_log import (
+    Curves,
+    WatchedScoring,
+    drawable,
+    in_words,
+    read_curves,
+    read_watched,
+)
 
 MOST_POINTS = 1000  # of a curve; more would not be told apart, and make a page of megabytes
 _HERE = "this evaluation"
@@ -99,11 +106,14 @@ def _training(
         )
     thin, step = _thin(curves)
     notes = [f"The lines show one of {step} logged values."] if step > 1 else []
+    notes += in_words(curves)
     if way and not is_here:
         notes.append(f"The watched examples are of split '{way[-1].split}'.")
     return Training(
         name=name,
-        curves=thin,
+        curves=drawable(thin),
+        scores=curves.scores,
+        best_step=curves.best_step,
         columns=[f"step {scoring.step}" for scoring in way] + [_HERE] * is_here,
         watched=watched,
         notes=notes,

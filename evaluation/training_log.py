@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ JOINT = "joint"  # the headline of several tasks
 LOWER, UPPER = "_lower_95", "_upper_95"  # behind a figure's name: the ends of its interval
 
 Line = list[tuple[int, float]]  # a value at each step where it was logged
+_Point = TypeVar("_Point")
 
 
 class ScoredStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,20 +152,56 @@ def read_watched(run_folder: Path) -> list[WatchedScoring]:
         raise ValueError(f"{path} is not as training writes it ({error}); remove it.") from error
 
 
+def drawable(curves: Curves) -> Curves | None:
+    """Return the curves that a chart can show: one value alone is none. None where there is none.
+
+    A metric is a curve where it was measured twice or more during training.
+    """
+    drawn = msgspec.structs.replace(
+        curves,
+        loss=_curve(curves.loss),
+        learning_rate=_curve(curves.learning_rate),
+        gradient_norm=_curve(curves.gradient_norm),
+        scores=[curve for curve in curves.scores if _curve(curve.points)],
+    )
+    lines = (drawn.loss, drawn.learning_rate, drawn.gradient_norm, drawn.scores)
+    return drawn if any(lines) else None
+
+
+def _curve(points: list[_Point]) -> list[_Point]:
+    return points if len(points) > 1 else []
+
+
+def in_words(curves: Curves) -> list[str]:
+    """Return a sentence for each loss or metric that no chart shows."""
+    drawn = drawable(curves)
+    shown = {curve.name for curve in drawn.scores} if drawn else set()
+    left = [curve for curve in curves.scores if curve.name not in shown]
+    without = msgspec.structs.replace(
+        curves, loss=[] if drawn and drawn.loss else curves.loss, scores=left
+    )
+    return _sentences(without)
+
+
 def describe(curves: Curves) -> str:
     """Return the curves in words, for those who cannot see them."""
+    return " ".join(_sentences(curves))
+
+
+def _sentences(curves: Curves) -> list[str]:
     parts = []
     if curves.loss:
-        (first, start), (last, end) = curves.loss[0], curves.loss[-1]
-        parts.append(f"Loss {start:.4g} at step {first}, {end:.4g} at step {last}.")
+        ends = dict.fromkeys((curves.loss[0], curves.loss[-1]))
+        parts.append(f"Loss {', '.join(f'{loss:.4g} at step {step}' for step, loss in ends)}.")
     for curve in curves.scores:
         shown = [f"{point.value:.4g} at step {point.step}" for point in curve.points]
         if len(shown) > 2:
             shown = [shown[0], shown[-1]]
         best = [f"best {p.value:.4g} at step {p.step}" for p in curve.points if is_best(p, curves)]
+        best = best if len(curve.points) > 1 else []
         final = [f"at the end {curve.final.value:.4g}"] if curve.final else []
         parts.append(f"{curve.name}: {', '.join(shown + best + final)}.")
-    return " ".join(parts)
+    return parts
 
 
 def is_best(point: ScoredStep, curves: Curves) -> bool:

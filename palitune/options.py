@@ -186,9 +186,9 @@ def source_options() -> list[click.Parameter]:
         Option(
             ["--data_root"],
             group=group,
-            help="Read the official files in this folder, or a folder that `datasets` saved, or "
-            "`sample` for the embedded data [default: the task's Hub copy; of quic360 "
-            "data/quic360].",
+            help="Read the data in this folder: official files, images of tables, or what "
+            "`datasets` saved; or `sample` for the embedded data [default: the task's Hub copy; of "
+            "quic360 data/quic360].",
         ),
         Option(
             ["--hub_repo"],

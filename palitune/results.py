@@ -81,7 +81,7 @@ def _show(report: "Report", folder: Path, left_out: Path | None = None) -> Shown
         left_out: the adapter whose base was scored.
     """
     from evaluation.known_base import find_adapted, find_base
-    from tasks.score_table import answer_table, score_table
+    from tasks.score_table import answer_table, breakdown_table, score_table
 
     say(score_table(report))
     base = find_base(report) if left_out is None else None
@@ -90,6 +90,8 @@ def _show(report: "Report", folder: Path, left_out: Path | None = None) -> Shown
         say(f"The base's {report.task.metric} was {base.value:.4g} ({base.folder}).")
     if adapted is not None:
         say(f"With the adapter {report.task.metric} is {adapted.value:.4g} ({adapted.folder}).")
+    if breakdown := breakdown_table(report):
+        say(breakdown)
     say(f"Some of the answers:\n{answer_table(report)}")
     beside = [known.folder for known in (base, adapted) if known is not None]
     return Shown(report, (*beside, folder) if adapted is None else (folder, *beside))

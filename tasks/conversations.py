@@ -22,6 +22,7 @@ from tasks.csv_qa import CsvQa, is_copy
 from tasks.hub import open_hub_copy
 from tasks.hub_download import HubCopy
 from tasks.images import UnusableImage
+from tasks.recurring import with_recurring_tags
 from tasks.table_files import SPLIT_NAMES
 from tasks.table_images import check_apart, find_images, is_url, local_names
 from tasks.tables import note_line
@@ -35,6 +36,7 @@ class Row(msgspec.Struct, frozen=True):
     number: int
     turns: tuple[Turn, ...]
     images: tuple[ImageRef, ...]
+    tags: dict[str, tuple[str, ...]] = {}
 
 
 class _Found(NamedTuple):
@@ -78,7 +80,7 @@ class Conversations(CsvQa):
         _report_moved(found, path)
         images = _images(found, path, others, source, wanted)
         rows = [Row(entry.record.number, entry.talk.turns, own) for entry, own in images]
-        return Dataset(self, split, rows)
+        return Dataset(self, split, with_recurring_tags(self, rows))
 
     def example(self, row: Row) -> Example:  # type: ignore[override]
         """Ask for the last turn of the assistant."""
@@ -90,6 +92,7 @@ class Conversations(CsvQa):
             further_images=row.images[1:],
             turns=tuple(turns) if is_answer else row.turns,
             references=(last.text,) if is_answer else (),
+            tags=row.tags,
         )
 
     def _check_options(self, source: Source) -> None:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
@@ -21,41 +20,25 @@ from tasks.cells import RowTexts
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
 from tasks.image_marks import read_marks
-from tasks.table_columns import find_columns, looked_for
+from tasks.qa_columns import COLUMNS, columns_to_read, names_of_columns, optional_columns
+from tasks.recurring import TAGS, with_recurring_tags
+from tasks.table_columns import find_columns
 from tasks.table_files import SPLIT_NAMES, Shards, Table, find_table, open_table
 from tasks.table_images import (
-    SEPARATOR,
     check_apart,
     find_images,
-    further_column,
     is_url,
     local_names,
     names_of_rows,
     numbered,
 )
 from tasks.tables import Row as TableRow
-from tasks.tables import header_of, note_line, read_rows
+from tasks.tables import note_line, read_rows
 from tasks.text_scoring import score_texts
 from tasks.webdataset import TEXT_ENDINGS, read_samples
 
 logger = logging.getLogger(__name__)
 
-_SYNONYMS = {  # one named by the user stands for the others, as tables of two splits may differ
-    "image": ("image", "url", "image_path", "file_name", "images", "file_names"),
-    "instruction": ("instruction", "query"),
-    "response": ("response", "annotation"),
-}
-_COLUMNS = {  # where the user names none; the first that is there counts
-    "image": (
-        *_SYNONYMS["image"],
-        *("filename", "image_file", "img", "img_path", "photo", "picture", "file", "path"),
-    ),
-    "instruction": (*_SYNONYMS["instruction"], "question", "prompt", "input"),
-    "response": (*_SYNONYMS["response"], "answer", "answers", "output", "label", "target"),
-}
-# of this task and of those that build on it: named so, a column may be missing as one not named may
-_USUAL_ANSWERS = (*_SYNONYMS["response"], "answer")
-_CAPTIONS = ("caption", "text")  # where the question is given, what else can a response be
 _OPTIONS = {split: f"--{split}_csv (eval.py: --csv)" for split in SPLIT_NAMES}
 _HUB_SPLITS = {"val": "validation"}
 
@@ -67,6 +50,7 @@ class Row(msgspec.Struct, frozen=True):
     images: tuple[ImageRef, ...]
     asked: Turn
     responses: tuple[str, ...]
+    tags: dict[str, tuple[str, ...]] = {}
 
 
 class HubRow(msgspec.Struct, frozen=True):
@@ -91,18 +75,20 @@ class CsvQa(Task):
     selection_split = "val"  # a test table chooses no checkpoint
     rule = "ROUGE-L F-measure over Unicode words, the best reference, mean over examples"
     rule_source = "https://aclanthology.org/W04-1013"
+    tags: ClassVar[tuple[str, ...]] = TAGS
     reads_tables = True
-    table_columns: ClassVar = _COLUMNS
+    table_columns: ClassVar = COLUMNS
     default_root: ClassVar[Path | None] = None  # of the tables, unless one is named
 
     def load(self, split: str, source: Source) -> Dataset:
         """Read the split's table, or a Hub copy with these columns; each row is an example."""
         self.check_split(split)
-        wanted = f"{self.name} split '{split}'"
         if split not in source.tables and is_copy(source):
+            wanted = f"{self.name} split '{split}'"
             rows = _hub_rows(self.with_columns(source), split, wanted)
-            return Dataset(self, split, self.grouped(rows))
-        return Dataset(self, split, self.grouped(self.table_rows(split, source)))
+        else:
+            rows = self.table_rows(split, source)
+        return Dataset(self, split, with_recurring_tags(self, self.grouped(rows)))
 
     def table_rows(self, split: str, source: Source) -> list[Row]:
         """Read the split's table, a Row for each of its own; see `load`."""
@@ -133,6 +119,7 @@ class CsvQa(Task):
             further_images=row.images[1:],
             turns=(row.asked,),
             references=row.responses,
+            tags=row.tags,
         )
 
     def score(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
@@ -164,7 +151,7 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
             "that was saved; name its column by --hub_columns instruction=COLUMN."
         )
     copy = HubCopy(source.hub_repo or "", _HUB_SPLITS.get(split, split))
-    table = open_hub_copy(source, copy, wanted, _COLUMNS)
+    table = open_hub_copy(source, copy, wanted, COLUMNS)
     images, texts = table.images_of_rows(), RowTexts()
     for index, (row, own) in enumerate(zip(table.rows(HubRow), images, strict=True)):
         where = f"{table.name}, row {index}"
@@ -174,7 +161,7 @@ def _hub_rows(source: Source, split: str, wanted: str) -> Iterable[Row]:
 
 
 def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str) -> list[Row]:
-    rows = _read(path, source, _columns_to_read(path, source))
+    rows = _read(path, source, columns_to_read(path, source))
     places = names_of_rows(rows, path, source.faults)
     images = find_images([*numbered(places)], path, source, wanted)
     _say_unasked(path, rows[0][1] if rows else {}, source)
@@ -206,10 +193,10 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
 
 
 def _shard_rows(shards: Shards, source: Source) -> list[Row]:
-    columns = _columns(source, ("instruction", "response"))
+    columns = names_of_columns(source, ("instruction", "response"))
     columns["response"] += tuple(name for name in TEXT_ENDINGS if name not in columns["response"])
     is_needed = source.reading.answers == "required"
-    optional = _optional(source) if is_needed else (*_optional(source), "response")
+    optional = optional_columns(source) if is_needed else (*optional_columns(source), "response")
     texts, found = RowTexts(needs_answers=is_needed), []
     cells: dict[str, Any] = {}
     for sample in read_samples(shards.paths, source.faults):
@@ -236,62 +223,9 @@ def _say_unasked(place: object, cells: Mapping[str, Any], source: Source) -> Non
 def _read(path: Path, source: Source, names: Iterable[str]) -> list[TableRow]:
     return read_rows(
         path,
-        _columns(source, names),
+        names_of_columns(source, names),
         lenient=source.reading.lenient,
         encoding=source.reading.encoding,
-        optional=_optional(source),
+        optional=optional_columns(source),
         faults=source.faults,
     )
-
-
-def _columns(source: Source, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Map each of our names to those that are looked for."""
-    known = dict(_COLUMNS)
-    if source.reading.question is not None:
-        known["response"] += _CAPTIONS
-    found = {name: _candidates(name, source.columns.get(name), known) for name in names}
-    first, *further = source.columns.get("image", "").split(SEPARATOR)
-    if further and "image" in found:
-        found["image"] = (first,)
-        found |= {further_column(n): (name,) for n, name in enumerate(further, start=2)}
-    return found
-
-
-def _optional(source: Source) -> tuple[str, ...]:
-    return () if source.reading.question is None else ("instruction",)
-
-
-def _columns_to_read(path: Path, source: Source) -> list[str]:
-    """Our names of the columns; without the response where a table to be answered has none.
-
-    One that the user names must be there, and a name near to the usual ones is taken for a slip.
-    """
-    named, reading = source.columns.get("response"), source.reading
-    without = [name for name in _COLUMNS if name != "response"]
-    if reading.answers == "ignored":
-        return without
-    if reading.answers == "required":
-        return list(_COLUMNS)
-    wanted = _columns(source, _COLUMNS)
-    taken = {column for name in without for column in wanted[name]}
-    others = [name for name in header_of(path, reading.encoding) if name not in taken]
-    usual = wanted["response"]
-    if named not in (None, *_USUAL_ANSWERS) or any(
-        get_close_matches(name, others, n=1) for name in usual
-    ):
-        return list(_COLUMNS)
-    logger.warning(
-        "%s has no column %s: its rows are answered, and nothing is scored.",
-        *(path, looked_for(usual)),
-    )
-    return without
-
-
-def _candidates(
-    name: str, named: str | None, known: Mapping[str, tuple[str, ...]]
-) -> tuple[str, ...]:
-    """The names to look for: the one given, with its synonyms in other tables."""
-    if named is None:
-        return known[name]
-    synonyms = _SYNONYMS[name]
-    return (named, *synonyms) if named in synonyms else (named,)

@@ -10,6 +10,7 @@ from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
 from tasks.faults import summary
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
+from tasks.shown_figures import for_longer_texts
 from tasks.table_images import join_names
 
 Predict = Callable[[Sequence[Example]], Sequence[str]]  # generated texts, in the same order
@@ -56,6 +57,12 @@ class Report:
         return {name: None if value is None else float(value) for name, value in metrics}
 
     @property
+    def figures_for_longer(self) -> tuple[str, ...]:
+        """Return the metrics that say little of answers as short as the references."""
+        references = (example.references for example in self.examples)
+        return for_longer_texts(self.metrics, self.task.metric, references)
+
+    @property
     def reasons(self) -> dict[str, str]:
         """Return why a metric is None, by its name."""
         if self.scores is None and self.split in self.task.hidden_splits:
@@ -65,20 +72,32 @@ class Report:
         return dict(self.scores.reasons)
 
     @property
-    def breakdown(self) -> dict[str, dict[str, float]]:
-        """Return the mean score by each tag's values, in the headline's units."""
+    def scores_by_tag(self) -> dict[str, dict[str, list[float]]]:
+        """Return the scores under each value of the task's tags; a tag of no example is left out.
+
+        The values come in the order of the alphabet, whole numbers by their size behind the others.
+        """
         tables: dict[str, defaultdict[str, list[float]]] = {
             tag: defaultdict(list) for tag in self.task.tags
         }
         scored = zip(self.examples, self.scores.values, strict=True) if self.scores else ()
         for example, value in scored:
             if value is not None:
-                for tag, kinds in example.tags.items():
-                    for kind in dict.fromkeys(kinds):
+                for tag in tables.keys() & example.tags.keys():
+                    for kind in dict.fromkeys(example.tags[tag]):
                         tables[tag][kind].append(value)
         return {
-            tag: {kind: fmean(table[kind]) for kind in sorted(table, key=_numbers_by_size)}
+            tag: {kind: table[kind] for kind in sorted(table, key=_numbers_by_size)}
             for tag, table in tables.items()
+            if table
+        }
+
+    @property
+    def breakdown(self) -> dict[str, dict[str, float]]:
+        """Return the mean score by each tag's values, in the headline's units."""
+        return {
+            tag: {kind: fmean(scores) for kind, scores in table.items()}
+            for tag, table in self.scores_by_tag.items()
         }
 
     @property

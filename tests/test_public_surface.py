@@ -124,7 +124,8 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_files_of_a_training_and_of_an_evaluation(tmp_path: Path) -> None:
     run = tmp_path / "run"
     brief = ("--max_new_tokens", "1", "--max_eval_samples", "4")
-    training = ("--max_steps", "1", "--batch_size", "2", "--num_viz_samples", "1")
+    training = ("--max_steps", "2", "--logging_steps", "1", "--batch_size", "2")
+    training += ("--num_viz_samples", "1")
     invoke(
         "train", "digits", "--model_path", "tiny", "--output_dir", run, *DIGITS, *brief, *training
     )

@@ -30,14 +30,18 @@ function figureCell(run, name, figures) {
 
 // a figure stands in one line, though several entries of metrics.json may hold it
 function figureLines(title, groups, shown) {
-  const isSameRouge = groups.every((figures) => figures.rougeL === figures.rouge_l);
   const names = [...new Set(groups.flatMap((figures) => Object.keys(figures)))]
-    .filter((name) => !shown.has(name) && !(name === "rougeL" && isSameRouge));
+    .filter((name) => !shown.has(name) && !page.repeated.includes(name));
   names.forEach((name) => shown.add(name));
   const heading = title && names.length
     ? [[make("th", { scope: "rowgroup", colspan: runs.length + 1 }, title)]] : [];
   return [...heading, ...names.map((name) => [make("th", { scope: "row" }, name),
     ...groups.map((figures, place) => figureCell(runs[place], name, figures))])];
+}
+
+function figureTable(lines) {
+  return table([make("th"), ...runs.map((run) =>
+    make("th", { scope: "col", class: "number" }, run.name))], lines);
 }
 
 function drawHeadline() {
@@ -50,18 +54,28 @@ function drawHeadline() {
   }
   const section = document.getElementById("headline");
   section.append(table(head, runs.flatMap(runLines)));
-  for (const note of page.notes) section.append(make("p", { class: "note" }, note));
+  const isOnLonger = (note) => page.longer.includes(note.split(" ")[0]);
+  const addNotes = (place, notes) =>
+    place.append(...notes.map((note) => make("p", { class: "note" }, note)));
+  addNotes(section, page.notes.filter((note) => !isOnLonger(note)));
   const extra = [...new Set(runs.flatMap((run) => Object.keys(run.extra)))];
-  const shown = new Set();
-  const lines = [...figureLines("", runs.map((run) => run.metrics), shown),
-    ...extra.flatMap((group) => figureLines(`${group}, not the official figures`,
+  const own = runs.map((run) => run.metrics);
+  const shown = new Set(page.longer);
+  const lines = [...figureLines("", own, shown),
+    ...extra.flatMap((group) => figureLines(`${group}, beside the task's own figures`,
       runs.map((run) => run.extra[group] ?? {}), shown))];
   if (lines.length > 1 || runs.some((run) => Object.keys(run.reasons).length)) {
     const open = lines.length > 8 ? null : ""; // more would push the examples off the screen
     section.append(make("details", { id: "figures", open },
-      make("summary", {}, "All figures"), table(
-        [make("th"), ...runs.map((run) => make("th", { scope: "col", class: "number" }, run.name))],
-        lines)));
+      make("summary", {}, page.longer.length ? "Figures" : "All figures"), figureTable(lines)));
+  }
+  if (page.longer.length) {
+    const folded = make("details", { id: "longer" },
+      make("summary", {}, "Figures made for longer texts"),
+      figureTable(figureLines("", own, new Set(own.flatMap(Object.keys)
+        .filter((name) => !page.longer.includes(name))))));
+    addNotes(folded, page.notes.filter(isOnLonger));
+    section.append(folded);
   }
   document.getElementById("summary").textContent =
     `${rows.length} examples on this page, ${page.images.length} images inside`;

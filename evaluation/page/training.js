@@ -50,7 +50,7 @@
     }
     svg.append(shape("polyline", { class: "line",
       points: joined.map((point) => `${x(point.step)},${y(point.value)}`).join(" ") }));
-    for (const point of points.filter((one) => dots || one.mark || points.length === 1)) {
+    for (const point of points.filter((one) => dots || one.mark)) {
       const dot = shape("circle", { class: point.mark ? "dot mark" : "dot", cx: x(point.step),
         cy: y(point.value), r: point.mark ? 5 : 3.5 });
       dot.append(shape("title", {}, `step ${point.step}: ${show(point.value)}`
@@ -77,16 +77,15 @@
   const scores = (curve, best) => {
     const points = curve.points.map((point) => ({ ...point,
       mark: point.step === best ? "best" : "" }));
-    const shown = points.length || !curve.final ? points : [{ ...curve.final, mark: "at the end" }];
-    const says = `${curve.name}: ${shown.map((point) =>
+    const says = `${curve.name}: ${points.map((point) =>
       `${point.mark} ${show(point.value)} at step ${point.step}`.trim()).join(", ")}`;
-    return panel(`${curve.name}, 0 to ${show(curve.best)}, with 95 % interval`, shown,
+    return panel(`${curve.name}, 0 to ${show(curve.best)}, with 95 % interval`, points,
       { joined: points, says, dots: true });
   };
 
-  const figures = (curves) => {
-    const lines = curves.scores.flatMap((curve) => [...curve.points.map((point) => [point,
-      point.step === curves.best_step ? "best" : ""]), [curve.final, "at the end"]]
+  const figures = (training) => {
+    const lines = training.scores.flatMap((curve) => [...curve.points.map((point) => [point,
+      point.step === training.best_step ? "best" : ""]), [curve.final, "at the end"]]
       .filter(([point]) => point).map(([point, mark]) => [
         make("th", { scope: "row" }, curve.name), number(String(point.step)),
         number(show(point.value)), number(interval(point.interval)), make("td", {}, mark)]));
@@ -114,13 +113,15 @@
   for (const training of page.trainings) {
     const curves = training.curves;
     section.append(make("h2", {}, runs.length > 1 ? `Training of ${training.name}` : "Training"));
-    const lines = [["loss (nats)", curves.loss], ["learning rate", curves.learning_rate],
-      ["gradient norm, before clipping", curves.gradient_norm]].filter(([, pairs]) => pairs.length);
-    section.append(make("div", { class: "curves" },
-      ...curves.scores.map((curve) => scores(curve, curves.best_step)),
-      ...lines.map(([title, pairs]) => line(title, pairs))));
+    if (curves) {
+      const lines = [["loss (nats)", curves.loss], ["learning rate", curves.learning_rate],
+        ["gradient norm, before clipping", curves.gradient_norm]].filter(([, pairs]) => pairs.length);
+      section.append(make("div", { class: "curves" },
+        ...curves.scores.map((curve) => scores(curve, curves.best_step)),
+        ...lines.map(([title, pairs]) => line(title, pairs))));
+    }
     for (const note of training.notes) section.append(make("p", { class: "quiet" }, note));
-    if (curves.scores.length) section.append(figures(curves));
+    if (training.scores.length) section.append(figures(training));
     if (training.watched.length && training.columns.length) {
       section.append(make("details", { open: "" }, make("summary", {},
         `The same ${training.watched.length} examples at each scoring`),

@@ -13,6 +13,7 @@ from evaluation.training_log import (
     Curves,
     Line,
     ScoreCurve,
+    drawable,
     headlines,
     is_best,
     make_curves,
@@ -33,7 +34,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def write_curves(state: "TrainerState", tasks: Sequence[Task], folder: Path) -> Curves:
-    """Draw the curves of a training into its run's folder; without a logged loss there is no file.
+    """Draw the curves of a training into its run's folder; without any there is no file.
 
     Args:
         state: of the trainer; its log holds the curves of a resumed run from the start.
@@ -46,15 +47,15 @@ def write_curves(state: "TrainerState", tasks: Sequence[Task], folder: Path) -> 
     known = {"log_history": state.log_history, "best_global_step": state.best_global_step}
     curves = make_curves(known, headlines(tasks))
     (folder / CURVES).unlink(missing_ok=True)
-    if curves.loss or curves.scores:
+    if drawn := drawable(curves):
         file = io.BytesIO()
-        draw_curves(curves).save(file, "PNG")
+        draw_curves(drawn).save(file, "PNG")
         write_chunks(folder / CURVES, [file.getvalue()])
     return curves
 
 
 def draw_curves(curves: Curves) -> Image.Image:
-    """Draw a panel for each curve, two in a row, over optimiser steps."""
+    """Draw a panel for each curve of `drawable`, two in a row, over optimiser steps."""
     panels = [_score_panel(curve, curves) for curve in curves.scores]
     for line, title in (
         (curves.loss, "loss (nats)"),
@@ -110,11 +111,9 @@ class _Axes:
         self.draw.text((at[0] * _SCALE, at[1] * _SCALE), text, _INK, font, anchor=anchor)
 
     def line(self, points: Points) -> None:
-        """Draw a line through values, and a dot for one alone."""
+        """Draw a line through values."""
         places = [self.place(*point) for point in points]
         self.draw.line(places, _BLUE, 2 * _SCALE, joint="curve")
-        if len(points) == 1:
-            self.dot(points[0], 3, _BLUE)
 
     def dot(self, point: tuple[float, float], radius: float, color: str) -> None:
         """Draw a dot at a value."""
@@ -141,8 +140,7 @@ def _score_panel(curve: ScoreCurve, curves: Curves) -> Image.Image:
         if point.interval is not None:
             places = [axes.place(point.step, end) for end in point.interval]
             axes.draw.line(places, _BAND, 6 * _SCALE)
-    if curve.points:
-        axes.line([(point.step, point.value) for point in curve.points])
+    axes.line([(point.step, point.value) for point in curve.points])
     for point in curve.points:
         axes.dot((point.step, point.value), 4, _BLUE)
     for point in [p for p in curve.points if is_best(p, curves)] or final:

@@ -9,13 +9,15 @@ from common.files import write_chunks, write_text
 from common.markup import markdown
 from evaluation.card import header, result, score_table, usage
 from evaluation.image_sheet import open_sheet
-from evaluation.training_log import Curves, WatchedScoring, describe
+from evaluation.training_log import Curves, WatchedScoring, describe, drawable
 from finetuning.training.curves_chart import CURVES
 from models.base import Family
 from models.registry import lineage
 from models.run_record import by_task, trained_on
+from tasks.base import Example
 from tasks.registry import get_task
 from tasks.report import Report
+from tasks.shown_figures import shown_figures, where_longer_are
 
 CARD, SAMPLE = "README.md", "sample.png"
 _SAMPLE_SIDE = 256  # pixels at most
@@ -29,6 +31,7 @@ def write_card(
     family: Family | None,
     curves: Curves | None = None,
     watched: Sequence[WatchedScoring] = (),
+    trained: Sequence[Example] = (),
 ) -> None:
     """Write a run's card and its sample image into the run's folder.
 
@@ -40,21 +43,33 @@ def write_card(
         family: of its base; None leaves the code out.
         curves: of its training.
         watched: the lines of its watched.jsonl.
+        trained: examples of its first task that it was trained on; the code asks the question of
+            the first, where no example of that task was scored.
     """
     example = _example(folder, run, reports)
-    metrics = [report.metrics_json() for report in reports]
-    card = model_card(run, metrics, num_steps, family, curves, watched, example)
+    metrics = [_shown(report) for report in reports]
+    longer = dict.fromkeys(name for report in reports for name in report.figures_for_longer)
+    notes = [where_longer_are(list(longer)), ""] if longer else []
+    code = None if family is None else _usage(run, family, _question(run, reports, trained))
+    card = model_card(run, metrics, num_steps, code, curves, watched, example, notes)
     write_text(folder / CARD, card)
+
+
+def _shown(report: Report) -> dict[str, Any]:
+    """Return metrics.json with the figures that the card shows."""
+    shown = shown_figures(report.metrics, report.figures_for_longer)
+    return {**report.metrics_json(), "metrics": shown}
 
 
 def model_card(
     run: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
     num_steps: int,
-    family: Family | None = None,
+    code: str | None = None,
     curves: Curves | None = None,
     watched: Sequence[WatchedScoring] = (),
     example: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the README.md of an adapter: base, data, settings, what was measured, how it is used.
 
@@ -62,10 +77,11 @@ def model_card(
         run: its record.
         metrics: metrics.json of each evaluation.
         num_steps: optimiser steps that it was trained for.
-        family: of its base; None leaves the code out.
-        curves: of its training, which curves.png shows; None leaves the image out.
+        code: that uses it; None where there is none.
+        curves: of its training, which curves.png shows; None leaves them out.
         watched: the lines of its watched.jsonl.
         example: lines on one example of the evaluation.
+        notes: lines below the scores.
     """
     settings, base = run["settings"], Path(run["base_model"])
     names = trained_on(run)
@@ -92,11 +108,11 @@ def model_card(
         *[f"| {name} | {markdown(settings[name])} |" for name in shown],
         "",
         *score_table(_scores(metrics)),
+        *notes,
         *[line for entry in metrics for line in _decoding(entry)],
         *(_training(curves, watched) if curves and curves.loss else []),
         *example,
     ]
-    code = None if family is None else _usage(run, family)
     return "\n".join([*lines, *(["## Use", "", code, ""] if code else [])])
 
 
@@ -149,7 +165,8 @@ def _decoding(entry: Mapping[str, Any]) -> list[str]:
 
 def _training(curves: Curves, watched: Sequence[WatchedScoring]) -> list[str]:
     """The curves, and how the answer to one example changed."""
-    lines = ["## Training", "", f"![{markdown(describe(curves))}]({CURVES})", ""]
+    words = markdown(describe(curves))
+    lines = ["## Training", "", f"![{words}]({CURVES})" if drawable(curves) else words, ""]
     if len(watched) < 2:
         return lines
     first = watched[0].answers[0]
@@ -194,8 +211,25 @@ def _example(folder: Path, run: Mapping[str, Any], reports: Sequence[Report]) ->
     ]
 
 
-def _usage(run: Mapping[str, Any], family: Family) -> str | None:
+def _question(
+    run: Mapping[str, Any], reports: Sequence[Report], trained: Sequence[Example]
+) -> str | None:
+    """Return a question of the data that the first task was scored or trained on, about one image.
+
+    None where the first examples show several.
+    """
+    name = trained_on(run)[0]
+    scored = [report.examples for report in reports if report.task.name == name]
+    for examples in (*scored, trained):
+        for example in examples[:1]:
+            if not example.further_images:
+                return example.turns[-1].text
+    return None
+
+
+def _usage(run: Mapping[str, Any], family: Family, question: str | None) -> str | None:
     task = get_task(trained_on(run)[0])
+    asked = {} if question is None else {"question": question}
     return usage(
         family,
         run["base_model"],
@@ -203,4 +237,5 @@ def _usage(run: Mapping[str, Any], family: Family) -> str | None:
         run["settings"].get("prompt_template") or task.prompt(*lineage(type(family))),
         run["settings"].get("max_new_tokens") or task.max_new_tokens,
         is_adapter=True,
+        **asked,
     )

@@ -118,8 +118,16 @@ def _write_results(
                 images_budget=prepared.recipe.images_budget,
             ),
         )
-    family = prepared.loaded.family
-    write_card(folder, prepared.run, reports, state.global_step, family, curves, watched.lines)
+    write_card(
+        folder,
+        prepared.run,
+        reports,
+        state.global_step,
+        prepared.loaded.family,
+        curves,
+        watched.lines,
+        prepared.parts[0].train_data[:1],
+    )
 
 
 def _train_to_the_end(

@@ -12,30 +12,34 @@ from evaluation.prediction import make_predictor
 from evaluation.prompting import make_prompter
 from models.checkpoint import resolve
 from models.loading import Dtype, load_model
-from tasks.base import Example, Turn
+from tasks.base import Example, Task, Turn
 from tasks.images import FileImage
 from tasks.registry import get_task
 
 DIGITS = get_task("digits")
 
 
-def check_card_code(folder: Path, base: Path, image: Image.Image) -> None:
+def check_card_code(
+    folder: Path,
+    base: Path,
+    image: Image.Image,
+    question: str = "What is in the image?",
+    task: Task = DIGITS,
+) -> None:
     """The code of the card in a folder prints what our evaluation answers about the image."""
     image.convert("RGB").resize((64, 64)).save(folder / "image.png")
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)\n```\n", (folder / "README.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     printed = StringIO()
     with chdir(folder), redirect_stdout(printed):
-        exec(code.replace('"the/folder/of/the/base"', repr(str(base))), names)
+        exec(code.replace(f'"path/to/{base.name}"', repr(str(base))), names)
     stored_in: Dtype = "bf16" if "bfloat16" in str(names["model"].dtype) else "fp32"
     loaded = load_model(resolve(str(folder)), quantization="none", dtype=stored_in, device="cpu")
-    predictor = make_predictor(
-        loaded.model, DIGITS, make_prompter(DIGITS, loaded.family), batch_size=1
-    )
+    predictor = make_predictor(loaded.model, task, make_prompter(task, loaded.family), batch_size=1)
     asked = Example(
         example_id=0,
         image=FileImage(str(folder / "image.png")),
-        turns=(Turn("user", "What is in the image?"),),
+        turns=(Turn("user", question),),
         references=(),
     )
     assert predictor([asked]) == [printed.getvalue().splitlines()[-1]]

@@ -122,6 +122,15 @@ def test_each_is_scored_by_the_metric_of_the_task() -> None:
     assert baselines_table(report_of(examples)) is None
 
 
+def test_a_majority_that_was_counted_in_what_it_is_scored_on_says_so() -> None:
+    report = report_of([example(0)])
+    own = add_baselines(report, Baselines(Majority("red", REFERENCES), {}))
+    table = baselines_table(own) or ""
+    assert "'red', counted in these references themselves: an upper bound" in table
+    train = baselines_table(add_baselines(report, Baselines(Majority("red", "train"), {}))) or ""
+    assert "'red', of split 'train'" in train and "bound" not in train
+
+
 def test_the_training_split_is_counted_where_it_lies_there(tmp_path: Path) -> None:
     root = write_vqav2(tmp_path)
     examples = [example(n, "", "pink") for n in range(3)]

@@ -44,7 +44,7 @@ def test_the_headline_has_the_baselines_the_reasons_and_the_other_figures(
         "vqa_accuracy 66.67",
         "consistency not available: it takes all questions",
         "distribution 1.25",
-        "text_metrics, not the official figures",
+        "text_metrics, beside the task's own figures",
         "exact_match 0.6667",
         "rouge_l 0.5",
     ]
@@ -57,6 +57,32 @@ def test_the_headline_has_the_baselines_the_reasons_and_the_other_figures(
     assert plain.page.locator("#headline .beside").count() == 0
     assert plain.page.locator("#cards .copy").count() == 0
     assert shown.errors == plain.errors == []
+
+
+def test_figures_made_for_longer_texts_are_folded(browser: Any, tmp_path: Path) -> None:
+    examples = [example(number) for number in range(3)]
+    save(tmp_path / "A", ["red", "green", "green"], examples)
+    path = tmp_path / "A/metrics.json"
+    content = json.loads(path.read_text())
+    content["metrics"] |= {"rouge_l": 0.5, "rougeL": 0.25, "sacrebleu": 0.0, "Bleu_2": 0.125}
+    content["text_metrics"] = {"rougeL": 0.25, "sacrebleu": 0.0}  # again, which makes no group
+    content["notes"] = ["sacrebleu is 0 by its rule.", "Skipped: 3 examples."]
+    path.write_text(json.dumps(content))
+    join_pages([tmp_path / "A"], tmp_path / "a.html")
+    shown = Shown(browser, tmp_path / "a.html")
+
+    def lines(place: str) -> list[str]:
+        found = shown.page.locator(f"{place} tbody tr").all_inner_texts()
+        return [" ".join(line.split()) for line in found]
+
+    assert lines("#figures") == ["vqa_accuracy 66.67", "rouge_l 0.5"]
+    folded = shown.page.locator("#longer")
+    assert folded.get_attribute("open") is None
+    assert shown.page.locator("#headline > .note").all_inner_texts() == ["Skipped: 3 examples."]
+    folded.locator("summary").click()
+    assert lines("#longer") == ["rougeL 0.25", "sacrebleu 0", "Bleu_2 0.125"]
+    assert folded.locator(".note").all_inner_texts() == ["sacrebleu is 0 by its rule."]
+    assert shown.errors == []
 
 
 def test_the_copied_command_answers_the_example_again(browser: Any, tmp_path: Path) -> None:

@@ -60,10 +60,35 @@ def test_a_joined_page_shows_the_training_of_each_run(
     assert shown.errors == []
 
 
+def test_what_was_measured_once_is_told_in_words_and_is_no_curve(
+    browser: Any, tmp_path: Path
+) -> None:
+    run = save_run(tmp_path / "once", num_steps=3)  # scored at step 2 alone
+    shown = Shown(browser, run / "evaluation" / "val" / PAGE)
+    titles = shown.page.locator("#training figcaption").all_inner_texts()
+    assert titles == ["loss (nats)", "learning rate", "gradient norm, before clipping"]
+    # of eight answers at step 2 of 3: 100 * 2 / 3
+    notes = shown.page.locator("#training > .quiet").all_inner_texts()
+    assert notes == ["vqa_accuracy: 66.67 at step 2."]
+    shown.page.get_by_text("Scores as a table").click()
+    row = shown.page.locator("#training > details").first.locator("tbody tr").inner_text()
+    assert row.split()[:3] == ["vqa_accuracy", "2", "66.67"]
+    assert shown.errors == []
+
+
+def test_a_training_of_one_logged_step_has_no_chart(browser: Any, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "short", num_steps=1)
+    shown = Shown(browser, run / "evaluation" / "val" / PAGE)
+    assert shown.page.locator("#training svg").count() == 0
+    assert shown.page.locator("#training > .quiet").all_inner_texts() == ["Loss 4 at step 1."]
+    assert shown.errors == []
+
+
 def test_long_lines_are_thinned_and_that_is_said(run: Path, tmp_path: Path) -> None:
     page = join_pages([save_run(tmp_path / "long", num_steps=2500)], tmp_path / "long.html")
     (training,) = page.trainings
     # 2500 values are over 1000: every third, and the last one
+    assert training.curves is not None
     assert [step for step, _ in training.curves.loss[:3]] == [1, 4, 7]
     assert training.curves.loss[-1][0] == 2500
     assert training.notes == ["The lines show one of 3 logged values."]

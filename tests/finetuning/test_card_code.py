@@ -1,5 +1,6 @@
 """The code of a model card runs as it is printed, and answers as our own evaluation does."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,15 @@ import yaml
 from PIL import Image
 
 from common.markup import markdown
+from evaluation.card import usage
 from finetuning.training.run import finetune
+from models.paligemma import PaliGemma
+from tasks.registry import get_task
 from tests.evaluation.card_code import check_card_code
 from tests.finetuning.training_jobs import job
 from tests.models.tiny_families import maker
+from tests.palitune.commands import run
+from tests.tasks.test_csv_qa import write_images
 
 
 @pytest.mark.parametrize("family", ["paligemma", "idefics3", "gemma3"])
@@ -38,4 +44,41 @@ def test_the_cards_code_answers_as_our_evaluation(family: str, tmp_path: Path, p
     with Image.open(tmp_path / "run" / "sample.png") as sample:
         assert sample.tobytes() == example.image.open().convert("RGB").tobytes()
 
-    check_card_code(tmp_path / "run", base, example.image.open())
+    check_card_code(tmp_path / "run", base, example.image.open(), example.turns[0].text)
+
+
+@pytest.mark.slow
+def test_the_code_asks_a_question_of_the_data_to_the_base_as_it_was_named(tmp_path: Path) -> None:
+    write_images(tmp_path, "a.png")
+    question = '무슨 색? \U0001f600 {x} ``` "quoted"'
+    row = {"image": "a.png", "instruction": question, "response": "red"}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    words = ("--train_csv", tmp_path / "train.jsonl", "--max_steps", 1, "--device", "cpu")
+    folder = tmp_path / "run"
+    more = ("--quantization", "none", "--skip_evaluation")
+    run("csv_qa", *words, *more, "--model_path", "tiny", "--output_dir", folder)
+    card = (folder / "README.md").read_text()
+    assert question.replace('"', '\\"') in card and "What is in the image?" not in card
+    assert "from_pretrained(TINY)" in card
+    image = Image.new("RGB", (8, 4), "red")
+    check_card_code(folder, Path("tiny"), image, question, get_task("csv_qa"))
+
+
+@pytest.mark.parametrize(
+    ("base", "revision", "expected"),
+    [
+        ("org/model", "a" * 40, '"org/model"'),
+        ("models_of_mine/base", None, '"models_of_mine/base"'),
+        ("/home/me/base", None, '"path/to/base"'),
+        ("~/base", None, '"path/to/base"'),
+        ("tiny", None, "TINY"),
+    ],
+)
+def test_the_code_names_the_base_as_the_user_did_without_their_own_folders(
+    base: str, revision: str | None, expected: str
+) -> None:
+    family = object.__new__(PaliGemma)  # without a processor, which the code has no use for
+    code = usage(family, base, revision, "{question}", 3, is_adapter=True)
+    line = f"base = AutoModelForImageTextToText.from_pretrained({expected})\n"
+    assert code is not None and line in code
+    compile(code.removeprefix("```python\n").removesuffix("```"), "card", "exec")

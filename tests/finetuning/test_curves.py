@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from PIL import Image
 
 from evaluation.page_content import read_evaluation
 from evaluation.report_page import PAGE
-from evaluation.training_log import make_curves, read_curves, read_watched
-from finetuning.training.curves_chart import CURVES
+from evaluation.training_log import describe, in_words, make_curves, read_curves, read_watched
+from finetuning.training.curves_chart import CURVES, write_curves
 from finetuning.training.run import finetune
 from finetuning.training.tracker_names import add_tracker, check_trackers, tracker_names
+from tasks.registry import get_task
 from tests.finetuning.training_jobs import job
 from tests.helpers import one_sentence, read_json, read_lines
 
@@ -71,6 +73,21 @@ def test_the_image_has_a_panel_a_curve(run: Path) -> None:
     assert image.size == (1040, 600)  # accuracy, loss, learning rate, gradient norm
     card = (run / "README.md").read_text()
     assert "](curves.png)" in card and "![Loss " in card and "at the end “" in card
+
+
+def test_a_score_at_the_end_alone_is_no_panel(tmp_path: Path) -> None:
+    losses = [{"step": step, "loss": 4.0 / step} for step in (1, 2)]
+    scored = [{"step": 2, "final_accuracy": 50.0}]
+    state = SimpleNamespace(log_history=losses + scored, best_global_step=None)
+    curves = write_curves(state, [get_task("digits")], tmp_path)  # type: ignore[arg-type]
+    assert Image.open(tmp_path / CURVES).size == (520, 300)  # the loss
+    assert describe(curves) == "Loss 4 at step 1, 2 at step 2. accuracy: at the end 50."
+    assert in_words(curves) == ["accuracy: at the end 50."]
+    # of one logged step no older image stays
+    state = SimpleNamespace(log_history=losses[:1] + scored, best_global_step=None)
+    curves = write_curves(state, [get_task("digits")], tmp_path)  # type: ignore[arg-type]
+    assert not (tmp_path / CURVES).exists()
+    assert in_words(curves) == ["Loss 4 at step 1.", "accuracy: at the end 50."]
 
 
 def test_eight_examples_are_watched_and_their_answers_are_those_of_the_scorings(run: Path) -> None:

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
+from evaluation.training_log import make_curves
 from finetuning.training.model_card import model_card, write_card
 from finetuning.training.tracking import tracked
-from tasks.base import Source
+from tasks.base import Scores, Source
 from tasks.registry import get_task
 from tasks.report import Report
 
@@ -95,6 +97,36 @@ def test_no_image_is_shown_where_its_terms_are_not_known(tmp_path: Path) -> None
         is_shown = task is DIGITS and not more
         assert (tmp_path / "sample.png").exists() is is_shown
         assert ("may be passed on is not known" in (tmp_path / "README.md").read_text()) != is_shown
+
+
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_one_logged_loss_is_told_in_words(num_steps: int) -> None:
+    history = [{"step": step, "loss": 4.0 / step} for step in range(1, num_steps + 1)]
+    curves = make_curves({"log_history": history}, {})
+    card = model_card(run("org/model"), [], num_steps=num_steps, curves=curves)
+    assert ("](curves.png)" in card) is (num_steps == 2) and "Loss 4 at step 1" in card
+
+
+@pytest.mark.parametrize("answer", ["7", "it is a seven"])
+def test_the_table_has_the_figures_that_suit_the_answers(answer: str, tmp_path: Path) -> None:
+    metrics = {"rouge_l": 0.5, "exact_match": 0.25, "rougeL": 0.5, "sacrebleu": 0.0, "Bleu_4": None}
+    (example,) = DIGITS.load("val", Source())[:1]
+    report = Report(
+        task=get_task("csv_qa"),
+        split="test",
+        examples=[msgspec.structs.replace(example, references=(answer,), tags={})],
+        prompts=(),
+        raw_predictions=["7"],
+        predictions=["7"],
+        scores=Scores(values=[0.5], metrics=metrics),
+    )
+    write_card(tmp_path, run("org/model"), [report], 1, None)
+    card = (tmp_path / "README.md").read_text()
+    shown = [line.split("|")[4].strip() for line in card.splitlines() if "| csv_qa |" in line]
+    is_short = answer == "7"
+    assert shown == ["rouge_l", "exact_match", *([] if is_short else ["sacrebleu", "Bleu_4"])]
+    line = "longer texts are in metrics.json: rougeL, sacrebleu, Bleu_4.\n"
+    assert (line in card) is is_short
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from tests.tasks.fake_hub import served
 
 REPO = "me/digits"
 TRAIN = (
-    "train", "digits", "--device", "cpu", "--quantization", "none", "--max_steps", 1,
-    "--lora_rank", 2, "--max_eval_samples", 2, "--max_new_tokens", 1, "--batch_size", 2,
+    "train", "digits", "--device", "cpu", "--quantization", "none", "--max_steps", 2,
+    "--logging_steps", 1, "--lora_rank", 2, "--max_eval_samples", 2, "--max_new_tokens", 1,
+    "--batch_size", 2,
 )  # fmt: skip
 SENT = {
     *("README.md", "adapter_config.json", "adapter_model.safetensors", "processor_config.json"),
