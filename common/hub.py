@@ -1,5 +1,7 @@
 """The Hugging Face Hub: whether it can be reached, and the error where it cannot."""
 
+from common.near_paths import did_you_mean, near_path
+
 _TIMEOUT_S = 3.0
 
 
@@ -16,21 +18,23 @@ def hub_is_reachable() -> bool:
     return True
 
 
-def unreachable(problem: str, instead: str) -> ValueError:
+def unreachable(name: str, problem: str, instead: str) -> ValueError:
     """Return the error of something on the Hub that cannot be fetched.
 
     Args:
+        name: of it; where it is nearly that of a path here, that is said first.
         problem: a clause on what was wanted.
         instead: what the user can do without the Hub.
     """
-    why, remedy = why_not_fetched()
-    return ValueError(f"{problem}: {why}; {instead}, or {remedy}.")
-
-
-def why_not_fetched() -> tuple[str, str]:
-    """Return why the Hub gave nothing, and what to do about it."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
-    return "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
+        why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
+    else:
+        why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
+    if near_path(name) is not None:
+        return ValueError(
+            f"{name} does not exist{did_you_mean(name)} It may be on the Hugging Face Hub too, but "
+            f"{why}."
+        )
+    return ValueError(f"{problem}: {why}; {instead}, or {remedy}.")

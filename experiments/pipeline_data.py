@@ -9,6 +9,7 @@ from typing import Any
 
 from common.hub import hub_is_reachable
 from common.json_files import write_json
+from common.near_paths import did_you_mean
 from experiments.pipeline_config import Columns
 from merging.algebra.staging import atomic_folder
 from tasks.cells import text_cell
@@ -79,11 +80,12 @@ def _load(name: str, config: str | None) -> dict[str, Any]:
 
     folder = Path(name).expanduser()
     if not folder.is_dir() and (name.count("/") > 1 or name.startswith((".", "~"))):
-        raise ValueError(f"The data set {name} is no folder; check the path.")
+        raise ValueError(f"The data set {name} is no folder{did_you_mean(name, 'check the path')}")
     if not folder.is_dir() and not hub_is_reachable():
+        how = "check the path, or set HF_HUB_OFFLINE=1 if it is in the cache"
         raise ValueError(
-            f"The data set {name} is no folder here, and the Hub cannot be reached; check the "
-            "path, or set HF_HUB_OFFLINE=1 if it is in the cache."
+            f"The data set {name} is no folder here, and the Hub cannot be reached"
+            f"{did_you_mean(name, how)}"
         )
     try:
         if any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):

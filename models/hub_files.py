@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.hub import hub_is_reachable, unreachable, why_not_fetched
+from common.hub import hub_is_reachable, unreachable
 from common.near_paths import did_you_mean, near_path
 
 
@@ -83,11 +83,8 @@ def _unreadable(name: str, where: str) -> ValueError:
 
 
 def _unreachable(name: str, where: str) -> ValueError:
-    if near_path(name) is not None:
-        return ValueError(
-            f"{name} does not exist{did_you_mean(name)} It may be a model on the Hugging Face "
-            f"Hub too, but {why_not_fetched()[0]}."
-        )
     return unreachable(
-        f"Model {where} is no folder here and cannot be loaded", "pass a folder with the model"
+        name,
+        f"Model {where} is no folder here and cannot be loaded",
+        "pass a folder with the model",
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from common import processes
 from common.hub import hub_is_reachable, unreachable
+from common.near_paths import near_path
 from common.terminal_table import size_of
 from tasks.base import MissingSplit
 
@@ -63,8 +64,10 @@ def download(copy: HubCopy, revision: str | None, default_repo: str) -> Any:
             f"copy such as {default_repo}, the default where --hub_repo is left out."
         ) from error
     except datasets.exceptions.DatasetNotFoundError as error:
+        near = near_path(copy.repo)
+        meant = f" (did you mean {near}?)" if near else ""
         raise ValueError(
-            f"{copy.repo} is not on the Hub or needs a login; check --hub_repo, run "
+            f"{copy.repo} is not on the Hub or needs a login{meant}; check --hub_repo, run "
             "`hf auth login`, or pass --data_root with the official files."
         ) from error
     except datasets.exceptions.NonMatchingSplitsSizesError as error:
@@ -193,4 +196,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unreachable(repo: str) -> ValueError:
-    return unreachable(f"{repo} cannot be read", "pass --data_root with the official files")
+    return unreachable(repo, f"{repo} cannot be read", "pass --data_root with the official files")

@@ -9,6 +9,7 @@ from tempfile import gettempdir
 from typing import Any
 
 from common.json_files import read_json
+from common.near_paths import did_you_mean
 from evaluation.prompt_template import check_template
 from evaluation.prompting import Prompter, make_prompter
 from finetuning.training.recipe import Recipe
@@ -209,7 +210,7 @@ def with_initial_adapter(
     if folder is None or config.get("peft_type") != "LORA":
         raise ValueError(
             f"--lora_init_from takes the folder of a LoRA adapter, and {recipe.lora_init_from} is "
-            "none."
+            f"none{did_you_mean(recipe.lora_init_from)}"
         )
     try:
         resolve(

@@ -39,6 +39,15 @@ COMMANDS = {
         "mine.csv",
     ),
     "train csv_qa --model_path runs/mnie --train_csv mine.csv": ("runs/mnie", "runs/mine"),
+    "train csv_qa --model_path tiny --train_csv mine.csv --lora_init_from runs/mnie": (
+        "runs/mnie is none",
+        "runs/mine",
+    ),
+    "train csv_qa --model_path tiny --hub_repo photso": ("photso", "photos"),
+    "train --task csv_qa,digits --model_path tiny --data_root csv_qa=photso": (
+        "--data_root photso",
+        "photos",
+    ),
     "train csv_qa --config runs/mine/rn.json": ("--config runs/mine/rn.json", "{0}/run.json"),
     "train frames_chat --model_path tiny --frames photso": ("--frames photso", "photos"),
     "preview --task csv_qa --csv mein.csv --model_path tiny": ("The table mein.csv", "mine.csv"),
@@ -63,7 +72,8 @@ COMMANDS = {
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table, its photo, a run without weights and other files; no Hub can be reached."""
-    monkeypatch.setattr("models.hub_files.hub_is_reachable", lambda: False)
+    for module in ("models.hub_files", "tasks.hub_download"):
+        monkeypatch.setattr(f"{module}.hub_is_reachable", lambda: False)
     (tmp_path / "runs/mine").mkdir(parents=True)
     (tmp_path / "photos").mkdir()
     (tmp_path / "runs/mine/run.json").write_text(json.dumps({"task": "csv_qa", "settings": {}}))
