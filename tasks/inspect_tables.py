@@ -4,7 +4,7 @@ No image is opened.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
@@ -34,6 +34,7 @@ from tasks.webdataset import read_samples
 
 _NUM_ROWS = 3
 _FEW = 5  # images of a table that is not worth to be split
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f")  # of Latin, Chinese and Arabic script
 
 
 def inspect_table(path: Path) -> Inspection | None:
@@ -191,14 +192,30 @@ def _mapped(peek: Peek) -> Mapped:
     """Map the columns by their names, and where those do not tell by what stands in them."""
     cells = {name: [row.get(name) for _, row in peek.rows] for name in peek.columns}
     named = map_columns(peek.columns)
-    image = named.columns.get("image")
-    if image is None and peek.rows:
-        image = next((name for name in named.left if all(map(_is_image_name, cells[name]))), None)
+    guessed = _guess(named, cells)
     answers = [
         written_list(cell) if isinstance(cell, str) else cell
-        for cell in cells.get(named.columns.get("response", ""), [])
+        for cell in cells.get({**guessed, **named.columns}.get("response", ""), [])
     ]
-    return map_columns(peek.columns, image=image, answers=answers)
+    return map_columns(peek.columns, guessed=guessed, answers=answers)
+
+
+def _guess(named: Mapped, cells: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """Guess by their cells the columns of images and of questions; the only other one answers."""
+    guessed: dict[str, str] = {}
+    left = [name for name in named.left if cells[name]]
+    for ours, is_one in (("image", _is_image_name), ("instruction", _is_question)):
+        fitting = [name for name in left if all(map(is_one, cells[name]))]
+        if fitting and ours not in named.columns:
+            guessed[ours] = fitting[0]
+            left.remove(fitting[0])
+    if "response" not in named.columns and "instruction" in guessed and len(left) == 1:
+        guessed["response"] = left[0]
+    return guessed
+
+
+def _is_question(cell: Any) -> bool:
+    return isinstance(cell, str) and cell.rstrip().endswith(_QUESTION_MARKS)
 
 
 def _is_image_name(cell: Any) -> bool:

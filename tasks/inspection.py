@@ -1,7 +1,7 @@
 """The answer of `palitune inspect`: what a file or a folder is, and what to type to use it."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Mapped(msgspec.Struct, frozen=True):
         left: theirs that nothing reads.
         asks: whether a question for every image must be given.
         metric: one that suits the answers better than the task's own; None where that suits.
+        guessed: those of our columns that no name told, but what stands in them.
     """
 
     task: str | None
@@ -59,10 +60,17 @@ class Mapped(msgspec.Struct, frozen=True):
     left: list[str]
     asks: bool
     metric: str | None = None
+    guessed: Collection[str] = ()
 
     def facts(self) -> list[tuple[str, str]]:
         """Return a line for each of our columns, and one for those left."""
-        found = [(name, f"column {shown(column)}") for name, column in self.columns.items()]
+        found = [
+            (
+                ours,
+                f"column {shown(name)}{', by what stands in it' if ours in self.guessed else ''}",
+            )
+            for ours, name in self.columns.items()
+        ]
         if self.left:
             found.append(("left", ", ".join(map(shown, self.left[:12]))))
         return found
@@ -85,13 +93,13 @@ class Mapped(msgspec.Struct, frozen=True):
 
 
 def map_columns(
-    present: Sequence[str], *, image: str | None = None, answers: Sequence[Any] = ()
+    present: Sequence[str], *, guessed: Mapping[str, str] = {}, answers: Sequence[Any] = ()
 ) -> Mapped:
     """Guess which columns are the image, the question and the answer, and which task reads them.
 
     Args:
         present: the columns.
-        image: the one of images, where no name tells.
+        guessed: our names -> columns that no name tells.
         answers: the first ones. Several to a question are for an accuracy that knows what to make
             of them; answers of a few words are right or wrong, not more or less alike.
     """
@@ -103,11 +111,10 @@ def map_columns(
         names += _CAPTIONS if ours == "response" else ()
         if guess := [name for name in names if name in by_name]:
             found[ours] = by_name[guess[0]]
-    if image is not None:
-        found = {"image": image} | found
+    found = {ours: column for ours in _OURS if (column := found.get(ours, guessed.get(ours)))}
     left = [column for column in present if column not in found.values()]
     if not {"image", "response"} <= found.keys():
-        return Mapped(None, found, left, asks=False)
+        return Mapped(None, found, left, asks=False, guessed=guessed)
 
     def fits(task: Task) -> tuple[bool, int, int]:
         """Whether the metric suits, how many columns are known, how near to the first names."""
@@ -120,7 +127,8 @@ def map_columns(
     texts = [answer for answer in answers if isinstance(answer, str)]
     is_short = bool(texts) and max(len(text.split()) for text in texts) <= _SHORT
     metric = _SHORT_METRIC if is_short and not _is_accuracy(best) else None
-    return Mapped(best.name, found, left, asks="instruction" not in found, metric=metric)
+    asks = "instruction" not in found
+    return Mapped(best.name, found, left, asks=asks, metric=metric, guessed=guessed)
 
 
 def _is_accuracy(task: Task) -> bool:
@@ -132,10 +140,13 @@ def missing_note(mapped: Mapped) -> str:
     lacking = [name for name in ("image", "response") if name not in mapped.columns]
     options = " and ".join(f"--{name}_column" for name in lacking)
     which = "says which one is meant" if len(lacking) == 1 else "say which ones are meant"
+    asking = (
+        "" if "instruction" in mapped.columns else ", as --instruction_column does of questions"
+    )
     reader = next(task.name for task in known_tasks() if task.table_columns)
     return (
         f"No column is known as the {' or the '.join(lacking)}; {reader} reads the table if "
-        f"{options} {which}."
+        f"{options} {which}{asking}."
     )
 
 

@@ -156,7 +156,9 @@ def test_a_table_of_short_answers_is_right_or_wrong_and_its_commands_run(
     output = inspect(path)
     found = facts(output)
     assert "a semicolon between columns" in output
-    assert (found["rows"], found["image"]) == ("4", f"column {header.split(';')[0]}")
+    assert found["rows"] == "4"
+    guessed = ", by what stands in it" if header.startswith("shot") else ""
+    assert found["image"] == f"column {header.split(';')[0]}{guessed}"
     assert found["metric"] == "exact_match"
     check, _, train = commands(output)
     assert train[:2] == ["train", "csv_qa"]
@@ -168,6 +170,25 @@ def test_a_table_of_short_answers_is_right_or_wrong_and_its_commands_run(
     assert [words[0] for words in commands(inspect(path.parent))] == ["inspect"] * 2
 
 
+def test_columns_in_another_language_are_told_by_what_stands_in_them(tmp_path: Path) -> None:
+    path = write_parts(tmp_path, "Bild;Frage;Antwort")
+    output = inspect(path)
+    found = facts(output)
+    names = {"image": "Bild", "instruction": "Frage", "response": "Antwort"}
+    assert {ours: found[ours] for ours in names} == {
+        ours: f"column {name}, by what stands in it" for ours, name in names.items()
+    }
+    check, _, train = commands(output)
+    for ours, name in names.items():
+        assert train[train.index(f"--{ours}_column") + 1] == name
+    assert "4 examples: 4 usable" in run_command(*check).output
+    # where two columns may answer, none is guessed
+    path = write_parts(tmp_path / "more", "Bild;Frage;Antwort")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{lines[0]};Note", *(f"{line};x" for line in lines[1:])]))
+    assert "--response_column says which one is meant." in inspect(path)
+
+
 def test_several_answers_to_a_question_go_to_an_accuracy(tmp_path: Path) -> None:
     write_images(tmp_path)
     row = {"image": "0.png", "question": "which?", "answer": ["red", "crimson"]}
@@ -177,7 +198,7 @@ def test_several_answers_to_a_question_go_to_an_accuracy(tmp_path: Path) -> None
     assert commands(output)[-1][:2] == ["train", "image_qa"]
 
 
-@pytest.mark.parametrize("header", ["photo;question;label", "shot;question;label"])
+@pytest.mark.parametrize("header", ["photo;question;label", "Bild;Frage;Antwort"])
 def test_a_whole_table_is_split_and_its_parts_are_trained_and_scored_on(
     header: str, tmp_path: Path
 ) -> None:
