@@ -166,24 +166,22 @@ def one_line(text: str) -> str:
 
 
 def score_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the lines of the table of scores, under its heading.
+    """Return the lines of the table of scores, under its heading; a sentence where there is none.
 
     Args:
         rows: each what `result` takes; a value may be None.
     """
-    return [
-        "## Measured",
-        "",
+    lines = [
+        f"| {markdown(row['task'])} | {markdown(row['split'])} | {row['num_examples']} | "
+        f"{markdown(row['metric'])} | {_figure(row['value'])} | "
+        f"{_interval(row['interval_95'])} |"
+        for row in rows
+    ]
+    head = [
         "| Task | Split | Examples | Metric | Value | 95 % interval |",
         "| --- | --- | --- | --- | --- | --- |",
-        *[
-            f"| {markdown(row['task'])} | {markdown(row['split'])} | {row['num_examples']} | "
-            f"{markdown(row['metric'])} | {_figure(row['value'])} | "
-            f"{_interval(row['interval_95'])} |"
-            for row in rows
-        ],
-        "",
     ]
+    return ["## Measured", "", *([*head, *lines] if lines else ["Nothing was scored."]), ""]
 
 
 def _figure(value: float | None) -> str:

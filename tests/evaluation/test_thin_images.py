@@ -43,8 +43,8 @@ def test_a_thin_image_is_named_before_the_model_is_loaded(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(loading, "load_model", refuse)
     monkeypatch.setattr("finetuning.training.prepare.load_model", refuse)
+    monkeypatch.setattr(loading, "load_model", refuse)
     table = write_table(tmp_path)
     options = ["--model_path", qwen, "--output_dir", tmp_path / "out", "--device", "cpu"]
     result = CliRunner().invoke(palitune, [*command, *map(str, (table, *options))])

@@ -40,6 +40,11 @@ def test_the_card_names_a_base_on_the_hub_and_no_path() -> None:
     assert "# mine fine-tuned on digits" in card
 
 
+def test_a_card_without_scores_says_so_in_place_of_an_empty_table() -> None:
+    card = model_card(run("org/model"), [], num_steps=1)
+    assert "## Measured\n\nNothing was scored.\n" in card and "| Split |" not in card
+
+
 def header_of(base: str) -> Any:
     return yaml.safe_load(model_card(run(base), [], num_steps=1).split("---\n")[1])
 
