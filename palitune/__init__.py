@@ -1,5 +1,6 @@
 """The command line: one file a command."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,3 +38,6 @@ def _check_packages() -> None:
 
 
 _check_packages()
+# Before OpenMP is loaded: its threads spin where they wait, and on cores that other programs use
+# too a training took several times as long (benchmarks/shared_cores.py).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

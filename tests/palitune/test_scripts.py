@@ -281,3 +281,18 @@ def test_captions_are_scored_by_the_official_java_programs(pico1: Path, tmp_path
     check_metrics(metrics, "coco_captioning", num_examples=3)
     assert isinstance(metrics["metrics"]["METEOR"], float)
     assert "notes" not in metrics
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_the_cores_unless_the_user_says_otherwise(
+    given: str | None, expected: str
+) -> None:
+    """Set before PyTorch brings OpenMP, which reads it once."""
+    environment = {name: text for name, text in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    code = "import os, sys, eval; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout.split() == [expected, "False"]

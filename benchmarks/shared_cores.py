@@ -1,0 +1,86 @@
+"""What a training takes on cores that it shares: threads that wait by spinning, and by sleeping.
+
+    python benchmarks/shared_cores.py
+
+The same training of the small model is timed alone, beside a program that keeps one core busy, and
+beside another such training, with either setting of OMP_WAIT_POLICY, in turns. PaliTune sets
+PASSIVE where the user sets nothing.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+import click
+
+from common.json_files import read_json
+from common.terminal_table import align
+
+POLICIES = ("ACTIVE", "PASSIVE")
+BESIDE = ("alone", "one busy core", "another training")
+_NEVER = 1_000_000  # steps of what runs beside
+
+
+def train(folder: Path, num_steps: int, policy: str) -> subprocess.Popen[bytes]:
+    """Start a training of the small model."""
+    words = ["train", "digits", "--model_path", "tiny", "--batch_size", 16, "--skip_evaluation"]
+    words += ["--max_steps", num_steps, "--output_dir", folder]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "palitune.main", *map(str, words)],
+        env={**os.environ, "OMP_WAIT_POLICY": policy},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def seconds_a_step(num_steps: int, policy: str, beside: str) -> float:
+    """Time one training beside something."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if beside == "another training":
+            other = train(folder / "other", _NEVER, policy)
+        elif beside == "one busy core":
+            other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        else:
+            other = None
+        if other is not None:
+            stack.callback(other.wait)
+            stack.callback(other.kill)
+        if train(folder / "run", num_steps, policy).wait():
+            raise SystemExit("The training failed; run it by hand to see why.")
+        log = read_json(folder / "run" / "trainer_state.json")["log_history"]
+        (runtime,) = [entry["train_runtime"] for entry in log if "train_runtime" in entry]
+        return float(runtime) / num_steps
+
+
+def table(seconds: dict[tuple[str, str], list[float]]) -> str:
+    """Return the medians, and the ratio of the policies."""
+    rows: list[Sequence[str]] = [["", *(f"{policy}, ms a step" for policy in POLICIES), "ratio"]]
+    for beside in BESIDE:
+        spinning, sleeping = (median(seconds[policy, beside]) for policy in POLICIES)
+        figures = [f"{1000 * value:.0f}" for value in (spinning, sleeping)]
+        rows.append([beside, *figures, f"{spinning / sleeping:.2f}"])
+    return align(rows, left=(0,))
+
+
+@click.command()
+@click.option("--num_steps", default=40, show_default=True, help="Steps of each training.")
+@click.option("--num_rounds", default=3, show_default=True, help="Times that each is measured.")
+def main(num_steps: int, num_rounds: int) -> None:
+    """Measure, and print the table."""
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(num_rounds):
+        for beside in BESIDE:
+            for policy in POLICIES:
+                seconds[policy, beside].append(seconds_a_step(num_steps, policy, beside))
+    click.echo(table(seconds))
+
+
+if __name__ == "__main__":
+    main()
