@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from palitune.closing import go_on
 from palitune.command import Command, Option, count_option
 from tasks.registry import known_tasks
 from tasks.split_table import split_table
+from tasks.tables import guess_of_table
 
 _SHARE = click.FloatRange(0, 1, max_open=True)
 
@@ -19,11 +21,12 @@ def split_command() -> click.Command:
             click.Argument(["table"], type=click.Path(path_type=Path, dir_okay=False)),
             Option(
                 ["--test"], type=_SHARE, default=0.2, show_default=True,
-                help="Hold out this share of the rows to score on.",
+                help="Hold out about this share of the rows, by whole images, to score on.",
             ),
             Option(
                 ["--val"], type=_SHARE, default=0.0, show_default=True,
-                help="Hold out this share of the rows to choose a checkpoint by.",
+                help="Hold out about this share of the rows, by whole images, for choosing a "
+                "checkpoint.",
             ),
             Option(
                 ["--image_column"],
@@ -54,5 +57,13 @@ def _split(
         image = [image_column]
     else:
         image = [name for task in known_tasks() for name in task.table_columns.get("image", ())]
-    for part in split_table(table, shares, image, encoding=encoding, seed=seed):
+        guessed = guess_of_table(table, {"image": image}, encoding) if table.is_file() else {}
+        if guessed:
+            click.echo(
+                f"Images are in the column {guessed['image']}, by what stands in it.", err=True
+            )
+            image = [guessed["image"]]
+    parts = split_table(table, shares, image, encoding=encoding, seed=seed)
+    for part in parts:
         click.echo(f"{part.path}: {part.num_rows:,} rows, {part.num_images:,} images")
+    click.echo(go_on([("inspect", parts[0].path)]))

@@ -10,8 +10,9 @@ import msgspec
 
 from common.json_files import read_json
 from tasks.base import Source, Task
+from tasks.column_guess import IMAGE_SUFFIXES
 from tasks.hub import is_hub_copy
-from tasks.inspection import IMAGE_SUFFIXES, Inspection, command, map_columns, shown, use_commands
+from tasks.inspection import Inspection, command, map_columns, shown, use_commands
 from tasks.registry import known_tasks
 
 _MADE = ("image", "instruction", "response")  # columns of the table that is proposed

@@ -4,18 +4,19 @@ No image is opened.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tasks.base import Source
 from tasks.cells import written_list
+from tasks.column_guess import guess_columns
 from tasks.images import UnusableImage
 from tasks.inspection import (
-    IMAGE_SUFFIXES,
+    OURS,
     Inspection,
     Mapped,
     command,
@@ -34,7 +35,6 @@ from tasks.webdataset import read_samples
 
 _NUM_ROWS = 3
 _FEW = 5  # images of a table that is not worth to be split
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f")  # of Latin, Chinese and Arabic script
 
 
 def inspect_table(path: Path) -> Inspection | None:
@@ -192,34 +192,13 @@ def _mapped(peek: Peek) -> Mapped:
     """Map the columns by their names, and where those do not tell by what stands in them."""
     cells = {name: [row.get(name) for _, row in peek.rows] for name in peek.columns}
     named = map_columns(peek.columns)
-    guessed = _guess(named, cells)
+    missing = {*OURS} - named.columns.keys()
+    guessed = guess_columns({name: cells[name] for name in named.left}, missing)
     answers = [
         written_list(cell) if isinstance(cell, str) else cell
         for cell in cells.get({**guessed, **named.columns}.get("response", ""), [])
     ]
     return map_columns(peek.columns, guessed=guessed, answers=answers)
-
-
-def _guess(named: Mapped, cells: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-    """Guess by their cells the columns of images and of questions; the only other one answers."""
-    guessed: dict[str, str] = {}
-    left = [name for name in named.left if cells[name]]
-    for ours, is_one in (("image", _is_image_name), ("instruction", _is_question)):
-        fitting = [name for name in left if all(map(is_one, cells[name]))]
-        if fitting and ours not in named.columns:
-            guessed[ours] = fitting[0]
-            left.remove(fitting[0])
-    if "response" not in named.columns and "instruction" in guessed and len(left) == 1:
-        guessed["response"] = left[0]
-    return guessed
-
-
-def _is_question(cell: Any) -> bool:
-    return isinstance(cell, str) and cell.rstrip().endswith(_QUESTION_MARKS)
-
-
-def _is_image_name(cell: Any) -> bool:
-    return isinstance(cell, str) and PurePath(cell.lower()).suffix in IMAGE_SUFFIXES
 
 
 def _images(path: Path, mapped: Mapped, rows: Sequence[tuple[int, dict[str, Any]]]) -> str:

@@ -12,12 +12,11 @@ from tasks.base import Task
 from tasks.registry import get_task, known_tasks
 from tasks.tables import csv_line
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # at the defaults it learns little
 _TINY = ("--model_path", "tiny", "--learning_rate", "5e-3", "--batch_size", 32, "--max_steps", 100)
 _WIDTH = 60
 _SHORT, _SHORT_METRIC = 3, "exact_match"  # words of an answer that is right or wrong
-_OURS = ("image", "instruction", "response")
+OURS = ("image", "instruction", "response")
 # what responses are called where nothing is asked of each image, and in shards
 _CAPTIONS = ("caption", "captions", "text", "txt", "cls")
 
@@ -106,12 +105,12 @@ def map_columns(
     readers = [task for task in known_tasks() if task.table_columns]
     by_name = {column.strip().lower(): column for column in reversed(present)}
     found = {}
-    for ours in _OURS:
+    for ours in OURS:
         names = [name for task in readers for name in task.table_columns.get(ours, ())]
         names += _CAPTIONS if ours == "response" else ()
         if guess := [name for name in names if name in by_name]:
             found[ours] = by_name[guess[0]]
-    found = {ours: column for ours in _OURS if (column := found.get(ours, guessed.get(ours)))}
+    found = {ours: column for ours in OURS if (column := found.get(ours, guessed.get(ours)))}
     left = [column for column in present if column not in found.values()]
     if not {"image", "response"} <= found.keys():
         return Mapped(None, found, left, asks=False, guessed=guessed)

@@ -15,6 +15,14 @@ class MendableError(ValueError):
         self.without_options = f"{fault}; {file}."
 
 
+class MissingColumnError(MendableError):
+    """Columns are missing: their names that were looked for, and what to say of those."""
+
+    def __init__(self, fault: str, missing: Collection[str], *, option: str, file: str) -> None:
+        super().__init__(fault, option=option, file=file)
+        self.fault, self.missing = fault, missing
+
+
 def find_columns(
     path: Path | str,
     columns: Mapping[str, Sequence[str]],
@@ -30,7 +38,7 @@ def find_columns(
         optional: our names of those that need not be there.
 
     Raises:
-        MendableError: a column is missing; names the nearest ones.
+        MissingColumnError: a column is missing; names the nearest ones.
         ValueError: a column is there twice.
     """
     found, missing = {}, {}
@@ -50,16 +58,18 @@ def find_columns(
 
 def _missing(
     path: Path | str, missing: Mapping[str, Sequence[str]], present: Sequence[str]
-) -> MendableError:
+) -> MissingColumnError:
     lacking = " and no column ".join(map(looked_for, missing.values()))
     candidates = [name for names in missing.values() for name in names]
-    near = [n for c in candidates for n in get_close_matches(c, present, n=2)]
+    cutoff = 0.6 if len(candidates) == 1 else 0.7  # one that the user names is more than a guess
+    near = [n for c in candidates for n in get_close_matches(c, present, n=2, cutoff=cutoff)]
     hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
     options = " and ".join(f"--{name.partition(' ')[0]}_column" for name in missing)
     which = "which one is" if len(missing) == 1 else "which ones are"
     question = ", or pass --question to ask the same of every image"
-    return MendableError(
+    return MissingColumnError(
         f"{path} has no column {lacking}{hint}, its columns are {', '.join(present) or 'none'}",
+        [*missing],
         option=f"say {which} meant by {options}{question if 'instruction' in missing else ''}",
         file=f"name {'it' if len(missing) == 1 else 'them'} so in the header",
     )

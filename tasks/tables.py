@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ import msgspec
 from common import markup
 from common.near_paths import cannot_be_read
 from tasks.checks import name_some
+from tasks.column_guess import guess_columns
 from tasks.faults import Fault
 from tasks.files import read_bytes
-from tasks.table_columns import MendableError, find_columns
+from tasks.table_columns import MendableError, MissingColumnError, find_columns
 from tasks.table_text import SIGNS, UTF_8, csv_records, encoding_of, read_text
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -70,10 +72,55 @@ def read_rows(
     try:
         found = list(rows)
     except MendableError as error:
-        raise ValueError(str(error) if has_options else error.without_options) from error
+        if not has_options:
+            raise ValueError(error.without_options) from error
+        raise ValueError(_with_guess(error, path, columns, encoding)) from error
     if not (found or faults):
         raise ValueError(f"{path} has no rows; each must be one example.")
     return found
+
+
+def _with_guess(
+    error: MendableError,
+    path: Path,
+    columns: Mapping[str, Sequence[str]],
+    encoding: str | None,
+) -> str:
+    """Return what an error says, with the options to type where the cells tell the columns."""
+    if not isinstance(error, MissingColumnError):
+        return str(error)
+    guessed = guess_of_table(path, columns, encoding)
+    options = [
+        f"--{ours}_column {shlex.quote(name)}"
+        for ours, name in guessed.items()
+        if ours in error.missing
+    ]
+    if not options:
+        return str(error)
+    return f"{error.fault}; what stands in them speaks for {' '.join(options)}."
+
+
+def guess_of_table(
+    path: Path, columns: Mapping[str, Sequence[str]], encoding: str | None = None
+) -> dict[str, str]:
+    """Guess by their cells the columns of a table that none of their known names tells.
+
+    Args:
+        path: the table.
+        columns: our name of a column -> its names in known tables.
+        encoding: as of `read_rows`.
+
+    Returns:
+        Our name -> column; of a table that cannot be read nothing, as reading its rows says why.
+    """
+    try:
+        present = header_of(path, encoding)
+        found = read_rows(path, {n: (n,) for n in present}, lenient=True, encoding=encoding)
+    except ValueError:
+        return {}
+    wanted = [ours for ours, names in columns.items() if not {*present} & {*names}]
+    free = [name for name in present if all(name not in names for names in columns.values())]
+    return guess_columns({name: [cells[name] for _, cells in found] for name in free}, wanted)
 
 
 def header_of(path: Path, encoding: str | None = None) -> list[str]:

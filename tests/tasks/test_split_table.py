@@ -101,3 +101,12 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     assert "t_test.csv is there already" in sentence(result.exit_code, result.output)
     assert (tmp_path / "t_test.csv").read_text() == "mine"
     assert not (tmp_path / "t_train.csv").exists()
+
+
+def test_the_column_of_images_may_have_any_name(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv")
+    table.write_text(table.read_text().replace("photo;question;label", "Bild;Frage;Antwort"))
+    result = run("split", table)
+    assert "Images are in the column Bild, by what stands in it." in result.output
+    assert "t_test.csv: 12 rows, 4 images" in result.output
+    assert f"palitune inspect {tmp_path / 't_train.csv'}" in result.output

@@ -165,3 +165,28 @@ def test_a_written_table_is_read_back_by_any_csv_reader(text: str) -> None:
     assert found["id"] == "3"
     assert found["prediction"] == row["prediction"]
     assert json.loads(found["references"]) == ["식당", "a, b"]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "speaks_for"),
+    [
+        ("Bild,Frage,Antwort", "a.png,Was?,rot", "--image_column Bild --instruction_column Frage "
+         "--response_column Antwort."),
+        ("image,Frage,Antwort", "a.png,Was?,rot", "--instruction_column Frage --response_column "
+         "Antwort."),
+        ("image,question,Die Antwort", "a.png,Was?,rot", "--response_column 'Die Antwort'."),
+        ("image,question,x,y", "a.png,Was?,rot,b", None),  # either may answer
+        ("x,y,z", "a,b,c", None),
+    ],
+)  # fmt: skip
+def test_columns_that_are_not_known_are_guessed_by_what_stands_in_them(
+    header: str, row: str, speaks_for: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"{header}\n{row}\n")
+    columns = {"image": ("image",), "instruction": ("question", "query"), "response": ("answer",)}
+    with pytest.raises(ValueError, match="has no column") as raised:
+        read_rows(tmp_path / "t.csv", columns)
+    said = str(raised.value)
+    assert ("what stands in them speaks for" in said) == (speaks_for is not None)
+    assert speaks_for is None or said.endswith(speaks_for)
+    assert "did you mean" not in said
