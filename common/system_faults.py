@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -84,3 +85,15 @@ def lost_process(error: BaseException) -> str | None:
         "Another process of this job has ended, and its own message says why: go on by --resume, "
         "with as many processes."
     )
+
+
+def is_unread(error: Exception) -> bool:
+    """Return True where who read our output has left, as `head` does: click ends without a word."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call here, or no such output
+        return False

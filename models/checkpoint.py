@@ -22,6 +22,16 @@ from models.settings import FamilyOptions
 logger = logging.getLogger(__name__)
 
 TINY = Path(__file__).parent / "tiny"
+
+
+def typed_name(model: str | Path) -> str:
+    """Return a model as one would type it here: `tiny`, or a folder below this one without it."""
+    path, here = Path(model), Path.cwd()
+    if path == TINY.resolve():
+        return "tiny"
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(model)
+
+
 _ADAPTER_FOLDERS = ("lora_adapter", "lora_weights", "final")  # where other trainers put it
 
 

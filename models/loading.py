@@ -13,7 +13,7 @@ from typing import Any, Literal
 from common.progress import is_drawing
 from models.adapter_files import PICKLE_FILE, WEIGHTS_FILE, weights_file
 from models.base import Family
-from models.checkpoint import TINY, Checkpoint, run_folder_of
+from models.checkpoint import Checkpoint, run_folder_of, typed_name
 from models.finite import check_base
 from models.quantization import (
     Quantization,
@@ -119,8 +119,7 @@ def load_model(
         from models.adapter_loading import check_adapter, put_adapter, put_beside
 
         check_adapter(family.empty_model, checkpoint.adapter)  # before the base is loaded for it
-    is_tiny = checkpoint.base == str(TINY.resolve())
-    logger.info("loading the weights of %s", "tiny" if is_tiny else checkpoint.base)
+    logger.info("loading the weights of %s", typed_name(checkpoint.base))
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
     with _whole_weights(checkpoint.base), _one_bar_at_a_time():
         model = family.model_class.from_pretrained(

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.checkpoint import TINY
+from models.checkpoint import typed_name
 from palitune.sources import data_roots
 from tasks.base import Task
+
+_COLUMNS = ("image_column", "instruction_column", "response_column")
 
 if TYPE_CHECKING:
     from finetuning.training.job import Job
@@ -49,27 +51,24 @@ def after_training(job: "Job", scored: Sequence[Shown]) -> str:
         scored: its evaluations, none where it was not scored.
     """
     of_task = {evaluation.report.task.name: evaluation for evaluation in scored}
-    commands: list[Sequence[object]] = [("report", *one.folders) for one in scored[:1]]
+    commands = [words for one in scored[:1] for words in _together(one.folders)]
     for pair in job.tasks:
         commands += _evaluate(job, pair.task, of_task.get(pair.task.name))
-    commands.append(_merge(job.model_path, job.revision, job.output_dir))
     commands += [words for one in scored[:1] for words in _predict(one.report, job.output_dir)]
+    commands.append(_merge(job.model_path, job.revision, job.output_dir))
     return go_on(commands)
 
 
 def after_evaluation(shown: Shown) -> str:
     """Return how to go on with an evaluation, which has its provenance."""
-    report = shown.report
-    commands: list[Sequence[object]] = []
-    if report.scores is not None:
-        commands.append(("report", *shown.folders))
-    origin = report.additions.get("provenance", {})
+    commands = _together(shown.folders)
+    origin = shown.report.additions.get("provenance", {})
     adapter = origin.get("adapter")
-    if adapter:
-        commands.append(_merge(origin["base_model"], origin["base_revision"], Path(adapter)))
     if model := adapter or origin.get("base_model"):
         revision = None if adapter else origin["base_revision"]
-        commands += _predict(report, model, revision)
+        commands += _predict(shown.report, model, revision)
+    if adapter:
+        commands.append(_merge(origin["base_model"], origin["base_revision"], Path(adapter)))
     return go_on(commands)
 
 
@@ -91,16 +90,20 @@ def after_merge(request: "MergeRequest", data_root: str | None) -> str:
     )
 
 
+def _together(folders: Sequence[Path]) -> list[Sequence[object]]:
+    """Look at base and adapter on one page beside the run; one alone has its own page already."""
+    if len(folders) < 2:
+        return []
+    last = folders[-1]
+    run = next((place.parent for place in last.parents if place.name == "evaluation"), last)
+    return [("report", *folders, "--output", run.with_name(f"{run.name}.html"))]
+
+
 def _merge(base: str, revision: str | None, adapter: Path) -> Sequence[object]:
     at = ("--revision", revision) if revision else ()
     output = adapter.with_name(f"{adapter.name}-merged")
-    words = ("merge", "--base_model", _spelled(base), *at, "--model_a", adapter)
+    words = ("merge", "--base_model", typed_name(base), *at, "--model_a", adapter)
     return (*words, "--output", _free(output))
-
-
-def _spelled(model: object) -> object:
-    """Return a model as a user names it: the embedded one by its word, wherever it is installed."""
-    return "tiny" if str(model) == str(TINY) else model
 
 
 def _free(folder: Path) -> Path:
@@ -111,7 +114,9 @@ def _free(folder: Path) -> Path:
     return free
 
 
-def _predict(report: "Report", model: object, revision: str | None = None) -> list[list[object]]:
+def _predict(
+    report: "Report", model: str | Path, revision: str | None = None
+) -> list[list[object]]:
     """Ask the first question again; only images in files, and before the text, can be named."""
     example = report.examples[0]
     names = [image.name for image in example.images]
@@ -119,7 +124,7 @@ def _predict(report: "Report", model: object, revision: str | None = None) -> li
         return []
     words: list[object] = ["predict", *names, "--task", report.task.name]
     words += ["--together"] if len(names) > 1 else []
-    words += ["--model_path", _spelled(model), *(("--revision", revision) if revision else ())]
+    words += ["--model_path", typed_name(model), *(("--revision", revision) if revision else ())]
     question = example.turns[-1].text
     return [[*words, "--question", question] if question else words]
 
@@ -149,6 +154,7 @@ def eval_words(
         if split not in tables:
             return []
         words += ["--csv", tables[split]]
+        settings = {**settings, **dict.fromkeys(_COLUMNS)}  # the run has them in mind
     root = data_roots(settings["data_root"], tasks)[task.name]
     return [*words, *_data_words(task, {**settings, "data_root": root})]
 
@@ -171,8 +177,7 @@ def _evaluate(job: "Job", task: Task, scored: Shown | None) -> Iterator[Sequence
 
 def _data_words(task: Task, settings: Mapping[str, Any]) -> Iterator[object]:
     """Yield the options that say where a task's data lies, but for its tables."""
-    names = ["data_root", "hub_repo", "hub_revision", *task.own_files]
-    names += [f"{name}_column" for name in ("image", "instruction", "response")]
+    names = ["data_root", "hub_repo", "hub_revision", *task.own_files, *_COLUMNS]
     for name in names:
         if settings.get(name):
             yield from (f"--{name}", settings[name])

@@ -25,6 +25,7 @@ from common.progress import close_all, is_terminal
 from common.system_faults import (
     is_disk_full,
     is_out_of_memory,
+    is_unread,
     killed_worker,
     let_workers_end,
     lost_process,
@@ -131,7 +132,7 @@ class Command(click.Command):
             raise
         except Exception as error:
             let_workers_end()
-            if os.environ.get("PALITUNE_TRACEBACK"):
+            if os.environ.get("PALITUNE_TRACEBACK") or is_unread(error):
                 raise
             sentence = _sentence(error)
             if sentence is None:

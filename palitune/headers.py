@@ -33,13 +33,15 @@ def announce_training(job: "Job", *, is_rehearsal: bool = False) -> None:
 
 def announce_evaluation(request: "EvaluationRequest") -> None:
     """Say what is scored, and by what."""
-    what = "a file of predictions" if request.model is None else "a model"
-    if request.model is not None and request.model.without_adapter:
-        what = "a base without its adapter"
+    what, model = "a file of predictions", None
+    if request.model is not None:
+        what, model = "a model", request.model.path
+        if request.model.without_adapter:
+            what, model = "a base without its adapter", f"the base of {model}"
     _announce(
         f"Score {what} on {request.task.name}.",
         {
-            "model": request.model and request.model.path,
+            "model": model,
             "predictions": request.predictions,
             "metric": request.task.metric,
             "output": request.output_dir,

@@ -12,7 +12,7 @@ from palitune import table_options
 from palitune.command import Option
 from palitune.evaluation_options import loading_options
 from palitune.requests import make_model_request, make_prompt_request
-from palitune.runs import resolve_model_options, table_reader
+from palitune.runs import READER, resolve_model_options, table_reader
 from palitune.sources import make_source
 from palitune.user_modules import OwnCodeCommand, TaskOption, module_options
 from tasks.base import Task
@@ -31,8 +31,8 @@ def predict_command() -> click.Command:
             ),
             TaskOption(
                 ["--task"],
-                help="Ask and clean as this task does [default: the run's; csv_qa with --csv], one "
-                "of {tasks}.",
+                help="Ask and clean as this task does [default: the run's; csv_qa with --csv or "
+                "--question], one of {tasks}.",
             ),
             *module_options(),
             Option(["--together"], is_flag=True, help="Ask once, about all images in their order."),
@@ -71,7 +71,8 @@ def _predict(
         raise ValueError("--output goes with --csv: it is the table with a column more.")
     if values["model_path"] is None and values["run"] is None:
         raise ValueError("No model is named: pass --model_path, or a run by --run.")
-    task, values = resolve_model_options(values | {"question": question or None})
+    values = values | {"question": question or None}
+    task, values = resolve_model_options(values, READER if question else None)
     model = make_model_request(values["model_path"], values)
     prompt = make_prompt_request(values | {"max_length": None, "truncate": False})
     if values["csv"]:

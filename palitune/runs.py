@@ -20,11 +20,17 @@ from tasks.tables import header_of
 _ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run", "push_to_hub", "private"}
 _RUNS_DIRS = (Path("runs"), Path("results"))  # where train, and where ablate writes
 _DEPTHS = ("*/run.json", "*/*/run.json")
-_READER = "csv_qa"  # reads a table where nothing else says who does
+READER = "csv_qa"  # reads a table where nothing else says who does
 
 
-def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, Any]]:
+def resolve_model_options(
+    values: Mapping[str, Any], otherwise: str | None = None
+) -> tuple[Task, dict[str, Any]]:
     """Return the task, and the options with a model path in place of `--run` and `--lora_path`.
+
+    Args:
+        values: the options.
+        otherwise: the task where neither they nor a run name one.
 
     Raises:
         ValueError: there is no such run, or options contradict each other.
@@ -49,8 +55,8 @@ def resolve_model_options(values: Mapping[str, Any]) -> tuple[Task, dict[str, An
     if task is None and (name := values["model_path"]):
         revision = None if values["base_model"] else values["revision"]
         task = _run_of(name, revision).get("task")
-    if task is None and values["csv"]:
-        task = _READER
+    if task is None:
+        task = READER if values["csv"] else otherwise
     if task is None or "," in task:
         place = values["model_path"]
         is_no_run = task is None and place and Path(place).expanduser().is_dir()
@@ -100,7 +106,7 @@ def _run_of(name: str, revision: str | None) -> dict[str, Any]:
 
 def table_reader(task: Task) -> Task:
     """Return the task that reads a table for another: itself where it reads tables."""
-    return task if task.table_columns else get_task(_READER)
+    return task if task.table_columns else get_task(READER)
 
 
 def with_run_reading(task: Task, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def score_table(report: Report) -> str:
     lines = [title, *_rows(shown_figures(report.metrics, longer), report.reasons, besides)]
     notes = [note for note in dict.fromkeys(report.all_notes) if not is_note_on(note, longer)]
     if longer:
-        lines.append(where_longer_are(longer))
+        lines.append(where_longer_are(longer, report.metrics))
     shown = dict(report.metrics)
     for group, metrics in report.extra_metrics.items():
         new = {name: value for name, value in metrics.items() if name not in shown}

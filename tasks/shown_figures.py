@@ -56,6 +56,7 @@ def is_note_on(note: str, names: Sequence[str]) -> bool:
     return note.partition(" ")[0] in names
 
 
-def where_longer_are(names: Sequence[str]) -> str:
-    """Return the sentence on figures that are left to metrics.json."""
+def where_longer_are(longer: Iterable[str], metrics: Mapping[str, float | None]) -> str:
+    """Return the sentence on figures that are left to metrics.json, as far as they have a value."""
+    names = [name for name in longer if metrics.get(name) is not None]
     return f"Figures made for longer texts are in metrics.json: {', '.join(names)}."

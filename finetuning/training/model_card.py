@@ -48,8 +48,10 @@ def write_card(
     """
     example = _example(folder, run, reports)
     metrics = [_shown(report) for report in reports]
-    longer = dict.fromkeys(name for report in reports for name in report.figures_for_longer)
-    notes = [where_longer_are(list(longer)), ""] if longer else []
+    longer = {
+        name: report.metrics[name] for report in reports for name in report.figures_for_longer
+    }
+    notes = [where_longer_are(longer, longer), ""] if longer else []
     code = None if family is None else _usage(run, family, _question(run, reports, trained))
     card = model_card(run, metrics, num_steps, code, curves, watched, example, notes)
     write_text(folder / CARD, card)

@@ -9,7 +9,7 @@ from typing import Any
 from common.json_files import read_json
 from common.near_paths import did_you_mean
 from finetuning.training.run_state import RunState, state_of
-from models.checkpoint import TINY
+from models.checkpoint import typed_name
 from models.run_record import RUN_FILE, read_run, trained_on
 
 METRICS = "metrics.json"
@@ -116,12 +116,7 @@ def find_evaluations(root: Path) -> tuple[list[ListedEvaluation], list[str]]:
 def _model(origin: Mapping[str, Any]) -> str:
     """What answered, as one would type it here."""
     name = origin.get("adapter") or origin.get("base_model") or origin.get("predictions_file")
-    if name is None:
-        return "unknown"
-    if Path(name) == TINY.resolve():
-        return "tiny"
-    here = Path.cwd()
-    return str(Path(name).relative_to(here)) if Path(name).is_relative_to(here) else str(name)
+    return "unknown" if name is None else typed_name(name)
 
 
 def _folders(root: Path, name: str, most: int) -> list[Path]:

@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -14,7 +15,7 @@ from PIL import Image
 from palitune.main import palitune
 from tests.evaluation.evaluated import COLORS as SHOWN
 from tests.evaluation.evaluated import example, save
-from tests.helpers import sentence
+from tests.helpers import REPOSITORY, sentence
 from tests.official_files import write_coco, write_docvqa, write_gqa, write_vqav2
 from tests.own_formats import (
     image_bytes,
@@ -353,3 +354,13 @@ def test_conversations_are_counted_and_trained_on(tmp_path: Path) -> None:
     output = inspect(path)
     assert facts(output)["conversations"] == "3"
     assert "2 cannot be read" in output
+
+
+def test_a_reader_that_leaves_ends_the_command_without_a_word(tmp_path: Path) -> None:
+    path = write_lines(tmp_path)
+    path.write_text((path.read_text() + "\n") * 3)
+    command = f"{shlex.quote(sys.executable)} -m palitune.main inspect {shlex.quote(str(path))}"
+    result = subprocess.run(
+        ["bash", "-c", f"{command} | true"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.stderr == ""

@@ -119,10 +119,10 @@ def test_a_run_offers_to_score_its_base_on_the_same_examples_asked_alike(
     part = ("--max_eval_samples", 2, "--eval_seed", 4)
     output = run_command("train", "vqav2", *common, *asked, *part, "--max_steps", 1).output
     commands = closing_commands(output)
-    assert [words[0] for words in commands] == ["report", "eval", "eval", "merge", "predict"]
-    assert "--without_adapter" not in commands[1]  # the whole split
-    output = run_command(*commands[2]).output
-    base, own = (Path(folder) for folder in closing_commands(output)[0][1:])
+    assert [words[0] for words in commands] == ["eval", "eval", "predict", "merge"]
+    assert "--without_adapter" not in commands[0]  # the whole split
+    output = run_command(*commands[1]).output
+    base, own, _, page = map(Path, closing_commands(output)[0][1:])
     assert own == Path("runs/vqav2/evaluation/val") and f" ({own})." in output
     run_command("eval", "--task", "vqav2", *common, *asked, *part[:2], "--seed", 4, *BRIEF,
                 "--quantization", "nf4",
@@ -131,6 +131,7 @@ def test_a_run_offers_to_score_its_base_on_the_same_examples_asked_alike(
     assert answers[0].decode() == answers[1].decode()
     assert b"Q: " in answers[0]
     run_command(*closing_commands(output)[0])
+    assert page == Path("runs/vqav2.html") and page.is_file()
 
 
 def test_the_commands_to_go_on_run_as_they_are_printed(
@@ -138,13 +139,13 @@ def test_the_commands_to_go_on_run_as_they_are_printed(
 ) -> None:
     monkeypatch.chdir(place)
     commands = closing_commands((place / "train.out").read_text())
-    assert [words[0] for words in commands] == ["report", "merge", "predict"]
-    assert len(commands[0]) == 3  # beside the base
+    assert [words[0] for words in commands] == ["report", "predict", "merge"]
+    assert len(commands[0]) == 5  # beside the base, into a file
     for words in commands:
         run_command(*words)
     result = run_command("eval", "--model_path", "my run", "--data_root", "data", *BRIEF)
     after = closing_commands(result.stdout)
-    assert [words[0] for words in after] == ["report", "merge", "predict"]
+    assert [words[0] for words in after] == ["predict", "merge"]  # the base answered otherwise
     assert after[1][-1] == "my run-merged-2"
     assert (place / "my run-merged/merge_report.json").is_file()
     for words in closing_commands((place / "base.out").read_text()):
@@ -165,7 +166,7 @@ def test_a_merge_says_how_to_score_it(place: Path, monkeypatch: pytest.MonkeyPat
 
 def pico_of(place: Path) -> str:
     """The base of the run."""
-    merge = closing_commands((place / "train.out").read_text())[1]
+    merge = closing_commands((place / "train.out").read_text())[2]
     return merge[merge.index("--base_model") + 1]
 
 

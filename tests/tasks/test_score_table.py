@@ -111,7 +111,7 @@ def test_figures_for_longer_texts_are_named_in_one_line_where_answers_are_short(
     assert score_table(found).splitlines()[1:] == [
         "  rouge_l        0.5",
         "  exact_match    0.25",
-        "Figures made for longer texts are in metrics.json: sacrebleu, rougeL, SPICE.",
+        "Figures made for longer texts are in metrics.json: sacrebleu, rougeL.",
         "Skipped: 3 examples.",
     ]
     assert found.metrics_json()["metrics"] == metrics
