@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
 
 import msgspec
 
 from common.terminal_table import align
+from evaluation.own_code import best_score
 from tasks.checks import name_some
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
@@ -61,17 +62,23 @@ class _Measured(TypedDict):
     metric: str
 
 
+class _Metrics(_Measured):
+    provenance: NotRequired[dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Compared:
     """An evaluation that was read: its predictions.jsonl and its lines by id.
 
     Attributes:
         measured: task, split and metric; empty where they are not known.
+        best: value that a score can have; None where it is not known.
     """
 
     file: Path
     measured: Mapping[str, str]
     lines: Mapping[int | str, Row]
+    best: float | None = None
 
 
 def compare(
@@ -93,10 +100,7 @@ def compare(
         ValueError: a file is not as it was written, or the two are not of the same examples,
             references and metric.
     """
-    first, second = (
-        Compared(file, _read_measured(file), read_lines(file, _Row))
-        for file in map(prediction_file, (a, b))
-    )
+    first, second = (_read(prediction_file(place)) for place in (a, b))
     return compare_lines(
         first, second, allow_partial=allow_partial, num_changes=num_changes, seed=seed
     )
@@ -131,6 +135,13 @@ def compare_lines(
         notes.append("An image's CIDEr depends on the set evaluated: only equal sets compare.")
     change_of = itemgetter("difference")
     differences = [change_of(change) for change in changes]
+    best = a.best if b.best is None else b.best
+    if best is None and len(differences) > 1 and len(set(differences)) == 1:
+        notes.append(
+            "All differences are equal and the metric's range is not known: the interval says "
+            "nothing."
+        )
+    bounds = None if best is None else (-best, best)
     rose = sorted((c for c in changes if change_of(c) > 0), key=change_of, reverse=True)
     fell = sorted((c for c in changes if change_of(c) < 0), key=change_of)
     return {
@@ -139,7 +150,7 @@ def compare_lines(
         "num_examples": len(changes),
         "means": [fmean(change["scores"][side] for change in changes) for side in (0, 1)],
         "difference": fmean(differences),
-        "uncertainty": asdict(mean_uncertainty(differences, seed=seed)),
+        "uncertainty": asdict(mean_uncertainty(differences, bounds, seed=seed)),
         "num_rose": len(rose),
         "num_fell": len(fell),
         "num_stayed": len(changes) - len(rose) - len(fell),
@@ -192,11 +203,15 @@ def read_lines(path: Path, kind: type[L]) -> dict[int | str, L]:
     return rows
 
 
-def _read_measured(file: Path) -> dict[str, str]:
+def _read(file: Path) -> Compared:
+    lines = read_lines(file, _Row)
     path = file.with_name("metrics.json")
     if not path.exists():
-        return {}
-    return dict(decode_written(read_bytes(path), _Measured, str(path)))
+        return Compared(file, {}, lines)
+    metrics = decode_written(read_bytes(path), _Metrics, str(path))
+    provenance = metrics.pop("provenance", {})
+    best = best_score(metrics["task"], metrics["metric"], provenance)
+    return Compared(file, metrics, lines, best)
 
 
 def _same_measured(a: Compared, b: Compared) -> Mapping[str, str]:

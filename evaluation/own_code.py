@@ -186,6 +186,20 @@ def module_words() -> list[str]:
     ]
 
 
+def best_score(task: str, metric: str, record: Mapping[str, Any]) -> float | None:
+    """Return the best value of a metric of a task; None where nothing says it.
+
+    Args:
+        task: its name.
+        metric: its headline's name.
+        record: the provenance in the metrics.json.
+    """
+    try:
+        return measure_of(task, metric, read_used(record, "")).metric_range
+    except ValueError:  # a task that is not loaded, or a record of another version
+        return None
+
+
 def measure_of(task: str, metric: str | None, used: Sequence[Used]) -> Task | Measure:
     """Return a task's headline and best value; a record says them where its code is not loaded.
 

@@ -11,14 +11,13 @@ import msgspec
 
 from evaluation.baselines import LABELS, about
 from evaluation.compare import Compared, decode_written, prediction_file, read_lines
-from evaluation.own_code import Measure, measure_of, read_used
+from evaluation.own_code import Measure, best_score, measure_of, read_used
 from evaluation.page_data import (
     Answer,
     Beside,
     Change,
     Counts,
     Figures,
-    Interval,
     Line,
     Measured,
     Page,
@@ -58,7 +57,8 @@ class Evaluation:
         """Return what `compare_lines` takes."""
         of = self.measured
         measured = {"task": of.task, "split": of.split, "metric": of.metric}
-        return Compared(self.file, measured, self.lines)
+        best = best_score(of.task, of.metric, of.provenance)
+        return Compared(self.file, measured, self.lines, best)
 
 
 def read_evaluation(place: Path) -> Evaluation:
@@ -127,7 +127,7 @@ def make_page(
                 zip(evaluations, [None, *changes], strict=True)
             )
         ],
-        slices=_slices(lines),
+        slices=_slices(lines, task.metric_range),
         rows=rows,
         images=list(images),
         frequent_references=_most_frequent(
@@ -224,7 +224,7 @@ def _figures(measured: Measured) -> Figures:
     return {name: value for group in (*groups, measured.metrics) for name, value in group.items()}
 
 
-def _slices(lines: Sequence[Sequence[Line]]) -> list[Slice]:
+def _slices(lines: Sequence[Sequence[Line]], best: float) -> list[Slice]:
     """Mean, interval and difference of the scored examples under each value of each tag."""
     members: dict[tuple[str, str], list[list[float]]] = {}
     for own in lines:
@@ -244,16 +244,14 @@ def _slices(lines: Sequence[Sequence[Line]]) -> list[Slice]:
                 kind=kind,
                 n=len(scored),
                 means=[fmean(column) for column in columns],
-                intervals=[_interval(column) for column in columns],
+                intervals=[mean_uncertainty(own, (0, best)).interval_95 for own in columns],
                 difference=fmean(differences) if differences else None,
-                difference_interval=_interval(differences) if differences else None,
+                difference_interval=mean_uncertainty(differences, (-best, best)).interval_95
+                if differences
+                else None,
             )
         )
     return found
-
-
-def _interval(values: Sequence[float]) -> Interval:
-    return mean_uncertainty(values).interval_95
 
 
 def _most_frequent(texts: Iterable[str]) -> Counts:

@@ -25,7 +25,6 @@ from models.checkpoint import Checkpoint
 from models.loading import load_family, load_model
 from models.settings import Auto
 from tasks.base import Dataset
-from tasks.metrics.uncertainty import mean_uncertainty
 from tasks.report import score
 
 Scores = dict[str, float]  # task name -> its headline
@@ -266,8 +265,8 @@ def _key(candidate: Candidate, dataset: Dataset) -> str:
 
 def _headline(predictor: Any, dataset: Dataset) -> tuple[float, Interval]:
     report = score(answer_with(predictor, dataset.task, dataset), headline_only=True)
-    assert report.value is not None, "an evaluation split has answers"
-    return report.value, mean_uncertainty(report.counted).interval_95
+    assert report.value is not None and report.uncertainty, "an evaluation split has answers"
+    return report.value, report.uncertainty.interval_95
 
 
 @contextmanager

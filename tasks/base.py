@@ -167,7 +167,7 @@ class Task(ABC):
     name: ClassVar[str]  # = file name = value of --task
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: ClassVar[str]  # the headline; higher is better
-    metric_range: ClassVar[float]  # its best value: 1, 100, or 10 for CIDEr
+    metric_range: ClassVar[float]  # its best value: 1, 100, or 10 for CIDEr; the least is 0
     max_new_tokens: ClassVar[int]
     num_beams: ClassVar[int] = 1
     max_length: ClassVar[int] = 64  # text budget in tokens: prompt and answer, image not counted

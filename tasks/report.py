@@ -249,8 +249,8 @@ def score(report: Report, *, headline_only: bool = False) -> Report:
             notes=(*scores.notes, note),
         )
     report = replace(report, scores=scores)
-    counted = report.counted
-    return replace(report, uncertainty=mean_uncertainty(counted) if counted else None)
+    counted, bounds = report.counted, (0.0, task.metric_range)
+    return replace(report, uncertainty=mean_uncertainty(counted, bounds) if counted else None)
 
 
 def _numbers_by_size(kind: str) -> tuple[int, str]:

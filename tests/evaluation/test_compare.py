@@ -183,6 +183,28 @@ def test_files_without_any_common_score_are_refused(tmp_path: Path) -> None:
     assert f"No example has a score in both {a} and {b};" in refusal(a, b)
 
 
+def test_equal_differences_have_an_interval_that_is_not_empty(tmp_path: Path) -> None:
+    wrong, right = dict.fromkeys(range(5), 0.0), dict.fromkeys(range(5), 100.0)
+    a, same, b = (
+        write_scores(tmp_path / name, dict(scores), measured=VQA)
+        for name, scores in (("a", wrong), ("same", wrong), ("b", right))
+    )
+    # of 5 alike: 1 - 0.025 ** (1 / 5) = 0.52182 of them may differ, by 100 or by 200
+    content, _ = compared(a, same)
+    assert content["uncertainty"]["interval_95"] == pytest.approx([-52.182, 52.182], abs=1e-3)
+    content, shown = compared(a, b)
+    assert content["uncertainty"]["interval_95"] == pytest.approx([-4.364, 100], abs=1e-3)
+    assert content["notes"] == []
+    assert "standard error 0, 95 %: -4.36" in shown and " to +100\n" in shown
+    # without a metrics.json nothing bounds them, and that is said
+    for place in (a, b):
+        place.with_name("metrics.json").unlink()
+    content, shown = compared(a, b)
+    (note,) = content["notes"]
+    assert note.startswith("All differences are equal and the metric's range is not known")
+    assert note in shown
+
+
 def test_one_example_has_a_difference_and_no_error(tmp_path: Path) -> None:
     a, b = (write_scores(tmp_path / name, {1: score}) for name, score in (("a", 1.0), ("b", 0.5)))
     content, shown = compared(a, b)

@@ -65,6 +65,23 @@ def test_slices_filter_and_sort(browser: Any, pair: Path) -> None:
     assert len(shown.ids()) == 12
 
 
+def test_every_interval_is_shown_as_it_was_computed(browser: Any, pair: Path) -> None:
+    shown = Shown(browser, pair)
+    lines = [
+        row.locator("td").all_inner_texts() for row in shown.page.locator("#slices tbody tr").all()
+    ]
+    found = {line[1]: [line[place] for place in (4, 6, 8)] for line in lines}
+    # B is right on all six even questions and on no odd one: 1 - 0.025 ** (1 / 6) = 0.45926
+    assert [found[kind][1] for kind in ("number", "other")] == ["54.07 to 100", "0 to 45.93"]
+    page = shown.page.evaluate("page")
+    for part in page["slices"]:
+        pairs = [*part["intervals"], part["difference_interval"]]
+        texts = [text.replace("+", "").split(" to ") for text in found[part["kind"]]]
+        assert [[float(text) for text in pair] for pair in texts] == [
+            pytest.approx(pair, rel=1e-3) for pair in pairs
+        ]
+
+
 def test_text_score_and_order(browser: Any, pair: Path) -> None:
     shown = Shown(browser, pair)
     page = shown.page

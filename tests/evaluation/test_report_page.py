@@ -51,6 +51,21 @@ def test_the_figures_are_those_of_the_files(tmp_path: Path) -> None:
     assert dict(data["reference_lengths"])["1"] == 120
 
 
+def test_a_slice_of_equal_scores_has_the_exact_interval(tmp_path: Path) -> None:
+    a, b = save_pair(tmp_path, 12)
+    page = join_pages([a, b], tmp_path / "ab.html")
+    number, other = page.slices
+    # B is right on all six even questions and on no odd one: 1 - 0.025 ** (1 / 6) = 0.45926
+    assert (number.means[1], other.means[1]) == (100, 0)
+    assert number.intervals[1] == pytest.approx((54.074, 100), abs=1e-3)
+    assert other.intervals[1] == pytest.approx((0, 45.926), abs=1e-3)
+    same = join_pages([b, b], tmp_path / "bb.html")
+    assert same.slices[0].difference_interval == pytest.approx((-45.926, 45.926), abs=1e-3)
+    # all twelve: 1 - 0.025 ** (1 / 12) = 0.26465
+    change = same.runs[1].change
+    assert change is not None and change.interval == pytest.approx((-26.465, 26.465), abs=1e-3)
+
+
 def test_an_example_has_what_was_sent_what_came_back_and_how_it_was_scored(tmp_path: Path) -> None:
     asked = example(0, "which?", *("orange",) * 8, "tan", "red")
     save(tmp_path / "A", ["orange"], [asked])

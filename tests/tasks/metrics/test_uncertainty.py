@@ -77,9 +77,48 @@ def test_a_mean_of_skewed_values_has_an_interval_that_leans_to_their_side() -> N
 
 
 @pytest.mark.parametrize("value", [0.1, -7.3, 0.0, 100.0])
-def test_constants_have_no_uncertainty(value: float) -> None:
+def test_constants_without_bounds_have_no_uncertainty(value: float) -> None:
     found = mean_uncertainty([value] * 3)  # 3 * 0.1 / 3 is not 0.1 in floating point
     assert (found.standard_error, found.interval_95) == (0.0, (value, value))
+
+
+# Clopper and Pearson's exact limits of 0 and n of n at 95 %, as scipy 1.17 has them:
+# binomtest(0, n).proportion_ci(method="exact"); for two by hand, 1 - the root of 0.025
+@pytest.mark.parametrize(
+    ("num_values", "chance"), [(2, 0.841886), (5, 0.521824), (30, 0.115703), (1000, 0.003682)]
+)
+def test_of_equal_values_the_interval_is_exact(num_values: int, chance: float) -> None:
+    def ends(value: float, low: float, high: float) -> tuple[float, float]:
+        found = mean_uncertainty([value] * num_values, (low, high))
+        assert (found.standard_error, found.num_resamples) == (0.0, 0)
+        assert found.interval_95 is not None
+        return found.interval_95
+
+    assert ends(0, 0, 1) == pytest.approx((0, chance), abs=1e-6)
+    assert ends(1, 0, 1) == pytest.approx((1 - chance, 1), abs=1e-6)
+    # in percent, and of differences: all the same, or all from wrong to right
+    assert ends(100, 0, 100) == pytest.approx((100 - 100 * chance, 100), abs=1e-4)
+    assert ends(0, -1, 1) == pytest.approx((-chance, chance), abs=1e-6)
+    assert ends(1, -1, 1) == pytest.approx((1 - 2 * chance, 1), abs=1e-6)
+    # 30 of 100: up to 30 lower and 70 higher
+    assert ends(30, 0, 100) == pytest.approx((30 - 30 * chance, 30 + 70 * chance), abs=1e-4)
+
+
+def test_differences_that_rounding_alone_tells_apart_are_equal() -> None:
+    values = [0.3 - 0.1, 0.4 - 0.2, 0.9 - 0.7]
+    assert len(set(values)) > 1
+    # 1 - 0.025 ** (1 / 3) = 0.7076: 0.2 - 1.2 * 0.7076, 0.2 + 0.8 * 0.7076
+    found = mean_uncertainty(values, (-1, 1)).interval_95
+    assert found == pytest.approx((-0.64912, 0.76608), abs=1e-4)
+
+
+def test_values_beyond_their_bounds_have_the_bootstrap_of_others() -> None:
+    assert mean_uncertainty([3.0] * 4, (0, 1)) == mean_uncertainty([3.0] * 4)
+
+
+def test_bounds_change_nothing_where_values_differ() -> None:
+    for values in ([0.0] * 29 + [1.0], [0.2, 0.4]):
+        assert mean_uncertainty(values, (0, 1)) == mean_uncertainty(values)
 
 
 def test_percent_are_a_hundred_times_the_shares() -> None:
