@@ -26,6 +26,7 @@ from evaluation.page_data import (
     Slice,
 )
 from evaluation.page_file import link_to
+from evaluation.provenance import named_model
 from tasks.base import Task
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
@@ -209,6 +210,7 @@ def _run(
         frequent=_most_frequent(line.prediction for line in lines),
         lengths=_lengths(line.prediction for line in lines),
         provenance=measured.provenance,
+        model=named_model(measured.provenance),
     )
 
 

@@ -92,6 +92,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One evaluation: its figures as in metrics.json, and its answers at large.
 
     Attributes:
+        name: a letter.
+        model: what answered, in a few words; empty where nothing says it.
         reasons: why a figure is None.
         extra: groups of figures beside the official ones, by their names.
         baselines: none where they were not measured.
@@ -110,6 +112,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     frequent: Counts
     lengths: Counts
     provenance: dict[str, Any]
+    model: str = ""  # pages of before have none
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):

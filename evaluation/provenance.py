@@ -94,6 +94,34 @@ def of_model(
     }
 
 
+def named_model(origin: Mapping[str, Any]) -> str:
+    """Return in a few words what answered; empty where a provenance does not say it.
+
+    Args:
+        origin: the provenance in a metrics.json.
+    """
+    adapter, base = origin.get("adapter"), origin.get("base_model")
+    if not base:
+        file = origin.get("predictions_file")
+        return f"answers from {file}" if file else ""
+    if adapter:
+        return f"{_short(base)} + {_short(adapter, levels=2)}"
+    return f"{'fine-tuned' if origin.get('trained_on') else 'base'} {_short(base)}"
+
+
+def _short(place: str, levels: int = 1) -> str:
+    """Shorten a path from the root to its last levels; a relative one, or a Hub id, stays.
+
+    What was brought here from the Hub has its id again.
+    """
+    path = Path(place)
+    if cached := [part for part in path.parts if part.startswith("models--")]:
+        return cached[-1].removeprefix("models--").replace("--", "/")
+    if path.is_relative_to(Path.cwd()) and levels > 1:
+        return str(path.relative_to(Path.cwd()))
+    return "/".join(path.parts[1:][-levels:]) if path.is_absolute() else place
+
+
 def _image_settings(processor: Any) -> dict[str, Any]:
     """To what size images are brought, as far as their processor says."""
     names = ("size", "square_side", "max_pixels", "min_patches", "max_patches")

@@ -4,9 +4,14 @@ function scoreCells(value, pair, count) {
   return [number(show(value)), number(interval(pair)), number(count)];
 }
 
+function describe(run) {
+  return run.model ? `${run.name}: ${run.model}` : run.name;
+}
+
 function runLines(run) {
-  const cells = [make("th", { scope: "row" }, run.name, " ",
-    make("span", { class: "folder" }, run.folder)),
+  const levels = run.folder.split(/(?<=[/\\])/); // a line of a long path ends behind one
+  const cells = [make("th", { scope: "row" }, describe(run), " ",
+    make("span", { class: "folder" }, ...levels.flatMap((level) => [level, make("wbr")]))),
   ...scoreCells(run.value, run.interval, String(run.num_examples))];
   const change = run.change;
   if (runs.length > 1) {

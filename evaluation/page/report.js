@@ -34,7 +34,7 @@ function drawSlices() {
   const section = document.getElementById("slices");
   section.replaceChildren();
   if (!page.slices.length) return;
-  const columns = [["tag", "kind of"], ["kind", "slice"], ["n", "examples"]];
+  const columns = [["tag", "sliced by"], ["kind", "slice"], ["n", "examples"]];
   runs.forEach((run, place) => columns.push([`mean${place}`, run.name], [null, "95 % interval"]));
   if (runs.length > 1) {
     columns.push(["difference", `${runs.at(-1).name} - ${runs[0].name}`], [null, "95 % interval"]);
@@ -189,7 +189,7 @@ function drawCounts() {
 function drawProvenance() {
   const section = document.getElementById("provenance");
   section.append(make("h2", {}, "Provenance"), ...runs.map((run) => make("details", {},
-    make("summary", {}, `${run.name}: ${run.folder}`),
+    make("summary", {}, `${describe(run)}, ${run.folder}`),
     make("pre", {}, JSON.stringify(run.provenance, null, 2)))));
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 from evaluation.baselines import Baselines, Majority, add_baselines
 from evaluation.report_page import PAGE, join_pages
 from tasks.overlap import overlap_notes
-from tests.evaluation.evaluated import example, save
+from tests.evaluation.evaluated import example, save, save_pair
 from tests.evaluation.shown import Shown
 from tests.helpers import read_lines
 from tests.palitune.commands import run
@@ -57,6 +57,38 @@ def test_the_headline_has_the_baselines_the_reasons_and_the_other_figures(
     assert plain.page.locator("#headline .beside").count() == 0
     assert plain.page.locator("#cards .copy").count() == 0
     assert shown.errors == plain.errors == []
+
+
+def test_a_narrow_screen_shows_what_each_evaluation_is_and_its_score(
+    browser: Any, tmp_path: Path
+) -> None:
+    places = save_pair(tmp_path / "a_folder_with_a_name_of_several_words/and_another_below_it", 12)
+    base = {"base_model": "/models/tiny", "adapter": None, "trained_on": []}
+    adapted = {**base, "adapter": "runs/adapter_of_the_parts_rank_16", "trained_on": ["vqav2"]}
+    metric = "share_of_the_words_that_both_have"  # of the user's own
+    for place, provenance in zip(places, (base, adapted), strict=True):
+        content = json.loads((place / "metrics.json").read_text())
+        content |= {"metric": metric, "metrics": {metric: content["value"]}}
+        (place / "metrics.json").write_text(json.dumps({**content, "provenance": provenance}))
+    join_pages(places, tmp_path / "ab.html")
+    for width in (1280, 390):
+        shown = Shown(browser, tmp_path / "ab.html", width)
+        table = shown.page.locator("#headline > .scroll")
+        names = [line.split("\n") for line in table.locator("tbody th").all_inner_texts()]
+        assert names == [
+            ["A: base tiny", str(places[0])],
+            ["B: tiny + runs/adapter_of_the_parts_rank_16", str(places[1])],
+        ]
+        scores = table.locator("tbody tr td:nth-child(2)")
+        assert scores.all_inner_texts() == ["33.33", "50"]
+        cells = [*table.locator("tbody th").all(), *scores.all()]
+        for cell in [*cells, table.locator("thead th").nth(1)]:
+            box = cell.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
+            assert cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+        head = shown.page.locator("#slices thead th").all_inner_texts()
+        assert head[:5] == ["sliced by", "slice", "examples", "A", "95 % interval"]
+        assert shown.errors == []
 
 
 def test_figures_made_for_longer_texts_are_folded(browser: Any, tmp_path: Path) -> None:

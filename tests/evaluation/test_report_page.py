@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from evaluation.compare import compare
+from evaluation.provenance import named_model
 from evaluation.report_page import PAGE, join_pages
 from tasks.base import Example
 from tasks.images import ArrayImage, FileImage
@@ -64,6 +65,31 @@ def test_a_slice_of_equal_scores_has_the_exact_interval(tmp_path: Path) -> None:
     # all twelve: 1 - 0.025 ** (1 / 12) = 0.26465
     change = same.runs[1].change
     assert change is not None and change.interval == pytest.approx((-26.465, 26.465), abs=1e-3)
+
+
+BASE = {"base_model": "/work/models/tiny", "adapter": None, "trained_on": []}
+SNAPSHOT = "/cache/hub/models--me--of-parts/snapshots/0a1b"
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (BASE, "base tiny"),
+        ({**BASE, "base_model": "google/paligemma-3b-pt-224"}, "base google/paligemma-3b-pt-224"),
+        ({**BASE, "adapter": "runs/parts", "trained_on": ["csv_qa"]}, "tiny + runs/parts"),
+        ({**BASE, "adapter": "/elsewhere/runs/parts"}, "tiny + runs/parts"),
+        ({**BASE, "adapter": str(Path.cwd() / "out/runs/parts")}, "tiny + out/runs/parts"),
+        ({**BASE, "adapter": SNAPSHOT}, "tiny + me/of-parts"),
+        ({**BASE, "base_model": "out/full", "trained_on": ["gqa"]}, "fine-tuned out/full"),
+        (
+            {"predictions_file": "answers.csv", "predictions_sha256": "0"},
+            "answers from answers.csv",
+        ),
+        ({}, ""),
+    ],
+)
+def test_what_answered_is_said_in_a_few_words(origin: dict[str, Any], expected: str) -> None:
+    assert named_model(origin) == expected
 
 
 def test_an_example_has_what_was_sent_what_came_back_and_how_it_was_scored(tmp_path: Path) -> None:
