@@ -181,7 +181,7 @@ def test_what_is_no_finished_run_is_refused(copy: Path, hub: ModelHub, tmp_path:
     result = push(copy, REPO)
     assert "holds a training that stopped" in sentence(result.exit_code, result.output)
     assert "--resume" in result.output
-    result = push(copy / "checkpoints" / "checkpoint-1", REPO)
+    result = push(copy / "checkpoints" / "checkpoint-2", REPO)
     assert "holds no run or merge" in sentence(result.exit_code, result.output)
     result = push(tmp_path / "none", REPO)
     assert "none does not exist; name a run" in sentence(result.exit_code, result.output)
