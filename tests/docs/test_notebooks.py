@@ -13,8 +13,8 @@ from docs.frames_chat.draw_frames import HERE, draw_frame
 from tests.docs.notebooks import NOTEBOOKS, read, run_cells
 from tests.helpers import REPOSITORY, read_json, read_lines
 
-# in place of ten minutes
-SHORT = {"palitune demo\n": "palitune demo --max_steps 1\n"}
+# in place of ten minutes; two logged losses are a curve
+SHORT = {"palitune demo\n": "palitune demo --max_steps 20\n"}
 
 
 def _printed(cell: Any) -> str:
