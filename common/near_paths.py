@@ -16,7 +16,7 @@ def near_path(path: str | Path, *, same_numbers: bool = False) -> Path | None:
         path: what is not there; each of its folders may be misspelt too.
         same_numbers: take no name with other numbers, which is another one of a series.
     """
-    wanted = Path(path).expanduser()
+    wanted = Path(os.path.expanduser(path))  # which leaves an unknown ~name as it is
     place = Path(wanted.anchor)
     for part in wanted.relative_to(place).parts:
         if not os.path.exists(place / part):
@@ -74,5 +74,5 @@ def _nearest(name: str, present: Iterable[str], same_numbers: bool) -> str | Non
     return found
 
 
-def _numbers(name: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"[0-9]+", name)]
+def _numbers(name: str) -> list[str]:
+    return [digits.lstrip("0") for digits in re.findall(r"[0-9]+", name)]

@@ -22,10 +22,12 @@ class KnownScore:
     Attributes:
         value: its headline.
         folder: of that evaluation.
+        where: the folder, with the precision where that is another one.
     """
 
     value: float
     folder: Path
+    where: str
 
 
 def find_base(report: Report) -> KnownScore | None:
@@ -54,7 +56,7 @@ def find_adapted(report: Report, run: Path) -> KnownScore | None:
 
 
 def _find(report: Report, files: Iterable[Path], *, is_base: bool) -> KnownScore | None:
-    origin = report.additions["provenance"]
+    origin, others = report.additions["provenance"], []
     for file in sorted(files):
         try:
             found = read_json(file)
@@ -66,8 +68,11 @@ def _find(report: Report, files: Iterable[Path], *, is_base: bool) -> KnownScore
         )
         is_wanted = (known.get("adapter", "") is None) == is_base and found.get("value") is not None
         if is_same and is_wanted and _place(known["base_model"]) == _place(origin["base_model"]):
-            return KnownScore(found["value"], file.parent)
-    return None
+            held = known.get("quantization")
+            if held == origin["quantization"]:
+                return KnownScore(found["value"], file.parent, str(file.parent))
+            others.append(KnownScore(found["value"], file.parent, f"{file.parent}, held in {held}"))
+    return others[0] if others else None
 
 
 def _place(model: str) -> str:

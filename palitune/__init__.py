@@ -38,6 +38,7 @@ def _check_packages() -> None:
 
 
 _check_packages()
-# Before OpenMP is loaded: its threads spin where they wait, and on cores that other programs use
-# too a training took several times as long (benchmarks/shared_cores.py).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before OpenMP is loaded: its threads spin where they wait, by default so long that a training
+# beside another program took many times as long (benchmarks/shared_cores.py).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -96,12 +96,18 @@ def _together(folders: Sequence[Path]) -> list[Sequence[object]]:
         return []
     last = folders[-1]
     run = next((place.parent for place in last.parents if place.name == "evaluation"), last)
-    return [("report", *folders, "--output", run.with_name(f"{run.name}.html"))]
+    return [("report", *folders, "--output", _beside(run, ".html"))]
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    """Return a path beside a folder, whose name it has with an ending; `.` has a name too."""
+    place = folder if folder.name not in ("", "..") else folder.resolve()
+    return place.with_name(f"{place.name}{ending}")
 
 
 def _merge(base: str, revision: str | None, adapter: Path) -> Sequence[object]:
     at = ("--revision", revision) if revision else ()
-    output = adapter.with_name(f"{adapter.name}-merged")
+    output = _beside(adapter, "-merged")
     words = ("merge", "--base_model", typed_name(base), *at, "--model_a", adapter)
     return (*words, "--output", _free(output))
 

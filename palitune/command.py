@@ -193,6 +193,8 @@ def _sentence(error: Exception) -> str | None:
             return cannot_be_read(error.filename, error)
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}."
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's
+        return "A path begins with ~ and the name of nobody here; write the folder out."
     own = place_in_user_code(error, _OURS)
     if caught := _WORKER_ERROR.search(str(error)):
         if own:

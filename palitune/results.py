@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import processes
+from models.checkpoint import adapter_folder
 from palitune.closing import Shown, after_evaluation, after_merge, after_training
 from palitune.command import say
 from palitune.headers import announce_evaluation, announce_merge, announce_training
@@ -48,7 +49,7 @@ def evaluate_and_show(request: "EvaluationRequest") -> None:
         return
     folder = result.output_dir
     model = request.model
-    left_out = Path(model.path) if model is not None and model.without_adapter else None
+    left_out = adapter_folder(model.path) if model is not None and model.without_adapter else None
     shown = _show(result.report, folder, left_out)
     if table := baselines_table(result.report):
         say(table)
@@ -87,9 +88,9 @@ def _show(report: "Report", folder: Path, left_out: Path | None = None) -> Shown
     base = find_base(report) if left_out is None else None
     adapted = None if left_out is None else find_adapted(report, left_out)
     if base is not None:
-        say(f"The base's {report.task.metric} was {base.value:.4g} ({base.folder}).")
+        say(f"The base's {report.task.metric} was {base.value:.4g} ({base.where}).")
     if adapted is not None:
-        say(f"With the adapter {report.task.metric} is {adapted.value:.4g} ({adapted.folder}).")
+        say(f"With the adapter {report.task.metric} is {adapted.value:.4g} ({adapted.where}).")
     if breakdown := breakdown_table(report):
         say(breakdown)
     say(f"Some of the answers:\n{answer_table(report)}")

@@ -60,7 +60,8 @@ def _split(
         guessed = guess_of_table(table, {"image": image}, encoding) if table.is_file() else {}
         if guessed:
             click.echo(
-                f"Images are in the column {guessed['image']}, by what stands in it.", err=True
+                f"Images are in the column {guessed['image']}, as its cells tell.",
+                err=True,
             )
             image = [guessed["image"]]
     parts = split_table(table, shares, image, encoding=encoding, seed=seed)

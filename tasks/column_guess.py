@@ -1,8 +1,11 @@
 """Columns that no name tells: what stands in them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import filterfalse
 from pathlib import PurePath
 from typing import Any
+
+from tasks.cells import is_empty
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")  # of Latin, Chinese and Arabic script
@@ -16,19 +19,21 @@ def guess_columns(cells: Mapping[str, Sequence[Any]], wanted: Collection[str]) -
         wanted: our names of those that are looked for: image, instruction, response.
 
     Returns:
-        Our name -> column, of those that can be guessed: every cell names an image or asks a
-        question; the only column that is left then holds the responses.
+        Our name -> column, of those that can be guessed: in one column alone every cell names an
+        image, or asks a question; the only column that is left then holds the responses. Empty
+        cells tell nothing.
     """
     guessed: dict[str, str] = {}
-    left = [name for name, found in cells.items() if found]
+    told = {name: [*filterfalse(is_empty, found)] for name, found in cells.items()}
+    left = {name: found for name, found in told.items() if found}
     for ours, is_one in (("image", _is_image_name), ("instruction", _is_question)):
-        fitting = [name for name in left if all(map(is_one, cells[name]))]
-        if ours in wanted and fitting:
+        fitting = [name for name, found in left.items() if all(map(is_one, found))]
+        if ours in wanted and len(fitting) == 1:
             guessed[ours] = fitting[0]
-            left.remove(fitting[0])
+        left = {name: found for name, found in left.items() if name not in fitting}
     is_asked = "instruction" not in wanted or "instruction" in guessed
     if "response" in wanted and is_asked and len(left) == 1:
-        guessed["response"] = left[0]
+        (guessed["response"],) = left
     return guessed
 
 

@@ -158,7 +158,7 @@ def _commands(path: Path, peek: Peek, mapped: Mapped, folder: Path | None) -> li
         before, of_parts = [command("split", path, *image, *encoding)], []  # it writes UTF-8
         parts = {part: part_file(path, part) for part in ("train", "test")}
     tables = [word for part, file in parts.items() for word in (f"--{part}_csv", file)]
-    output = ["--output_dir", Path("runs", _prefix(path).strip("_") or mapped.task)]
+    output = ["--output_dir", Path("runs", _prefix(path).strip("-_.") or mapped.task)]
     words = {
         "train": [*tables, *options, *of_parts, *metric, *output],
         "other": ["--csv", path, *options, *encoding],
@@ -169,7 +169,7 @@ def _commands(path: Path, peek: Peek, mapped: Mapped, folder: Path | None) -> li
 def _prefix(path: Path) -> str:
     """Return what the names of a table's parts begin with: `NAME_`, or nothing of `train.csv`."""
     known = "|".join(name for names in SPLIT_NAMES.values() for name in names)
-    found = re.fullmatch(f"(|.*_)(?:{known})", path.stem)
+    found = re.fullmatch(f"(|.*[-_.])(?:{known})", path.stem)
     return found[1] if found else f"{path.stem}_"
 
 

@@ -66,7 +66,7 @@ class Mapped(msgspec.Struct, frozen=True):
         found = [
             (
                 ours,
-                f"column {shown(name)}{', by what stands in it' if ours in self.guessed else ''}",
+                f"column {shown(name)}{', as its cells tell' if ours in self.guessed else ''}",
             )
             for ours, name in self.columns.items()
         ]

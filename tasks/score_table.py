@@ -35,9 +35,9 @@ def score_table(report: Report) -> str:
         besides[report.task.metric] = f"(95 %: {interval[0]:.4g} to {interval[1]:.4g})"
     longer = report.figures_for_longer
     lines = [title, *_rows(shown_figures(report.metrics, longer), report.reasons, besides)]
-    notes = [note for note in dict.fromkeys(report.all_notes) if not is_note_on(note, longer)]
-    if longer:
-        lines.append(where_longer_are(longer, report.metrics))
+    headline = report.task.metric
+    notes = [n for n in dict.fromkeys(report.all_notes) if not is_note_on(n, longer, headline)]
+    lines += filter(None, [where_longer_are(longer, report.metrics)])
     shown = dict(report.metrics)
     for group, metrics in report.extra_metrics.items():
         new = {name: value for name, value in metrics.items() if name not in shown}

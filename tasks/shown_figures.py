@@ -51,12 +51,12 @@ def shown_figures(
     return {name: value for name, value in metrics.items() if name not in hidden}
 
 
-def is_note_on(note: str, names: Sequence[str]) -> bool:
-    """Return True for a note on one of these figures: its first word is the figure's name."""
-    return note.partition(" ")[0] in names
+def is_note_on(note: str, names: Sequence[str], headline: str) -> bool:
+    """Return True for a note on these figures: its first word is one's name, the headline none."""
+    return note.partition(" ")[0] in names and headline not in note
 
 
 def where_longer_are(longer: Iterable[str], metrics: Mapping[str, float | None]) -> str:
-    """Return the sentence on figures that are left to metrics.json, as far as they have a value."""
-    names = [name for name in longer if metrics.get(name) is not None]
-    return f"Figures made for longer texts are in metrics.json: {', '.join(names)}."
+    """Return the sentence on figures left to metrics.json; empty where none has a value."""
+    names = ", ".join(name for name in longer if metrics.get(name) is not None)
+    return names and f"Figures made for longer texts are in metrics.json: {names}."

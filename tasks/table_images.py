@@ -18,7 +18,7 @@ from tasks.tables import Row, note_line
 
 SEPARATOR = "|"  # no file name of Windows has it, and none that is usual elsewhere
 
-_MOST_HINTS = 20  # each looks through a whole folder
+_MOST_HINTS = 3  # each looks through a whole folder
 
 
 def join_names(images: Sequence[ImageRef]) -> str:
@@ -137,13 +137,13 @@ def find_images(
     missing = [place for place, file in found.items() if file is None]
     numbers = {place: number for number, place in reversed([*places])}
     if missing and source.with_images and source.faults is None:
-        named = name_some([f"{place} ({unit} {numbers[place]})" for place in missing])
+        first, *others = [f"{place} ({unit} {numbers[place]})" for place in missing]
+        named = name_some([f"{first}{_difference(folders, names[missing[0]])}", *others])
         are = "is" if len(missing) == 1 else "are"
         raise ValueError(
             f"{wanted}: {len(missing)} of the {len(names)} images that {path} names {are} missing: "
-            f"{named}{_difference(folders, names[missing[0]])}; looked in "
-            f"{_looked_in(folders, missing, 'and')}; put what is missing there, or name its "
-            "folder by --data_root."
+            f"{named}; looked in {_looked_in(folders, missing, 'and')}; put what is missing there, "
+            "or name its folder by --data_root."
         )
     images: dict[str, FileImage | UnusableImage] = {}
     hinted = missing[:_MOST_HINTS]

@@ -74,7 +74,8 @@ def read_rows(
     except MendableError as error:
         if not has_options:
             raise ValueError(error.without_options) from error
-        raise ValueError(_with_guess(error, path, columns, encoding)) from error
+        needed = {ours: names for ours, names in columns.items() if ours not in optional}
+        raise ValueError(_with_guess(error, path, needed, encoding)) from error
     if not (found or faults):
         raise ValueError(f"{path} has no rows; each must be one example.")
     return found
@@ -97,7 +98,9 @@ def _with_guess(
     ]
     if not options:
         return str(error)
-    return f"{error.fault}; what stands in them speaks for {' '.join(options)}."
+    others = " and ".join(f"--{ours}_column" for ours in error.missing if ours not in guessed)
+    more = f", and say what is meant by {others}" if others else ""
+    return f"{error.fault}; what stands in them speaks for {' '.join(options)}{more}."
 
 
 def guess_of_table(

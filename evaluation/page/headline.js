@@ -59,7 +59,8 @@ function drawHeadline() {
   }
   const section = document.getElementById("headline");
   section.append(table(head, runs.flatMap(runLines)));
-  const isOnLonger = (note) => page.longer.includes(note.split(" ")[0]);
+  const isOnLonger = (note) => page.longer.includes(note.split(" ")[0]) &&
+    !note.includes(page.metric);
   const addNotes = (place, notes) =>
     place.append(...notes.map((note) => make("p", { class: "note" }, note)));
   addNotes(section, page.notes.filter((note) => !isOnLonger(note)));

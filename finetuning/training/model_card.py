@@ -51,7 +51,8 @@ def write_card(
     longer = {
         name: report.metrics[name] for report in reports for name in report.figures_for_longer
     }
-    notes = [where_longer_are(longer, longer), ""] if longer else []
+    where = where_longer_are(longer, longer)
+    notes = [where, ""] if where else []
     code = None if family is None else _usage(run, family, _question(run, reports, trained))
     card = model_card(run, metrics, num_steps, code, curves, watched, example, notes)
     write_text(folder / CARD, card)

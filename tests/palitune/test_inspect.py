@@ -158,7 +158,7 @@ def test_a_table_of_short_answers_is_right_or_wrong_and_its_commands_run(
     found = facts(output)
     assert "a semicolon between columns" in output
     assert found["rows"] == "4"
-    guessed = ", by what stands in it" if header.startswith("shot") else ""
+    guessed = ", as its cells tell" if header.startswith("shot") else ""
     assert found["image"] == f"column {header.split(';')[0]}{guessed}"
     assert found["metric"] == "exact_match"
     check, _, train = commands(output)
@@ -177,7 +177,7 @@ def test_columns_in_another_language_are_told_by_what_stands_in_them(tmp_path: P
     found = facts(output)
     names = {"image": "Bild", "instruction": "Frage", "response": "Antwort"}
     assert {ours: found[ours] for ours in names} == {
-        ours: f"column {name}, by what stands in it" for ours, name in names.items()
+        ours: f"column {name}, as its cells tell" for ours, name in names.items()
     }
     check, _, train = commands(output)
     for ours, name in names.items():

@@ -283,14 +283,17 @@ def test_captions_are_scored_by_the_official_java_programs(pico1: Path, tmp_path
     assert "notes" not in metrics
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_leave_the_cores_unless_the_user_says_otherwise(
-    given: str | None, expected: str
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_that_wait_spin_shortly_unless_the_user_says_otherwise(
+    given: dict[str, str], expected: str
 ) -> None:
     """Set before PyTorch brings OpenMP, which reads it once."""
-    environment = {name: text for name, text in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
-    code = "import os, sys, eval; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: text for name, text in os.environ.items() if name not in names} | given
+    code = "import os, sys, eval; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,

@@ -152,6 +152,30 @@ def test_the_commands_to_go_on_run_as_they_are_printed(
         run_command(*words)
 
 
+def test_a_run_may_be_the_folder_where_one_stands(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place / "my run")
+    output = ("--output_dir", tmp_path / "out")
+    result = run_command(
+        "eval", "--model_path", ".", "--data_root", place / "data", *BRIEF, *output
+    )
+    merge = closing_commands(result.stdout)[-1]
+    assert Path(merge[-1]).parent == place and Path(merge[-1]).name.startswith("my run-merged")
+
+
+def test_a_base_held_otherwise_is_said_to_be(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    words = ("eval", "--model_path", "my run", "--data_root", "data", "--without_adapter")
+    output = ("--output_dir", tmp_path / "out")
+    said = run_command(*words, "--quantization", "none", *output).stdout
+    assert re.search(
+        r"With the adapter vqa_accuracy is \S+ \(my run/evaluation/val, held in nf4\)", said
+    )
+
+
 def test_a_merge_says_how_to_score_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     result = run_command(

@@ -107,6 +107,6 @@ def test_the_column_of_images_may_have_any_name(tmp_path: Path) -> None:
     table = write(tmp_path / "t.csv")
     table.write_text(table.read_text().replace("photo;question;label", "Bild;Frage;Antwort"))
     result = run("split", table)
-    assert "Images are in the column Bild, by what stands in it." in result.output
+    assert "Images are in the column Bild, as its cells tell." in result.output
     assert "t_test.csv: 12 rows, 4 images" in result.output
     assert f" inspect {tmp_path / 't_train.csv'}" in result.output

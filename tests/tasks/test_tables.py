@@ -177,6 +177,10 @@ def test_a_written_table_is_read_back_by_any_csv_reader(text: str) -> None:
         ("image,question,Die Antwort", "a.png,Was?,rot", "--response_column 'Die Antwort'."),
         ("image,question,x,y", "a.png,Was?,rot,b", None),  # either may answer
         ("x,y,z", "a,b,c", None),
+        ("vorher,nachher,Frage,Antwort", "a.png,b.png,Was?,rot", "--instruction_column Frage "
+         "--response_column Antwort, and say what is meant by --image_column."),
+        ("Bild,Frage,Notiz", "a.png,Was?,", "--image_column Bild --instruction_column Frage, and "
+         "say what is meant by --response_column."),
     ],
 )  # fmt: skip
 def test_columns_that_are_not_known_are_guessed_by_what_stands_in_them(
