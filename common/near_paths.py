@@ -43,8 +43,8 @@ def did_you_mean(path: str | Path, otherwise: str = "") -> str:
 
 def cannot_be_read(path: str | Path, error: OSError) -> str:
     """Return the sentence on a file or folder that the system would not open."""
-    if isinstance(error, FileNotFoundError) and near_path(path) is not None:
-        return f"{path} does not exist{did_you_mean(path)}"
+    if isinstance(error, FileNotFoundError) and (near := near_path(path)):
+        return f"{path} does not exist; did you mean {near}?"
     return f"{path} cannot be read: {error.strerror}."
 
 

@@ -29,7 +29,8 @@ def typed_name(model: str | Path) -> str:
     path, here = Path(model), Path.cwd()
     if path == TINY.resolve():
         return "tiny"
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(model)
+    short = path.relative_to(here) if path.is_relative_to(here) else path
+    return str(model if str(short) == "tiny" else short)  # a folder of that name is not the word
 
 
 _ADAPTER_FOLDERS = ("lora_adapter", "lora_weights", "final")  # where other trainers put it

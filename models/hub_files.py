@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.hub import hub_is_reachable, unreachable
-from common.near_paths import did_you_mean, near_path
+from common.near_paths import near_path
 
 
 def hub_config(name: str, revision: str | None) -> Path:
@@ -71,9 +71,9 @@ def _hub_file(name: str, revision: str | None, file: str) -> Path | None:
 
 
 def _unreadable(name: str, where: str) -> ValueError:
-    if near_path(name) is not None:
+    if near := near_path(name):
         return ValueError(
-            f"{name} does not exist{did_you_mean(name)} On the Hugging Face Hub there is no "
+            f"{name} does not exist; did you mean {near}? On the Hugging Face Hub there is no "
             "readable model of that name either."
         )
     return ValueError(

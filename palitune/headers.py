@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def announce_training(job: "Job", *, is_rehearsal: bool = False) -> None:
     """Say what is trained, on what, and where it goes."""
     names = " and ".join(pair.task.name for pair in job.tasks)
-    metrics = list(dict.fromkeys(pair.task.metric for pair in job.tasks))
     doing = f"Fine-tune on {names}, then score."
     if is_rehearsal:
         doing = f"Try a few steps of fine-tuning on {names}; nothing is written."
     elif job.recipe.skip_evaluation:
         doing = f"Fine-tune on {names}, without scoring."
     output = None if is_rehearsal else job.output_dir
-    _announce(doing, {"model": job.model_path, "metric": ", ".join(metrics), "output": output})
+    metrics = ", ".join(dict.fromkeys(pair.task.metric for pair in job.tasks))
+    _announce(doing, {"model": job.model_path, "metric": metrics, "output": output})
 
 
 def announce_evaluation(request: "EvaluationRequest") -> None:

@@ -8,7 +8,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from models.checkpoint import resolve
+from models.checkpoint import TINY, resolve, typed_name
 from models.loading import load_model
 
 
@@ -50,3 +50,14 @@ def test_an_adapter_without_weights_is_not_one_of_another_base(pico1: Path, tmp_
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(ValueError, match=rf"^Adapter {tmp_path} holds no weights .*adapter_config"):
         load(tmp_path)
+
+
+def test_a_model_is_named_as_one_types_it_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert typed_name(TINY.resolve()) == "tiny"
+    assert typed_name(tmp_path / "runs" / "a") == "runs/a"
+    assert typed_name("org/model") == "org/model"
+    # a folder of the user's whose name is the word for the embedded model keeps its place
+    assert typed_name(tmp_path / "tiny") == str(tmp_path / "tiny")
