@@ -118,10 +118,12 @@ def guess_of_table(
     """
     try:
         present = header_of(path, encoding)
+        wanted = [ours for ours, names in columns.items() if not {*present} & {*names}]
+        if not wanted:
+            return {}
         found = read_rows(path, {n: (n,) for n in present}, lenient=True, encoding=encoding)
     except ValueError:
         return {}
-    wanted = [ours for ours, names in columns.items() if not {*present} & {*names}]
     free = [name for name in present if all(name not in names for names in columns.values())]
     return guess_columns({name: [cells[name] for _, cells in found] for name in free}, wanted)
 
