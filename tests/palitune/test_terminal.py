@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, read_json
 from tests.official_files import write_vqav2
 from tests.palitune.commands import BRIEF, run_command
 
@@ -121,6 +123,9 @@ def test_a_run_offers_to_score_its_base_on_the_same_examples_asked_alike(
     commands = closing_commands(output)
     assert [words[0] for words in commands] == ["eval", "eval", "predict", "merge"]
     assert "--without_adapter" not in commands[0]  # the whole split
+    weights = load_file("runs/vqav2/adapter_model.safetensors")
+    large = {name: torch.ones_like(w) if "lora_B" in name else w for name, w in weights.items()}
+    save_file(large, "runs/vqav2/adapter_model.safetensors")  # which answers otherwise
     output = run_command(*commands[1]).output
     base, own, _, page = map(Path, closing_commands(output)[0][1:])
     assert own == Path("runs/vqav2/evaluation/val") and f" ({own})." in output
@@ -129,6 +134,9 @@ def test_a_run_offers_to_score_its_base_on_the_same_examples_asked_alike(
                 "--output_dir", "by itself")  # fmt: skip
     answers = [(folder / "predictions.jsonl").read_bytes() for folder in (base, Path("by itself"))]
     assert answers[0].decode() == answers[1].decode()
+    assert read_json(base / "metrics.json")["provenance"]["adapter"] is None
+    run_command(*commands[1][:-5], *part[:2], "--seed", 4, "--output_dir", "adapted")
+    assert Path("adapted/predictions.jsonl").read_bytes() != answers[0]
     assert b"Q: " in answers[0]
     run_command(*closing_commands(output)[0])
     assert page == Path("runs/vqav2.html") and page.is_file()
