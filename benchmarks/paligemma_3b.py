@@ -132,7 +132,8 @@ def step_flops(config: Any, batch_size: int, recompute: bool, lora_rank: int) ->
     """Compute the floating-point operations that one step needs, a multiply-add as two.
 
     The frozen tower runs forward only, the decoder's weights get no gradient, and the output layer
-    works at the answers' positions alone.
+    and the last layer's feed-forward work at the answers' positions alone. Recomputation leaves
+    that layer out.
     """
     text, vision = config.text_config, config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
@@ -143,12 +144,15 @@ def step_flops(config: Any, batch_size: int, recompute: bool, lora_rank: int) ->
     block = 4 * seen**2 + 2 * seen * vision.intermediate_size
     tower = 2 * patches * (vision.num_hidden_layers * block + 3 * vision.patch_size**2 * seen)
     tower += 4 * vision.num_hidden_layers * patches**2 * seen + 2 * patches * seen * width
-    layer = 2 * width * (heads + keys) + 3 * width * inner
-    dense = 2 * length * text.num_hidden_layers * layer
-    attention = 4 * text.num_hidden_layers * length**2 * heads
+    layers, inside = text.num_hidden_layers, 3 * width * inner
+    unread = length - NUM_ANSWER_TOKENS
+    layer = 2 * width * (heads + keys) + inside
+    dense = 2 * (length * layers * layer - unread * inside)
+    attention = 4 * layers * length**2 * heads
+    again = (layers - 1) * (2 * length * layer + 4 * length**2 * heads) if recompute else 0
     head = 2 * NUM_ANSWER_TOKENS * width * text.vocab_size
     ends = 2 * (width + heads) + 2 * (width + keys) + 3 * (width + inner)
-    lora = 6 * length * text.num_hidden_layers * lora_rank * ends
+    lora = 6 * lora_rank * (length * layers * ends - unread * 3 * (width + inner))
     forward = tower + dense + attention + head
-    backward = dense + 2 * attention + head + (dense + attention if recompute else 0)
+    backward = dense + 2 * attention + head + again
     return float(batch_size * (forward + backward + lora))

@@ -1,14 +1,14 @@
 """Generation by the library, with a greedy loop that answers leave as they end."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation.utils import MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL
 
-from models.quantization import replaced_forward
+from models.last_layer import narrowed
 from models.settings import Decoding
 
 # Tensors with a row an example; a row is their last dimension but one, as positions may be several
@@ -76,7 +76,7 @@ def answer_greedily(
             is_first_iteration=new_length is None,
             **inputs,
         )
-        with _narrow_last_layer(model):
+        with narrowed(model) if new_length is None else nullcontext():
             outputs = model(**model_inputs, return_dict=True)
         new_length = 1
         inputs = model._update_model_kwargs_for_generation(outputs, inputs)
@@ -96,25 +96,6 @@ def answer_greedily(
         batch_first=True,
         padding_value=0 if padding is None else int(padding),
     )
-
-
-@contextmanager
-def _narrow_last_layer(model: Any) -> Iterator[None]:
-    """Run the last layer's feed-forward on the last token alone: no other one is read after it."""
-    layers = getattr(model.get_decoder(), "layers", None)
-    feed_forward = getattr(layers[-1], "mlp", None) if layers else None
-    if feed_forward is None:
-        yield
-        return
-    wide = feed_forward.forward
-
-    def narrow(hidden: torch.Tensor) -> torch.Tensor:  # (B, L, hidden)
-        result = torch.zeros_like(hidden)
-        result[:, -1:] = wide(hidden[:, -1:])
-        return result
-
-    with replaced_forward(feed_forward, narrow):
-        yield
 
 
 def _rows_can_leave(inputs: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import torch
 from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.number_watch import reason_of_no_number
 from finetuning.training.settings import LossReduction
+from models.last_layer import keep_activations
 from models.quantization import quantized_layers
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def set_recomputation(model: "PreTrainedModel", recompute: bool) -> None:
-    """Let the backward pass compute the activations of each layer again, or keep them all.
+    """Let the backward pass compute the activations of layers again, or keep them all.
 
     The library also has every input require a gradient, which only the reentrant kind of
     recomputation needs. It would give a frozen vision tower a backward pass, and a second forward
@@ -29,6 +30,7 @@ def set_recomputation(model: "PreTrainedModel", recompute: bool) -> None:
             activation_checkpointing_kwargs={"use_reentrant": False}
         )
         model.disable_input_require_grads()
+        keep_activations(model)
     else:
         model.activation_checkpointing_disable()
 

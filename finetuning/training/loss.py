@@ -12,6 +12,7 @@ from torch import Tensor
 
 from finetuning.training.settings import LossReduction
 from models.encoding import IGNORE_INDEX
+from models.last_layer import narrowed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,7 +24,8 @@ def answer_logits(
     """Compute the logits at the wanted positions alone.
 
     The selection happens on the way into the output layer, inside the model's own forward pass:
-    so its soft-capping applies (Gemma 2), and wrappers (PEFT, DDP, FSDP) see a plain call.
+    so its soft-capping applies (Gemma 2), and wrappers (PEFT, DDP, FSDP) see a plain call. The last
+    layer's feed-forward runs at these positions alone, too.
 
     Args:
         model: any model with `get_output_embeddings()`.
@@ -34,10 +36,14 @@ def answer_logits(
         (n, vocabulary), in row-major order of `is_target`.
     """
     unwrapped = getattr(model, "module", model)  # DDP
+    positions = is_target.flatten().nonzero().squeeze(1)  # a GPU is waited for here, once
     head = unwrapped.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _, args: (args[0][is_target], *args[1:]))
+    handle = head.register_forward_pre_hook(
+        lambda _, args: (args[0].flatten(0, 1).index_select(0, positions), *args[1:])
+    )
     try:
-        logits: Tensor = model(**inputs, use_cache=False).logits
+        with narrowed(unwrapped, positions):
+            logits: Tensor = model(**inputs, use_cache=False).logits
     finally:
         handle.remove()
     return logits

@@ -1,4 +1,4 @@
-"""The answers of every family: an image seen once, rows that leave, a layer that is narrowed."""
+"""The answers of every family: an image seen once, rows that leave."""
 
 from collections.abc import Iterator
 from inspect import signature
@@ -133,28 +133,6 @@ def test_the_tower_runs_once_an_image(loaded: LoadedModel) -> None:
     finally:
         del loaded.model.base_model.get_image_features
     assert seen == [one_each["pixel_values"].shape]
-
-
-def test_the_last_feed_forward_reads_one_token_and_the_logits_are_the_same(
-    loaded: LoadedModel,
-) -> None:
-    inputs = inputs_of(loaded, shared_batch(loaded))
-    layers = getattr(loaded.model.get_decoder(), "layers", [None])
-    widths = []
-    with torch.no_grad():
-        expected = loaded.model(**inputs).logits[:, -1]
-        feed_forward = getattr(layers[-1], "mlp", None)
-        if feed_forward is not None:
-            part = next(m for m in feed_forward.modules() if isinstance(m, torch.nn.Linear))
-            hook = part.register_forward_pre_hook(lambda _, x: widths.append(x[0].shape[1]))
-        with generation._narrow_last_layer(loaded.model):
-            found = loaded.model(**inputs).logits[:, -1]
-        whole = loaded.model(**inputs).logits[:, -1]
-    if feed_forward is not None:
-        hook.remove()
-        assert widths == [1, inputs["input_ids"].shape[1]]
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    assert torch.equal(whole, expected)
 
 
 def test_a_cache_that_is_not_known_is_left_to_the_library(
