@@ -6,7 +6,7 @@ It is `flock`, which Windows has not: there a folder is not locked, and that is 
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 try:
@@ -57,6 +57,37 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         _HELD.discard(descriptor)
         os.close(descriptor)
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Keep a second command out of an output folder, which is made, and removed if it stays empty.
+
+    Of several processes of one command the first alone holds the lock, which goes with it.
+
+    Raises:
+        ValueError: another one works in it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    missing = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except BlockingIOError as error:
+            raise ValueError(
+                f"--output_dir {folder} is being written by another command; wait for it, or give "
+                "another folder."
+            ) from error
+        try:
+            yield
+        finally:
+            for place in missing:  # what was made for a run that was then refused
+                if any(place.iterdir()):
+                    break
+                place.rmdir()
 
 
 def is_locked(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from common import processes
 from common.collector import without_collector
 from common.files import check_writable
+from common.folder_lock import working_in
 from evaluation.answer_log import remove_answers
 from evaluation.answering import answer_and_log
 from evaluation.baselines import Baselines, add_baselines, answer_baselines, find_majority
@@ -80,26 +82,27 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult | None:
         ValueError: something about the input is wrong.
     """
     clip = open_clip(request.metrics.clip_model, request.device)
-    if request.predictions is None:
-        with processes.connected():
-            answers = _predict(request)
-    else:
-        answers = _read(request)
-    if processes.rank() > 0:
-        return None
-    again = {"command": request.command} if request.command else {}
-    report = with_provenance(answers.report, request.seed, {**answers.origin, **again})
-    if answers.baselines is not None:
-        report = add_baselines(report, answers.baselines)
-    report = score_and_write(
-        report,
-        answers.output_dir,
-        request.metrics if request.opens_images else replace(request.metrics, images_budget=0),
-        clip,
-    )
-    is_submitted = request.submission or report.split in request.task.hidden_splits
-    submission = _submit(report, answers) if is_submitted else None
-    return EvaluationResult(report, answers.output_dir, submission)
+    with ExitStack() as folder:
+        if request.predictions is None:
+            with processes.connected():
+                answers = _predict(request, folder)
+        else:
+            answers = _read(request, folder)
+        if processes.rank() > 0:
+            return None
+        again = {"command": request.command} if request.command else {}
+        report = with_provenance(answers.report, request.seed, {**answers.origin, **again})
+        if answers.baselines is not None:
+            report = add_baselines(report, answers.baselines)
+        report = score_and_write(
+            report,
+            answers.output_dir,
+            request.metrics if request.opens_images else replace(request.metrics, images_budget=0),
+            clip,
+        )
+        is_submitted = request.submission or report.split in request.task.hidden_splits
+        submission = _submit(report, answers) if is_submitted else None
+        return EvaluationResult(report, answers.output_dir, submission)
 
 
 def score_and_write(
@@ -139,14 +142,15 @@ def write_evaluation(report: Report, folder: Path, metrics: MetricsRequest) -> N
     remove_answers(folder)
 
 
-def _predict(request: EvaluationRequest) -> Answers:
+def _predict(request: EvaluationRequest, folder: ExitStack) -> Answers:
     """Let a model answer the split; its predictions are written before they are scored."""
     task, wanted = request.task, request.model
     assert wanted is not None
     found = find_model(wanted, request.prompt)
     checkpoint, run = found.checkpoint, found.run
     reading = replace(request.source.reading, answers="optional")
-    source = replace(request.source, reading=reading)
+    skips = request.on_bad_image == "skip"
+    source = replace(request.source, reading=reading, skips_images=skips)
     whole = _load_split(task, request.split, source)
     dataset = _chosen(whole, request)
     dataset = without_bad_images(dataset, request.on_bad_image, request.num_workers)
@@ -159,6 +163,7 @@ def _predict(request: EvaluationRequest) -> Answers:
         model_folder(path, checkpoint.adapter, run, task.name, name), len(dataset)
     )
     check_writable(output_dir)
+    folder.enter_context(working_in(output_dir))
     majority = find_majority(list(dataset), task, source) if request.metrics.baselines else None
     prompter = found.prompter(task, request.prompt)
     check_images(dataset, prompter.family)
@@ -195,7 +200,7 @@ def _predict(request: EvaluationRequest) -> Answers:
 
 
 @without_collector()
-def _read(request: EvaluationRequest) -> Answers:
+def _read(request: EvaluationRequest, folder: ExitStack) -> Answers:
     """Read the answers of a file; the split's images need not be there."""
     task, path = request.task, request.predictions
     assert path is not None
@@ -206,6 +211,7 @@ def _read(request: EvaluationRequest) -> Answers:
     dataset = _load_split(task, request.split, source, predictions.keys())
     output_dir = request.output_dir or path.parent / f"{path.stem}_scores"
     check_writable(output_dir)
+    folder.enter_context(working_in(output_dir))
     if (output_dir / "predictions.jsonl").resolve() == path.resolve():
         raise ValueError(
             f"--output_dir {output_dir} holds the file of --predictions, which would be written "

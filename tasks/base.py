@@ -140,8 +140,7 @@ class Scores:
     Attributes:
         values: the headline metric of each example, whose mean is the headline; None for one that
             no figure counts by itself (GQA's unbalanced questions).
-        figures: every figure of the split by its official name, the headline first; None where
-            it cannot be computed.
+        metrics: figures by their official names, the headline first; None where there is none.
         reasons: for each None in `metrics`, why.
         notes: sentences that must stand beside the figures ("approximate: no Java").
         additions: other entries of metrics.json.
@@ -275,7 +274,7 @@ class Source:
         tables: split -> its table, of tasks that read tables.
         own_files: name -> file or folder, of tasks with `own_files`.
         reading: how tables are read.
-        with_images: whether images will be opened, so that their folder must be found.
+        with_images, skips_images: whether images must be there, and a table's missing ones skipped.
         faults: takes the faults of single records, which are errors where it is None.
     """
 
@@ -289,6 +288,7 @@ class Source:
     own_files: Mapping[str, Path] = field(default_factory=dict)
     reading: TableReading = field(default_factory=TableReading)
     with_images: bool = True
+    skips_images: bool = False
     faults: list[Fault] | None = None
 
 

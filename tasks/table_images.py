@@ -127,7 +127,7 @@ def find_images(
 
     Returns:
         The images. One that is missing need not be there where the source is without images; where
-        the source lists faults, to open it tells where it was looked for.
+        the source lists faults or skips images, to open it tells where it was looked for.
 
     Raises:
         ValueError: images are missing, counted and some of them named.
@@ -136,19 +136,20 @@ def find_images(
     found = {place: _first_file(folders, name) for place, name in names.items()}
     missing = [place for place, file in found.items() if file is None]
     numbers = {place: number for number, place in reversed([*places])}
-    if missing and source.with_images and source.faults is None:
+    may_be_missing = source.skips_images or source.faults is not None
+    if missing and source.with_images and not may_be_missing:
         first, *others = [f"{place} ({unit} {numbers[place]})" for place in missing]
         named = name_some([f"{first}{_difference(folders, names[missing[0]])}", *others])
         are = "is" if len(missing) == 1 else "are"
         raise ValueError(
             f"{wanted}: {len(missing)} of the {len(names)} images that {path} names {are} missing: "
             f"{named}; looked in {_looked_in(folders, missing, 'and')}; put what is missing there, "
-            "or name its folder by --data_root."
+            "name its folder by --data_root, or leave such rows out by --on_bad_image skip."
         )
     images: dict[str, FileImage | UnusableImage] = {}
     hinted = missing[:_MOST_HINTS]
     for place, file in found.items():
-        if file is None and source.faults is not None:
+        if file is None and may_be_missing:
             where = f"{path}, {unit} {numbers[place]}"
             difference = _difference(folders, names[place]) if place in hinted else ""
             looked = _looked_in(folders, [place], "or")
@@ -180,7 +181,8 @@ def check_apart(
     Raises:
         ValueError: there are such two; names them.
     """
-    files = {place: Path(image.name) for place, image in images.items()}
+    there = {place: image for place, image in images.items() if isinstance(image, FileImage)}
+    files = {place: Path(image.name) for place, image in there.items()}
     urls = {file.name: place for place, file in files.items() if is_url(place)}
     folders = _folders(other, source)
     for place, name in others.items():

@@ -129,6 +129,7 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
 
     No image is opened.
     """
+    pair = _skipping(pair, recipe)
     task = pair.task
     for split in filter(None, (recipe.train_split, recipe.eval_split)):
         task.check_split(split)
@@ -162,6 +163,12 @@ def _scored(dataset: Dataset, recipe: Recipe) -> Dataset:
     return _usable(dataset.subset(recipe.max_eval_samples, recipe.scoring_seed), recipe)
 
 
+def _skipping(pair: TaskSource, recipe: Recipe) -> TaskSource:
+    """The task, whose missing images are left to `_usable` where bad ones are skipped."""
+    source = replace(pair.source, skips_images=recipe.on_bad_image == "skip")
+    return replace(pair, source=source)
+
+
 def _usable(dataset: Dataset, recipe: Recipe) -> Dataset:
     """The examples whose images can be read, where others are skipped; all of them else."""
     dataset = without_bad_images(dataset, recipe.on_bad_image, recipe.num_workers)
@@ -183,7 +190,7 @@ def load_selection(pair: TaskSource, recipe: Recipe, eval_data: Dataset | None) 
     task = pair.task
     if not recipe.evaluates_during_training or task.selection_split is None:
         return eval_data
-    source = replace(pair.source, hub_split=None, hub_config=None)
+    source = replace(_skipping(pair, recipe).source, hub_split=None, hub_config=None)
     try:
         selection_data, _ = resolve_split(task, task.selection_split, source, ())
     except MissingSplit as error:

@@ -2,13 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.files import check_writable, share, sync
-from common.folder_lock import locked
 from common.json_files import write_json
 from evaluation.provenance import versions
 from evaluation.training_log import STATE, WATCHED
@@ -50,37 +48,6 @@ def _what_is_in(folder: Path) -> str:
         "is not empty; go on with the run in it by --resume, replace it by --overwrite, or give "
         "another folder."
     )
-
-
-@contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Keep a second training out of a folder.
-
-    Of several processes of one training the first alone holds the lock, which goes with it.
-
-    Raises:
-        ValueError: another one works in it.
-    """
-    if os.environ.get("RANK", "0") != "0":
-        yield
-        return
-    missing = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder))
-        except BlockingIOError as error:
-            raise ValueError(
-                f"--output_dir {folder} is being written by another training; wait for it, or give "
-                "another folder."
-            ) from error
-        try:
-            yield
-        finally:
-            for place in missing:  # what was made for a run that was then refused
-                if any(place.iterdir()):
-                    break
-                place.rmdir()
 
 
 def resume_arguments(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import processes
+from common.folder_lock import working_in
 from common.interruption import Interrupted
 from common.system_faults import is_out_of_memory
 from evaluation.answering import answer_and_log
@@ -49,7 +50,7 @@ def finetune(job: Job) -> list[Report]:
             is found before it is loaded.
     """
     output_folder.check_folder(job.output_dir, resume=job.resume, overwrite=job.overwrite)
-    with output_folder.working_in(job.output_dir):  # a second training is refused before it loads
+    with working_in(job.output_dir):  # a second training is refused before it loads
         prepared = prepare(job)
         recipe = job.recipe
         with tracked(recipe.report_to, recipe.wandb_project, job.output_dir) as trackers:

@@ -10,6 +10,8 @@ from PIL import Image
 
 from palitune.main import palitune
 from tasks import images
+from tasks.base import Source
+from tasks.registry import get_task
 from tests.helpers import read_json, sentence
 from tests.official_files import (
     write_coco,
@@ -182,6 +184,39 @@ def test_bad_images_are_skipped_where_that_is_asked_for(tmp_path: Path, pico1: P
     )
     assert "501000" in result.output
     assert read_json(tmp_path / "scores/metrics.json")["skipped"]["ids"] == [501000]
+
+
+def test_missing_photos_of_a_table_are_skipped_too(tmp_path: Path, pico1: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (16, 16)).save(tmp_path / name)
+    table, held_out = tmp_path / "train.csv", tmp_path / "val.csv"
+    table.write_text("image,instruction,response\na.png,q,r\nlost.png,q,r\nb.png,q,r\n")
+    held_out.write_text("image,instruction,response\nlost.png,q,r\na.png,q,r\n")
+    words = ["train", "csv_qa", "--model_path", pico1, "--train_csv", table, "--val_csv", held_out]
+    words += ["--output_dir", tmp_path / "run", "--max_steps", 1, "--quantization", "none"]
+    result = CliRunner().invoke(palitune, [str(word) for word in words])
+    assert "--on_bad_image skip" in sentence(result.exit_code, result.output)
+    words += ["--on_bad_image", "skip"]
+    result = CliRunner().invoke(palitune, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "1 of 3 examples are left out" in result.output
+    assert "lost.png" in result.output and "does not exist in" in result.output
+    run = read_json(tmp_path / "run/run.json")
+    assert run["train_data"]["num_examples"] == 2 and run["train_data"]["skipped"]["count"] == 1
+    (metrics,) = (tmp_path / "run/evaluation").glob("*/metrics.json")
+    scored = read_json(metrics)
+    assert scored["num_examples"] == 1 and scored["skipped"]["count"] == 1
+
+
+def test_a_missing_photo_is_no_photo_of_another_table(tmp_path: Path) -> None:
+    for part, url in (("one", "http://a.org/1.jpg"), ("two", "http://b.org/1.jpg")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "t.csv").write_text(f"image,instruction,response\n{url},q,r\n")
+    Image.new("RGB", (16, 16)).save(tmp_path / "two/1.jpg")
+    tables = {"train": tmp_path / "one/t.csv", "val": tmp_path / "two/t.csv"}
+    dataset = get_task("csv_qa").load("train", Source(tables=tables, skips_images=True))
+    with pytest.raises(ValueError, match="does not exist in"):
+        dataset[0].image.open()
 
 
 def test_bad_images_stop_a_training_by_default(tmp_path: Path, pico1: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finetuning.training.output_folder import working_in
+from common.folder_lock import working_in
 from tests.evaluation.evaluated import save_pair
 from tests.helpers import REPOSITORY, read_json, read_lines, read_page, sentence
 from tests.palitune.commands import run_command as run

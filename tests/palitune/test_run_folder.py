@@ -6,10 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from finetuning.training.output_folder import working_in
+from common.folder_lock import working_in
 from models import loading
-from tests.palitune.commands import run
+from palitune.main import palitune
+from tests.helpers import sentence
+from tests.official_files import write_vqav2
+from tests.palitune.commands import evaluate, run
 
 
 def test_a_folder_in_which_a_training_works_takes_no_other(
@@ -66,4 +70,22 @@ def test_of_two_trainings_that_begin_together_one_goes_on(
             exit_code=2,
         )
         assert not list(folder.iterdir())
-    assert "is being written by another training" in result.output
+    assert "is being written by another command" in result.output
+
+
+def test_a_folder_into_which_answers_are_written_takes_no_other_evaluation(
+    pico1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, scores = write_vqav2(tmp_path / "data"), tmp_path / "scores"
+    words = ("vqav2", pico1, data, "--output_dir", scores)
+    evaluate(*words)
+    before = {path: path.read_bytes() for path in scores.rglob("*") if path.is_file()}
+    monkeypatch.setattr(loading, "load_model", pytest.fail)
+    with working_in(scores):
+        for more in ((), ("--resume",), ("--predictions", scores / "predictions.jsonl")):
+            command = ["eval", "--task", "vqav2", "--data_root", data, "--output_dir", scores]
+            command += more if "--predictions" in more else ["--model_path", pico1, *more]
+            result = CliRunner().invoke(palitune, [str(word) for word in command])
+            found = sentence(result.exit_code, result.output)
+            assert "is being written by another command" in found
+    assert {path: path.read_bytes() for path in scores.rglob("*") if path.is_file()} == before
