@@ -8,7 +8,7 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation.utils import MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL
 
-from models.last_layer import narrowed
+from models.decoder_layers import narrowed
 from models.settings import Decoding
 
 # Tensors with a row an example; a row is their last dimension but one, as positions may be several

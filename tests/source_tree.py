@@ -82,7 +82,7 @@ MAY_BE_HEAVY = {
     "merging/trial.py",
     "models/adapter_loading.py",
     "models/generation.py",
-    "models/last_layer.py",
+    "models/decoder_layers.py",
     "models/pixels.py",
     "models/tiny/pretrain.py",
     "serving/chat_api.py",

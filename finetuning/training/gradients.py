@@ -9,7 +9,7 @@ import torch
 from finetuning.training.loss import answer_loss, count_items
 from finetuning.training.number_watch import reason_of_no_number
 from finetuning.training.settings import LossReduction
-from models.last_layer import keep_activations
+from models.decoder_layers import keep_activations
 from models.quantization import quantized_layers
 
 if TYPE_CHECKING:
@@ -18,21 +18,27 @@ if TYPE_CHECKING:
     from finetuning.training.memory import StepMemory
 
 
-def set_recomputation(model: "PreTrainedModel", recompute: bool) -> None:
+def set_recomputation(model: "PreTrainedModel", recompute: bool, num_kept: int = 1) -> None:
     """Let the backward pass compute the activations of layers again, or keep them all.
 
-    The library also has every input require a gradient, which only the reentrant kind of
+    The libraries also have every input require a gradient, which only the reentrant kind of
     recomputation needs. It would give a frozen vision tower a backward pass, and a second forward
-    pass, for nothing.
+    pass, for nothing. PEFT still does so where the base was trained with recomputation before.
+
+    Args:
+        model: with its adapter.
+        recompute: whether to compute any again.
+        num_kept: layers of the decoder, the last ones, whose activations are kept all the same. It
+            begins with the last: to compute that again would save no memory.
     """
     if recompute:
         model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False}
         )
-        model.disable_input_require_grads()
-        keep_activations(model)
+        keep_activations(model, num_kept)
     else:
         model.activation_checkpointing_disable()
+    model.disable_input_require_grads()
 
 
 def check_gradients(

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from finetuning.training.settings import LossReduction
+from models.decoder_layers import narrowed
 from models.encoding import IGNORE_INDEX
-from models.last_layer import narrowed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,6 +14,7 @@ from finetuning.training.gradients import set_recomputation
 from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
 from finetuning.training.step_cost import Peak, StepCost, measure_step
+from models.decoder_layers import num_layers
 from models.encoding import Encoded
 from models.loading import LoadedModel
 
@@ -35,12 +36,14 @@ class Plan:
         batch_size: examples of a micro-batch.
         accumulation: micro-batches of an optimiser step.
         recompute: whether activations are computed again in the backward pass.
+        num_kept: layers whose activations are kept all the same, the last ones.
         cost: what was measured.
     """
 
     batch_size: int
     accumulation: int
     recompute: bool
+    num_kept: int
     cost: StepCost
 
     @property
@@ -51,6 +54,8 @@ class Plan:
     def cut(self) -> str:
         """Return the cut as text."""
         activations = "recomputed" if self.recompute else "kept"
+        if self.recompute and self.num_kept > 1:
+            activations = f"of the last {self.num_kept} layers kept, of the others recomputed"
         return f"{self.batch_size} x {self.accumulation} examples, activations {activations}"
 
     def summary(self) -> str:
@@ -67,7 +72,8 @@ class Plan:
             recipe: as the user gave it.
         """
         size, accumulation, recompute = self.batch_size, self.accumulation, self.recompute
-        if recipe.gradient_checkpointing == "auto" and not (recompute or recipe.compile):
+        is_least = recompute and self.num_kept == 1
+        if recipe.gradient_checkpointing == "auto" and not (is_least or recipe.compile):
             recompute = True
         elif recipe.batch_size == "auto" and size > 1:
             size, accumulation = size // 2, 2 * accumulation
@@ -106,10 +112,10 @@ def make_plan(
     """
     sizes = batch_sizes(recipe)
     choice = "off" if recipe.compile else recipe.gradient_checkpointing
-    recompute, cost, size = choice == "on", None, 0
+    recompute, num_kept, cost, size = choice == "on", 1, None, 0
 
     def measure() -> StepCost:
-        set_recomputation(model, recompute)
+        set_recomputation(model, recompute, num_kept)
         return measure_step(model, loaded, longest, recipe, arguments, with_two=sizes[-1] > 1)
 
     try:
@@ -119,9 +125,14 @@ def make_plan(
             raise
     size = min(processes.gather(_largest(cost, sizes)))
     if choice == "auto" and size < min(_LARGE_ENOUGH, sizes[-1]):
-        recompute = True
+        recompute, without = True, cost
         cost = measure()
         size = min(processes.gather(_largest(cost, sizes)))
+        num_others = num_layers(model) - 1
+        num_more = min(processes.gather(_num_more(without, cost, size, num_others)))
+        if num_more:
+            recompute, num_kept = num_more < num_others, 1 + num_more
+            cost = measure()
     assert cost is not None
     if size == 0:
         size = sizes[0]
@@ -129,7 +140,13 @@ def make_plan(
     accumulation = recipe.gradient_accumulation_steps
     if recipe.batch_size == "auto":
         accumulation = (recipe.effective_batch_size or size) // size
-    return Plan(batch_size=size, accumulation=accumulation, recompute=recompute, cost=cost)
+    return Plan(
+        batch_size=size,
+        accumulation=accumulation,
+        recompute=recompute,
+        num_kept=num_kept,
+        cost=cost,
+    )
 
 
 def plan_training(loaded: LoadedModel, longest: Encoded, recipe: Recipe) -> Plan:
@@ -160,3 +177,23 @@ def _largest(cost: StepCost | None, sizes: list[int]) -> int:
     if cost is None:
         return 0
     return max((size for size in sizes if cost.peak(size, 1).step <= cost.room), default=0)
+
+
+def _num_more(without: StepCost | None, cost: StepCost, size: int, num_others: int) -> int:
+    """Return how many more layers' activations can be kept than those of the last.
+
+    Each takes its share of what all of them take more. That is more than it needs, as one layer
+    that is computed again is there at a time.
+
+    Args:
+        without: the cost where nothing is computed again; None where that is not known.
+        cost: where all layers but the last are.
+        size: examples of a micro-batch; 0 where none fits.
+        num_others: all layers but the last.
+    """
+    if without is None or not size or num_others < 1:
+        return 0
+    least, most = cost.peak(size, 1).step, without.peak(size, 1).step
+    if most <= least:
+        return 0
+    return max(0, min(num_others, int(num_others * (cost.room - least) / (most - least))))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from finetuning.training import plan as plan_module
 from finetuning.training import step_cost
 from finetuning.training import trainer as trainer_module
 from finetuning.training.plan import Plan, batch_sizes
@@ -74,6 +75,72 @@ def test_activations_are_recomputed_only_where_memory_is_short(
     assert not planned(loaded, tmp_path, SMALL).recompute
     with_room(monkeypatch, need + states - 1)
     assert planned(loaded, tmp_path, SMALL).recompute
+
+
+@pytest.fixture(scope="module")
+def four_layers() -> LoadedModel:
+    return load_model(resolve("tiny"), quantization="none", device="cpu")
+
+
+@pytest.mark.parametrize("num_kept", [2, 3])
+def test_as_many_layers_as_fit_keep_their_activations(
+    num_kept: int, four_layers: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, recipe = four_layers, replace(SMALL, logging_steps=1)
+    with_room(monkeypatch, 10**12)
+    kept = planned(loaded, tmp_path, replace(recipe, gradient_checkpointing="off"))
+    recomputed = planned(loaded, tmp_path, replace(recipe, gradient_checkpointing="on"))
+    most, least, states = kept.peak.step, recomputed.peak.step, kept.cost.states
+    # the last one's are always kept; of the other three each takes a third of the difference
+    needed = least + (num_kept - 1) * (most - least) / 3 + states
+    with_room(monkeypatch, int(needed) - 1)
+    assert planned(loaded, tmp_path, recipe).num_kept == num_kept - 1
+    with_room(monkeypatch, int(needed) + 1)
+    trainer = make(loaded, recipe, tmp_path)
+    layers = trainer.model.get_base_model().model.language_model.layers
+    is_again = [layer.gradient_checkpointing for layer in layers]
+    assert is_again == [True] * (4 - num_kept) + [False] * num_kept
+    plan = trainer.plan
+    assert least < plan.peak.step <= plan.cost.room
+    assert f"activations of the last {num_kept} layers kept" in plan.cut()
+    trainer.train()
+    assert trainer.peak.step == pytest.approx(plan.peak.step, rel=0.05)
+    smaller = plan.smaller(recipe)
+    assert smaller is not None
+    assert (smaller.gradient_checkpointing, smaller.batch_size) == ("on", recipe.batch_size)
+    trainer.model.unload()
+    plain = make(loaded, replace(recipe, gradient_checkpointing="off"), tmp_path)
+    plain.train()
+    plain.model.unload()
+    losses = [[entry.get("loss") for entry in t.state.log_history] for t in (trainer, plain)]
+    assert losses[0] == losses[1] and losses[0][0]
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(100, (False, 1)), (150, (True, 2))])
+def test_nothing_is_recomputed_where_that_allows_no_larger_batch(
+    kept: int,
+    expected: tuple[bool, int],
+    four_layers: LoadedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    auto = replace(SMALL, batch_size="auto", effective_batch_size=8)
+    real = planned(four_layers, tmp_path, auto).cost
+
+    def measured(model: Any, *_: Any, **__: Any) -> Any:
+        layers = model.get_base_model().model.language_model.layers
+        share = sum(not layer.gradient_checkpointing for layer in layers[:-1]) / 3
+        one, two = (step_cost.StepMemory(torch.device("cpu")) for _ in range(2))
+        one.held = round(60 + share * (kept - 60))  # bytes of an example
+        two.held = 2 * one.held
+        one.moments, two.moments = [one.held], [two.held]
+        return replace(real, one=one, two=two, adapter=0, room=110)
+
+    monkeypatch.setattr(plan_module, "measure_step", measured)
+    plan = planned(four_layers, tmp_path, auto)
+    assert plan.batch_size == 1  # two take 120 if all is recomputed
+    assert plan.recompute is expected[0]
+    assert not plan.recompute or plan.num_kept == expected[1]  # 60 + 30 for each layer more
 
 
 @pytest.mark.parametrize(

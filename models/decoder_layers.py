@@ -1,10 +1,6 @@
-"""The last decoder layer, whose feed-forward runs at those positions alone that are read after it.
+"""Layers of a decoder: what of the last one is computed, and whose activations are kept."""
 
-Behind that layer each position goes its own way, to the output layer or nowhere. So the positions
-that no answer is read from need none of its feed-forward, and the results stay the same.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +14,9 @@ from models.quantization import replaced_forward
 def narrowed(model: Any, positions: torch.Tensor | None = None) -> Iterator[None]:
     """Run the last feed-forward at some positions alone inside the block; elsewhere it gives zero.
 
+    Behind it each position goes its own way, to the output layer or nowhere. So those that no
+    answer is read from need none of it, and the results stay the same.
+
     A decoder of another build runs as it is, and so does a layer that is computed again in the
     backward pass, as that is behind the block.
 
@@ -25,9 +24,9 @@ def narrowed(model: Any, positions: torch.Tensor | None = None) -> Iterator[None
         model: has a decoder; also under an adapter.
         positions: (n,) int64, of all `B * L` in row-major order; by default the last of each row.
     """
-    layer = _last_layer(model)
-    feed_forward = getattr(layer, "mlp", None)
-    if feed_forward is None or layer.gradient_checkpointing:
+    layers = _layers(model)
+    feed_forward = getattr(layers[-1], "mlp", None) if layers else None
+    if feed_forward is None or layers[-1].gradient_checkpointing:
         yield
         return
     wide = feed_forward.forward
@@ -47,18 +46,21 @@ def narrowed(model: Any, positions: torch.Tensor | None = None) -> Iterator[None
         yield
 
 
-def keep_activations(model: Any) -> None:
-    """Keep those of the last layer where the backward pass computes activations again.
+def num_layers(model: Any) -> int:
+    """Count the layers whose activations can be kept or computed again, each by itself."""
+    return len(_layers(model))
 
-    It begins with that layer, so computing it again would save no memory.
+
+def keep_activations(model: Any, number: int) -> None:
+    """Keep those of so many layers where the backward pass computes activations again.
+
+    They are the last ones: it needs them first, and has freed them when it computes others again.
     """
-    layer = _last_layer(model)
-    if layer is not None:
+    for layer in _layers(model)[-number:]:
         layer.gradient_checkpointing = False
 
 
-def _last_layer(model: Any) -> Any:
-    """Return None where recomputation is not the layer's own business, in code from elsewhere."""
-    layers = getattr(model.get_decoder(), "layers", None)
-    last = layers[-1] if layers else None
-    return last if isinstance(last, GradientCheckpointingLayer) else None
+def _layers(model: Any) -> Sequence[Any]:
+    """Return none where recomputation is not the layers' own business, in code from elsewhere."""
+    layers = getattr(model.get_decoder(), "layers", None) or []
+    return layers if all(isinstance(la, GradientCheckpointingLayer) for la in layers) else []

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from finetuning.training.loss import answer_loss
 from models.checkpoint import resolve
+from models.decoder_layers import narrowed
 from models.encoding import IGNORE_INDEX
 from models.generation import generate_ids
-from models.last_layer import narrowed
 from models.loading import LoadedModel, load_model
 from models.settings import Decoding
 from tests.models.examples import image
