@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from common.json_files import write_json
 from experiments.demo import RECIPE, make_recipe, sample_trial
 from finetuning.training.job import Job
 from finetuning.training.run import finetune
@@ -87,14 +88,19 @@ def score_pair(
 @click.command()
 @click.option("--demo_dir", type=click.Path(path_type=Path), default=Path("runs/demo"))
 @click.option("--tasks", default="coco_captioning,gqa,vqav2", show_default=True)
-def main(demo_dir: Path, tasks: str) -> None:
+@click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
+def main(demo_dir: Path, tasks: str, output: Path | None) -> None:
     """Print one table per pair of tasks: score and, in brackets, its share of the own adapter's."""
+    rows = []
     for names in itertools.combinations(tasks.split(","), 2):
         scores, kept = score_pair(names, demo_dir)
         click.echo(f"\n| | {' | '.join(names)} |\n| --- | --- | --- |")
         for name, row in scores.items():
             cells = [f"{value:.2f} ({share(kept[name][task])})" for task, value in row.items()]
             click.echo(f"| {name} | {' | '.join(cells)} |")
+            rows.append({"adapter": name, "scores": dict(row)})
+        if output is not None:
+            write_json(output, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -17,14 +17,18 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+
+from common.json_files import write_json
 
 HERE = Path(__file__).parent
 NUM_EXAMPLES = {"vqav2": 214_354, "gqa": 2_011_853, "docvqa": 5_349, "coco_captioning": 5_000}
 SPLITS = {"gqa": "val_all"}  # consistency takes all questions; the others have one val
 WITHOUT_PLAIN = ("coco_captioning",)
 TOLERANCE = 1e-6
+HEAD = ("task", "questions", "s", "MB", "plain s", "plain MB", "x time", "x memory", "load")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +110,16 @@ def check_equal(task: str, ours: dict[str, float], plain: dict[str, float]) -> N
             )
 
 
-def table_row(task: str, num_examples: int, ours: Cost, plain: Cost | None) -> str:
+def table_row(task: str, num_examples: int, ours: Cost, plain: Cost | None) -> dict[str, Any]:
     """Return a row of the table; ratios are plain over ours."""
-    cells = [task, f"{num_examples:,}", f"{ours.duration_s:.1f}", f"{ours.peak_mb:.0f}"]
+    cells = [task, f"{num_examples:,}", round(ours.duration_s, 1), round(ours.peak_mb)]
     if plain is None:
         cells += ["-"] * 4
     else:
-        cells += [f"{plain.duration_s:.1f}", f"{plain.peak_mb:.0f}"]
-        cells += [f"{plain.duration_s / ours.duration_s:.1f}"]
-        cells += [f"{plain.peak_mb / ours.peak_mb:.1f}"]
-    return f"| {' | '.join(cells)} |"
+        cells += [round(plain.duration_s, 1), round(plain.peak_mb)]
+        cells += [round(plain.duration_s / ours.duration_s, 1)]
+        cells += [round(plain.peak_mb / ours.peak_mb, 1)]
+    return dict(zip(HEAD, [*cells, round(os.getloadavg()[0], 1)], strict=True))
 
 
 @click.command()
@@ -126,22 +130,26 @@ def table_row(task: str, num_examples: int, ours: Cost, plain: Cost | None) -> s
     type=click.Path(path_type=Path),
     help="Keep the data here, and take what is there [default: a temporary folder].",
 )
-def main(tasks: tuple[str, ...], scale: float, folder: Path | None) -> None:
+@click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
+def main(tasks: tuple[str, ...], scale: float, folder: Path | None, output: Path | None) -> None:
     """Print time and peak memory of scoring TASKS (default: all), ours and plain."""
     click.echo(f"Python {platform.python_version()}, {platform.platform()}, scale {scale:g}")
-    click.echo("| task | questions | s | MB | plain s | plain MB | x time | x memory |")
-    click.echo("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    click.echo(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        output = Path(temporary)
+        root = Path(temporary)
         for task in tasks or NUM_EXAMPLES:
             num_examples = max(1, round(scale * NUM_EXAMPLES[task]))
-            data = make_data(task, num_examples, folder or output)
-            ours, metrics = score_ours(task, data, output / f"{task}-ours")
+            data = make_data(task, num_examples, folder or root)
+            ours, metrics = score_ours(task, data, root / f"{task}-ours")
             plain = None
             if task not in WITHOUT_PLAIN:
-                plain, plain_metrics = score_plainly(task, data, output / f"{task}-plain.json")
+                plain, plain_metrics = score_plainly(task, data, root / f"{task}-plain.json")
                 check_equal(task, metrics, plain_metrics)
-            click.echo(table_row(task, num_examples, ours, plain))
+            rows.append(table_row(task, num_examples, ours, plain))
+            click.echo(f"| {' | '.join(map(str, rows[-1].values()))} |")
+            if output is not None:
+                write_json(output, {"rows": rows})
 
 
 if __name__ == "__main__":

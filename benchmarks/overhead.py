@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
+from common.json_files import write_json
 from evaluation.prompting import make_prompter
 from finetuning.training.examples import EncodedExamples, EpochSampler
 from finetuning.training.lora import add_lora
@@ -36,6 +37,7 @@ from tasks.base import Source
 from tasks.registry import get_task
 
 TOLERANCE = 1e-5
+HEAD = ("batch", "ours ms", "plain ms", "ours / plain", "load")
 
 
 class StepEnds(TrainerCallback):
@@ -146,13 +148,17 @@ def compare(batch_size: int, num_steps: int, rounds: int) -> list[object]:
 @click.option("--batch_sizes", default="4,16", show_default=True, help="Take these batches.")
 @click.option("--num_steps", default=40, show_default=True, help="Take so many steps a run.")
 @click.option("--rounds", default=5, show_default=True, help="Train so often in each way.")
-def main(batch_sizes: str, num_steps: int, rounds: int) -> None:
+@click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
+def main(batch_sizes: str, num_steps: int, rounds: int, output: Path | None) -> None:
     """Print milliseconds a step of both loops, all that a step needs included."""
-    click.echo(
-        "| batch | ours ms | plain ms | ours / plain | load |\n| --- | --- | --- | --- | --- |"
-    )
+    click.echo(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
+    rows = []
     for batch_size in map(int, batch_sizes.split(",")):
-        click.echo(f"| {' | '.join(map(str, compare(batch_size, num_steps, rounds)))} |")
+        cells = compare(batch_size, num_steps, rounds)
+        click.echo(f"| {' | '.join(map(str, cells))} |")
+        rows.append(dict(zip(HEAD, cells, strict=True)))
+        if output is not None:
+            write_json(output, {"rows": rows})
 
 
 if __name__ == "__main__":

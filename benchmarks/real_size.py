@@ -31,16 +31,23 @@ SHARD_BYTES = 2 * 10**9
 @click.option("--tiny", is_flag=True, help="Take the embedded model's shapes.")
 @click.option("--device", default="auto", show_default=True, help="Run on this device.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Work here and leave all there.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
 @click.pass_context
-def main(context: click.Context, tiny: bool, device: str, folder: Path | None) -> None:
+def main(
+    context: click.Context, tiny: bool, device: str, folder: Path | None, output: Path | None
+) -> None:
     """Print seconds and peak memory of each phase."""
     if context.invoked_subcommand is not None:
         return
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         click.echo("| phase | s | peak MB | load |\n| --- | --- | --- | --- |")
         for name, cost in phases((folder or Path(temporary)).resolve(), tiny, device):
             load = os.getloadavg()[0]
             click.echo(f"| {name} | {cost.duration_s:.1f} | {cost.peak_mb:.0f} | {load:.1f} |")
+            rows.append({"phase": name, "s": cost.duration_s, "MB": cost.peak_mb, "load": load})
+            if output is not None:
+                write_json(output, {"rows": rows})
 
 
 def phases(root: Path, tiny: bool, device: str) -> Iterator[tuple[str, Cost]]:

@@ -19,7 +19,7 @@ from statistics import median
 
 import click
 
-from common.json_files import read_json
+from common.json_files import read_json, write_json
 from common.terminal_table import align
 
 COUNTS = (300_000, 10_000, 0)
@@ -71,7 +71,8 @@ def table(seconds: dict[tuple[int, str], list[float]]) -> str:
 @click.command()
 @click.option("--num_steps", default=40, show_default=True, help="Steps of each training.")
 @click.option("--num_rounds", default=3, show_default=True, help="Times that each is measured.")
-def main(num_steps: int, num_rounds: int) -> None:
+@click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
+def main(num_steps: int, num_rounds: int, output: Path | None) -> None:
     """Measure, and print the table."""
     seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
     for _ in range(num_rounds):
@@ -79,6 +80,9 @@ def main(num_steps: int, num_rounds: int) -> None:
             for count in COUNTS:
                 seconds[count, beside].append(seconds_a_step(num_steps, count, beside))
     click.echo(table(seconds))
+    if output is not None:
+        rows = [{"turns": n, "beside": beside, "s": s} for (n, beside), s in seconds.items()]
+        write_json(output, {"rows": rows})
 
 
 if __name__ == "__main__":

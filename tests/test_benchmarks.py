@@ -112,12 +112,13 @@ def test_our_command_and_the_plain_rule_agree_on_files_in_the_official_formats(
     tmp_path: Path,
 ) -> None:
     script = SCRIPT.with_name("metrics.py")
-    command = [sys.executable, str(script), "vqav2", "docvqa", "gqa", "--scale", "0.01"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    rows = [line.strip("| ").split(" | ") for line in result.stdout.splitlines() if "|" in line]
-    sizes = [["vqav2", "2,144"], ["docvqa", "53"], ["gqa", "20,119"]]
-    assert [row[:2] for row in rows[2:]] == sizes
-    assert all(float(cell) > 0 for row in rows[2:] for cell in row[3::2])  # memory
+    tasks, file = ("vqav2", "docvqa", "gqa"), tmp_path / "rows.json"
+    command = [sys.executable, str(script), *tasks, "--scale", "0.01", "--output", str(file)]
+    subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
+    rows = json.loads(file.read_text())["rows"]
+    sizes = [("vqav2", "2,144"), ("docvqa", "53"), ("gqa", "20,119")]
+    assert [(row["task"], row["questions"]) for row in rows] == sizes
+    assert all(row["MB"] > 0 and row["plain MB"] > 0 for row in rows)
 
 
 @pytest.mark.slow
