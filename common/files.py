@@ -51,9 +51,11 @@ def share(path: Path) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raise ValueError where files could not be made in a folder; it need not exist yet."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    places = (folder, *folder.absolute().parents)
+    existing = next(place for place in places if os.path.lexists(place))
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        what = "is read-only" if existing.is_dir() else "is a file"
+        other = "is a file" if existing.exists() else "is a link to nothing"
+        what = "is read-only" if existing.is_dir() else other
         raise ValueError(
             f"--output_dir {folder} cannot be written: {existing} {what}; give another one."
         )

@@ -6,7 +6,7 @@ It is `flock`, which Windows has not: there a folder is not locked, and that is 
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -84,10 +84,9 @@ def working_in(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            for place in missing:  # what was made for a run that was then refused
-                if any(place.iterdir()):
-                    break
-                place.rmdir()
+            with suppress(OSError):  # one that is in use, or gone
+                for place in missing:  # what was made for a run that was then refused
+                    place.rmdir()
 
 
 def is_locked(folder: Path) -> bool:

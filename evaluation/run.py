@@ -22,7 +22,7 @@ from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.report_page import write_report_page
 from evaluation.request import EvaluationRequest, MetricsRequest
 from evaluation.result_folder import beside_larger, model_folder
-from models.run_record import trained_on
+from models.run_record import RUN_FILE, trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
 from tasks.report import Report, score
@@ -162,8 +162,7 @@ def _predict(request: EvaluationRequest, folder: ExitStack) -> Answers:
     output_dir = request.output_dir or beside_larger(
         model_folder(path, checkpoint.adapter, run, task.name, name), len(dataset)
     )
-    check_writable(output_dir)
-    folder.enter_context(working_in(output_dir))
+    _enter(output_dir, folder)
     majority = find_majority(list(dataset), task, source) if request.metrics.baselines else None
     prompter = found.prompter(task, request.prompt)
     check_images(dataset, prompter.family)
@@ -210,8 +209,7 @@ def _read(request: EvaluationRequest, folder: ExitStack) -> Answers:
     source = replace(request.source, with_images=request.opens_images)
     dataset = _load_split(task, request.split, source, predictions.keys())
     output_dir = request.output_dir or path.parent / f"{path.stem}_scores"
-    check_writable(output_dir)
-    folder.enter_context(working_in(output_dir))
+    _enter(output_dir, folder)
     if (output_dir / "predictions.jsonl").resolve() == path.resolve():
         raise ValueError(
             f"--output_dir {output_dir} holds the file of --predictions, which would be written "
@@ -254,6 +252,13 @@ def _read(request: EvaluationRequest, folder: ExitStack) -> Answers:
         output_dir=output_dir,
         baselines=baselines,
     )
+
+
+def _enter(output_dir: Path, folder: ExitStack) -> None:
+    """Keep other evaluations out; a run's own folder is kept by its training."""
+    check_writable(output_dir)
+    if not (output_dir / RUN_FILE).is_file():
+        folder.enter_context(working_in(output_dir))
 
 
 def _chosen(dataset: Dataset, request: EvaluationRequest) -> Dataset:

@@ -17,21 +17,19 @@ def narrowed(model: Any, positions: torch.Tensor | None = None) -> Iterator[None
     Behind it each position goes its own way, to the output layer or nowhere. So those that no
     answer is read from need none of it, and the results stay the same.
 
-    A decoder of another build runs as it is, and so does a layer that is computed again in the
-    backward pass, as that is behind the block.
-
     Args:
         model: has a decoder; also under an adapter.
         positions: (n,) int64, of all `B * L` in row-major order; by default the last of each row.
     """
-    layers = _layers(model)
-    feed_forward = getattr(layers[-1], "mlp", None) if layers else None
-    if feed_forward is None or layers[-1].gradient_checkpointing:
+    feed_forward = narrowed_part(model)
+    if feed_forward is None:
         yield
         return
     wide = feed_forward.forward
 
-    def narrow(hidden: torch.Tensor) -> Any:  # (B, L, hidden)
+    def narrow(hidden: torch.Tensor, *more: Any, **named: Any) -> Any:  # (B, L, hidden)
+        if more or named:  # of each position, perhaps
+            return wide(hidden, *more, **named)
         rows = hidden.flatten(0, 1)
         num_rows, length = hidden.shape[:2]
         last = torch.arange(num_rows, device=hidden.device) * length + length - 1
@@ -44,6 +42,27 @@ def narrowed(model: Any, positions: torch.Tensor | None = None) -> Iterator[None
 
     with replaced_forward(feed_forward, narrow):
         yield
+
+
+def narrowed_part(model: Any) -> Any:
+    """Return the last feed-forward where it can be narrowed.
+
+    It cannot in a decoder of another build; where something behind it mixes positions, as a
+    convolution does; where the loss takes each position's choice of experts; and where the
+    backward pass computes it again, as that is behind the block.
+    """
+    layers = getattr(model.get_decoder(), "layers", None)
+    last = layers[-1] if layers else None
+    feed_forward = getattr(last, "mlp", None)
+    if feed_forward is None:
+        return None
+    has_own_switch = isinstance(last, GradientCheckpointingLayer)
+    is_again = last.gradient_checkpointing if has_own_switch else torch.is_grad_enabled()
+    tells_choices = getattr(model.config.get_text_config(), "output_router_logits", False)
+    parts = [part for part in last.children() if part is not feed_forward]
+    mixers = [part for part in parts if any(weight.dim() > 1 for weight in part.parameters())]
+    only_attention = len(mixers) <= 1  # norms scale each position by a vector
+    return feed_forward if only_attention and not (is_again or tells_choices) else None
 
 
 def num_layers(model: Any) -> int:

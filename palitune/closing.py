@@ -161,6 +161,8 @@ def eval_words(
             return []
         words += ["--csv", tables[split]]
         settings = {**settings, **dict.fromkeys(_COLUMNS)}  # the run has them in mind
+    if settings["on_bad_image"] == "skip":
+        words += ["--on_bad_image", "skip"]
     root = data_roots(settings["data_root"], tasks)[task.name]
     return [*words, *_data_words(task, {**settings, "data_root": root})]
 

@@ -144,7 +144,8 @@ def find_images(
         raise ValueError(
             f"{wanted}: {len(missing)} of the {len(names)} images that {path} names {are} missing: "
             f"{named}; looked in {_looked_in(folders, missing, 'and')}; put what is missing there, "
-            "name its folder by --data_root, or leave such rows out by --on_bad_image skip."
+            "name its folder by --data_root, or train and score without such rows by "
+            "--on_bad_image skip."
         )
     images: dict[str, FileImage | UnusableImage] = {}
     hinted = missing[:_MOST_HINTS]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.base import Family
+from models.decoder_layers import narrowed_part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def compile_layers(model: "PreTrainedModel", family: Family) -> None:
     """Compile each layer of the language model by itself: one small graph serves all of them.
 
-    The last one runs as written: its feed-forward gets other positions with each batch.
+    The last one runs as written where its feed-forward gets other positions with each batch.
 
     Raises:
         ValueError: the model has no such layers.
@@ -25,7 +26,7 @@ def compile_layers(model: "PreTrainedModel", family: Family) -> None:
     layers = [layer for name, layer in model.named_modules() if pattern.fullmatch(name)]
     if not layers:
         raise ValueError(f"--compile finds no decoder layers in {family.location}; leave it out.")
-    for layer in layers[:-1]:
+    for layer in layers[:-1] if narrowed_part(model) is not None else layers:
         layer.compile()
 
 

@@ -23,7 +23,7 @@ def set_recomputation(model: "PreTrainedModel", recompute: bool, num_kept: int =
 
     The libraries also have every input require a gradient, which only the reentrant kind of
     recomputation needs. It would give a frozen vision tower a backward pass, and a second forward
-    pass, for nothing. PEFT still does so where the base was trained with recomputation before.
+    pass, for nothing. PEFT does so too where the base was trained with recomputation before.
 
     Args:
         model: with its adapter.
@@ -31,6 +31,7 @@ def set_recomputation(model: "PreTrainedModel", recompute: bool, num_kept: int =
         num_kept: layers of the decoder, the last ones, whose activations are kept all the same. It
             begins with the last: to compute that again would save no memory.
     """
+    model.disable_input_require_grads()  # PEFT's, which the next line would lose
     if recompute:
         model.activation_checkpointing_enable(
             activation_checkpointing_kwargs={"use_reentrant": False}

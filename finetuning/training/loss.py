@@ -36,10 +36,13 @@ def answer_logits(
         (n, vocabulary), in row-major order of `is_target`.
     """
     unwrapped = getattr(model, "module", model)  # DDP
-    positions = is_target.flatten().nonzero().squeeze(1)  # a GPU is waited for here, once
+    positions = is_target.flatten().nonzero().squeeze(1)  # a GPU is waited for here
     head = unwrapped.get_output_embeddings()
     handle = head.register_forward_pre_hook(
-        lambda _, args: (args[0].flatten(0, 1).index_select(0, positions), *args[1:])
+        lambda _, args: (
+            args[0].reshape(is_target.numel(), -1).index_select(0, positions),
+            *args[1:],
+        )
     )
     try:
         with narrowed(unwrapped, positions):

@@ -130,9 +130,15 @@ def make_plan(
         size = min(processes.gather(_largest(cost, sizes)))
         num_others = num_layers(model) - 1
         num_more = min(processes.gather(_num_more(without, cost, size, num_others)))
-        if num_more:
-            recompute, num_kept = num_more < num_others, 1 + num_more
-            cost = measure()
+        for num_kept in range(1 + num_more, 1, -1):
+            recompute = num_kept <= num_others
+            trial = measure()
+            if all(processes.gather(trial.peak(size, 1).step <= trial.room)):
+                cost = trial
+                break
+        else:
+            recompute, num_kept = True, 1
+            set_recomputation(model, recompute, num_kept)
     assert cost is not None
     if size == 0:
         size = sizes[0]
@@ -182,8 +188,8 @@ def _largest(cost: StepCost | None, sizes: list[int]) -> int:
 def _num_more(without: StepCost | None, cost: StepCost, size: int, num_others: int) -> int:
     """Return how many more layers' activations can be kept than those of the last.
 
-    Each takes its share of what all of them take more. That is more than it needs, as one layer
-    that is computed again is there at a time.
+    Each is taken for its share of what all of them take more. Where some layers have no adapter
+    others take more than that.
 
     Args:
         without: the cost where nothing is computed again; None where that is not known.

@@ -18,6 +18,9 @@ SMALL = replace(RECIPE, max_steps=3, save_steps=10, logging_steps=1, lora_dropou
 
 def losses(loaded: LoadedModel, folder: Path, recipe: Recipe) -> list[float]:
     trainer = make(loaded, recipe, folder)
+    layers = trainer.model.get_decoder().layers
+    is_compiled = [layer._compiled_call_impl is not None for layer in layers]
+    assert is_compiled == [recipe.compile] * (len(layers) - 1) + [False]  # its MLP is narrowed
     trainer.train()
     with as_written():
         num_graphs = counters["stats"]["unique_graphs"]

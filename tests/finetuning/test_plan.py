@@ -116,6 +116,30 @@ def test_as_many_layers_as_fit_keep_their_activations(
     assert losses[0] == losses[1] and losses[0][0]
 
 
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
+def test_it_fits_where_the_last_layers_alone_have_an_adapter(
+    share: float, four_layers: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(SMALL, lora_target_modules=r".*layers\.[23]\..*_proj")
+    with_room(monkeypatch, 10**12)
+    kept = planned(four_layers, tmp_path, replace(recipe, gradient_checkpointing="off"))
+    recomputed = planned(four_layers, tmp_path, replace(recipe, gradient_checkpointing="on"))
+    least, most, states = recomputed.peak.step, kept.peak.step, kept.cost.states
+    with_room(monkeypatch, int(least + share * (most - least)) + states + 1)
+    plan = planned(four_layers, tmp_path, recipe)
+    assert plan.recompute and least <= plan.peak.step <= plan.cost.room
+
+
+def test_a_base_that_was_trained_with_recomputation_takes_no_more_after_it(
+    four_layers: LoadedModel, tmp_path: Path
+) -> None:
+    recipe = replace(SMALL, gradient_checkpointing="on")
+    first = planned(four_layers, tmp_path, recipe)
+    assert planned(four_layers, tmp_path, recipe).peak == first.peak
+    tower = four_layers.model.model.vision_tower
+    assert not any(module._forward_hooks for module in tower.modules())
+
+
 @pytest.mark.parametrize(("kept", "expected"), [(100, (False, 1)), (150, (True, 2))])
 def test_nothing_is_recomputed_where_that_allows_no_larger_batch(
     kept: int,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from finetuning.training.loss import answer_loss
 from models.checkpoint import resolve
-from models.decoder_layers import narrowed
+from models.decoder_layers import narrowed, narrowed_part
 from models.encoding import IGNORE_INDEX
 from models.generation import generate_ids
 from models.loading import LoadedModel, load_model
@@ -84,14 +84,50 @@ def test_a_prompts_last_token_alone_is_computed(loaded: LoadedModel, widths: lis
     assert widths == [2, 2, 2]
 
 
-def test_a_mixture_of_experts_that_tells_its_choices_runs_as_it_is(
-    loaded: LoadedModel, widths: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def paligemma(tmp_path: Path) -> LoadedModel:
+    maker("paligemma")(tmp_path)
+    return load_model(resolve(str(tmp_path)), quantization="none", dtype="fp32", device="cpu")
+
+
+def test_a_feed_forward_that_takes_or_tells_more_runs_as_it_is(
+    paligemma: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feed_forward = loaded.model.get_decoder().layers[-1].mlp
-    plain = feed_forward.forward
-    told = lambda hidden: (plain(hidden), None)  # noqa: E731
-    monkeypatch.setattr(feed_forward, "forward", told)
-    hidden = torch.randn(2, 5, loaded.model.config.get_text_config().hidden_size)
-    with torch.no_grad(), narrowed(loaded.model, torch.tensor([3])):
-        found, choices = feed_forward(hidden)
-    assert choices is None and torch.equal(found, plain(hidden))
+    feed_forward = paligemma.model.get_decoder().layers[-1].mlp
+    plain, shapes = feed_forward.forward, []
+
+    def telling(hidden: Tensor, *kinds: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        shapes.append(tuple(hidden.shape[:2]))
+        return plain(hidden), kinds
+
+    monkeypatch.setattr(feed_forward, "forward", telling)
+    hidden = torch.randn(2, 5, paligemma.model.config.get_text_config().hidden_size)
+    with torch.no_grad(), narrowed(paligemma.model, torch.tensor([3])):
+        found, _ = feed_forward(hidden)
+        assert torch.equal(found, plain(hidden)) and shapes[-1] == (2, 5)
+        found, kinds = feed_forward(hidden, torch.ones(2, 5))
+    assert torch.equal(found, plain(hidden)) and kinds[0].shape == (2, 5)
+    assert shapes[1:] == [(2, 5)] * 2
+
+
+def test_it_is_whole_where_others_depend_on_its_positions(paligemma: LoadedModel) -> None:
+    model = paligemma.model
+    last = model.get_decoder().layers[-1]
+    assert narrowed_part(model) is last.mlp
+    last.mlp_sconv = nn.Conv1d(4, 4, 3)  # as Inkling's layers have one behind the feed-forward
+    assert narrowed_part(model) is None
+    del last.mlp_sconv
+    model.config.get_text_config().output_router_logits = True  # the library's loss counts them
+    assert narrowed_part(model) is None
+
+
+def test_gradients_are_the_same_where_the_last_layer_is_computed_again(
+    paligemma: LoadedModel,
+) -> None:
+    batch, model = batch_of(paligemma), paligemma.model.train()
+    expected = gradients(model, answer_loss(model, batch, 1, "token"))
+    model.activation_checkpointing_enable()  # of all layers, as the library does it
+    assert narrowed_part(model) is None
+    found = gradients(model, answer_loss(model, batch, 1, "token"))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)

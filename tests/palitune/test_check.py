@@ -1,6 +1,7 @@
 """`palitune check` lists what cannot be used; `--on_bad_image skip` leaves it out and says so."""
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -206,6 +207,15 @@ def test_missing_photos_of_a_table_are_skipped_too(tmp_path: Path, pico1: Path) 
     (metrics,) = (tmp_path / "run/evaluation").glob("*/metrics.json")
     scored = read_json(metrics)
     assert scored["num_examples"] == 1 and scored["skipped"]["count"] == 1
+    again = shlex.split(scored["provenance"]["command"])[1:]
+    result = CliRunner().invoke(palitune, [*again, "--output_dir", str(tmp_path / "again")])
+    assert result.exit_code == 0, result.output
+    assert read_json(tmp_path / "again/metrics.json")["metrics"] == scored["metrics"]
+    words[words.index(tmp_path / "run")] = tmp_path / "chosen"
+    words += ["--test_csv", held_out, "--eval_split", "test", "--eval_steps", 1]
+    result = CliRunner().invoke(palitune, [str(word) for word in words])  # scored on the way, too
+    assert result.exit_code == 0, result.output
+    assert result.output.count("1 of 2 examples are left out") == 2
 
 
 def test_a_missing_photo_is_no_photo_of_another_table(tmp_path: Path) -> None:

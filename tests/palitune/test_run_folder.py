@@ -38,6 +38,12 @@ def test_a_folder_made_for_a_run_that_is_refused_goes_again(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+def test_what_went_wrong_is_said_though_the_folder_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bad"), working_in(tmp_path / "a/b"):
+        (tmp_path / "a/b").rmdir()
+        raise ValueError("bad")
+
+
 def test_a_worker_that_outlives_its_parent_keeps_no_lock(tmp_path: Path) -> None:
     with working_in(tmp_path):
         reader, writer = os.pipe()
@@ -89,3 +95,10 @@ def test_a_folder_into_which_answers_are_written_takes_no_other_evaluation(
             found = sentence(result.exit_code, result.output)
             assert "is being written by another command" in found
     assert {path: path.read_bytes() for path in scores.rglob("*") if path.is_file()} == before
+
+
+def test_a_link_to_nothing_is_no_folder_to_write_into(tmp_path: Path) -> None:
+    link = tmp_path / "run"
+    link.symlink_to(tmp_path / "unplugged")
+    result = run("digits", "--model_path", "tiny", "--output_dir", link, exit_code=2)
+    assert f"{link} is a link to nothing" in sentence(result.exit_code, result.output)
