@@ -52,7 +52,7 @@ def narrowed_part(model: Any) -> Any:
     backward pass computes it again, as that is behind the block.
     """
     layers = getattr(model.get_decoder(), "layers", None)
-    last = layers[-1] if layers else None
+    last: Any = layers[-1] if layers else None
     feed_forward = getattr(last, "mlp", None)
     if feed_forward is None:
         return None
