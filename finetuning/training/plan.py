@@ -1,7 +1,9 @@
 """The plan of a training: how the examples of a step are cut to fit into memory."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -112,33 +114,26 @@ def make_plan(
     """
     sizes = batch_sizes(recipe)
     choice = "off" if recipe.compile else recipe.gradient_checkpointing
-    recompute, num_kept, cost, size = choice == "on", 1, None, 0
+    recompute, num_kept, cost = choice == "on", 1, None
 
-    def measure() -> StepCost:
+    def measure(recompute: bool, num_kept: int = 1) -> StepCost:
         set_recomputation(model, recompute, num_kept)
         return measure_step(model, loaded, longest, recipe, arguments, with_two=sizes[-1] > 1)
 
     try:
-        cost = measure()
+        cost = measure(recompute)
     except (RuntimeError, MemoryError) as error:
         if choice != "auto" or not is_out_of_memory(error):
             raise
     size = min(processes.gather(_largest(cost, sizes)))
     if choice == "auto" and size < min(_LARGE_ENOUGH, sizes[-1]):
-        recompute, without = True, cost
-        cost = measure()
+        without, cost, recompute = cost, measure(True), True
         size = min(processes.gather(_largest(cost, sizes)))
-        num_others = num_layers(model) - 1
-        num_more = min(processes.gather(_num_more(without, cost, size, num_others)))
-        for num_kept in range(1 + num_more, 1, -1):
-            recompute = num_kept <= num_others
-            trial = measure()
-            if all(processes.gather(trial.peak(size, 1).step <= trial.room)):
-                cost = trial
-                break
-        else:
-            recompute, num_kept = True, 1
-            set_recomputation(model, recompute, num_kept)
+        if size and min(processes.gather(_largest(without, [size]))):  # that spared nothing
+            cost, recompute = measure(False), False
+        elif size:
+            keep = partial(measure, True)
+            num_kept, cost = _keep_more(keep, without, cost, size, num_layers(model) - 1)
     assert cost is not None
     if size == 0:
         size = sizes[0]
@@ -185,21 +180,32 @@ def _largest(cost: StepCost | None, sizes: list[int]) -> int:
     return max((size for size in sizes if cost.peak(size, 1).step <= cost.room), default=0)
 
 
-def _num_more(without: StepCost | None, cost: StepCost, size: int, num_others: int) -> int:
-    """Return how many more layers' activations can be kept than those of the last.
+def _keep_more(
+    measure: Callable[[int], StepCost],
+    without: StepCost | None,
+    cost: StepCost,
+    size: int,
+    num_others: int,
+) -> tuple[int, StepCost]:
+    """Keep the activations of as many layers as fit; return their number, and the cost.
 
     Each is taken for its share of what all of them take more. Where some layers have no adapter
-    others take more than that.
+    others take more than that, so it is measured.
 
     Args:
+        measure: sets and measures a number of layers.
         without: the cost where nothing is computed again; None where that is not known.
         cost: where all layers but the last are.
-        size: examples of a micro-batch; 0 where none fits.
-        num_others: all layers but the last.
+        size: examples of a micro-batch.
+        num_others: all layers but the last; fewer than 1 where they are not known.
     """
-    if without is None or not size or num_others < 1:
-        return 0
-    least, most = cost.peak(size, 1).step, without.peak(size, 1).step
-    if most <= least:
-        return 0
-    return max(0, min(num_others, int(num_others * (cost.room - least) / (most - least))))
+    num_more = 0 if without is None else max(num_others, 0)
+    if without is not None and (most := without.peak(size, 1).step) > cost.room:
+        least = cost.peak(size, 1).step
+        num_more = int(num_more * (cost.room - least) / (most - least))
+    first = 1 + min(processes.gather(num_more))
+    for num in range(first, 1, -1):
+        trial = measure(num)
+        if all(processes.gather(trial.peak(size, 1).step <= trial.room)):
+            return num, trial
+    return 1, cost if first == 1 else measure(1)
