@@ -164,8 +164,8 @@ def rows_of(
 @click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
 def main(tiny: bool, rounds: int, output: Path | None) -> None:
     """Print examples a second, and how many times those of the plain ways that is."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    about = f"torch {torch.__version__}, transformers {transformers.__version__}, one thread"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    about = f"{versions}, {torch.get_num_threads()} threads"
     click.echo(about)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
