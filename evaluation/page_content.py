@@ -132,7 +132,9 @@ def make_page(
         rows=rows,
         images=list(images),
         frequent_references=_most_frequent(
-            Counter(own[0].references).most_common(1)[0][0] for own in lines if own[0].references
+            max(own[0].references, key=own[0].references.count)
+            for own in lines
+            if own[0].references
         ),
         reference_lengths=_lengths(text for own in lines for text in own[0].references),
         notes=list(dict.fromkeys(notes)),
@@ -263,7 +265,7 @@ def _most_frequent(texts: Iterable[str]) -> Counts:
 def _lengths(texts: Iterable[str]) -> Counts:
     """Count texts by their number of words."""
     counts = dict.fromkeys([name for _, name in _LENGTHS] + [_LONGER], 0)
-    for text in texts:
+    for text, number in Counter(texts).items():  # most answers recur
         length = len(text.split())
-        counts[next((name for most, name in _LENGTHS if length <= most), _LONGER)] += 1
+        counts[next((name for most, name in _LENGTHS if length <= most), _LONGER)] += number
     return [(name, n) for name, n in counts.items() if any(counts.values())]
