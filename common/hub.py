@@ -1,6 +1,6 @@
 """The Hugging Face Hub: whether it can be reached, and the error where it cannot."""
 
-from common.near_paths import near_path
+from common.near_paths import misspelt_path
 
 _TIMEOUT_S = 3.0
 
@@ -32,9 +32,6 @@ def unreachable(name: str, problem: str, instead: str) -> ValueError:
         why, remedy = "HF_HUB_OFFLINE is set and it is not in the cache", "unset it"
     else:
         why, remedy = "the Hub cannot be reached", "set HF_HUB_OFFLINE=1 if it is in the cache"
-    if near := near_path(name):
-        return ValueError(
-            f"{name} does not exist; did you mean {near}? It may be on the Hugging Face Hub too, "
-            f"but {why}."
-        )
+    if misspelt := misspelt_path(name):
+        return ValueError(f"{misspelt} It may be on the Hugging Face Hub too, but {why}.")
     return ValueError(f"{problem}: {why}; {instead}, or {remedy}.")

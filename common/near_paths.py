@@ -41,10 +41,16 @@ def did_you_mean(path: str | Path, otherwise: str = "") -> str:
     return f"; {otherwise}." if otherwise else "."
 
 
+def misspelt_path(path: str | Path) -> str | None:
+    """Return the sentence on a path that is not there and has a near one; None without one."""
+    near = near_path(path)
+    return f"{path} does not exist; did you mean {near}?" if near else None
+
+
 def cannot_be_read(path: str | Path, error: OSError) -> str:
     """Return the sentence on a file or folder that the system would not open."""
-    if isinstance(error, FileNotFoundError) and (near := near_path(path)):
-        return f"{path} does not exist; did you mean {near}?"
+    if isinstance(error, FileNotFoundError) and (misspelt := misspelt_path(path)):
+        return misspelt
     return f"{path} cannot be read: {error.strerror}."
 
 

@@ -31,9 +31,9 @@ def narrowed(model: Any, positions: torch.Tensor | None = None) -> Iterator[None
         if more or named:  # of each position, perhaps
             return wide(hidden, *more, **named)
         rows = hidden.flatten(0, 1)
-        num_rows, length = hidden.shape[:2]
-        last = torch.arange(num_rows, device=hidden.device) * length + length - 1
-        chosen = last if positions is None else positions
+        length, chosen = hidden.shape[1], positions
+        if chosen is None:
+            chosen = torch.arange(length - 1, len(rows), length, device=hidden.device)
         computed = wide(rows.index_select(0, chosen)[None])
         if not isinstance(computed, torch.Tensor):  # with the choices of a mixture of experts
             return wide(hidden)
@@ -51,7 +51,7 @@ def narrowed_part(model: Any) -> Any:
     convolution does; where the loss takes each position's choice of experts; and where the
     backward pass computes it again, as that is behind the block.
     """
-    layers = getattr(model.get_decoder(), "layers", None)
+    layers = _all_layers(model)
     last: Any = layers[-1] if layers else None
     feed_forward = getattr(last, "mlp", None)
     if feed_forward is None:
@@ -81,5 +81,9 @@ def keep_activations(model: Any, number: int) -> None:
 
 def _layers(model: Any) -> Sequence[Any]:
     """Return none where recomputation is not the layers' own business, in code from elsewhere."""
-    layers = getattr(model.get_decoder(), "layers", None) or []
+    layers = _all_layers(model)
     return layers if all(isinstance(la, GradientCheckpointingLayer) for la in layers) else []
+
+
+def _all_layers(model: Any) -> Sequence[Any]:
+    return getattr(model.get_decoder(), "layers", None) or []

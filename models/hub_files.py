@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.hub import hub_is_reachable, unreachable
-from common.near_paths import near_path
+from common.near_paths import misspelt_path
 
 
 def hub_config(name: str, revision: str | None) -> Path:
@@ -71,10 +71,9 @@ def _hub_file(name: str, revision: str | None, file: str) -> Path | None:
 
 
 def _unreadable(name: str, where: str) -> ValueError:
-    if near := near_path(name):
+    if misspelt := misspelt_path(name):
         return ValueError(
-            f"{name} does not exist; did you mean {near}? On the Hugging Face Hub there is no "
-            "readable model of that name either."
+            f"{misspelt} On the Hugging Face Hub there is no readable model of that name either."
         )
     return ValueError(
         f"No folder '{where}' here, and no readable model {where} on the Hugging Face Hub; "
