@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from finetuning.training.number_watch import NumberWatch
 from finetuning.training.plan import Plan, make_plan
 from finetuning.training.recipe import Recipe
 from finetuning.training.settings import LossReduction
+from finetuning.training.short_walks import short_walks
 from models.loading import LoadedModel
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class AnswerTrainer(Trainer):
         self.peak = MeasuredPeak(self.args.device)
         self.scorer = scorer
         self.control: Any
+        self.trained: torch.nn.Module = self.model
         self.loss_reduction = loss_reduction
         self.watch = NumberWatch()
         self.data_wait = DataWait()
@@ -105,7 +108,10 @@ class AnswerTrainer(Trainer):
         """Train an epoch; nothing where a resumed run has all its steps, inside an epoch too."""
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
-        else:
+            return
+        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # they have their own ways
+        model = arguments["model"]
+        with nullcontext(model) if is_sharded else short_walks(model) as self.trained:
             super()._run_epoch(**arguments)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -140,11 +146,15 @@ class AnswerTrainer(Trainer):
         self.watch.add(loss.detach(), ids)
         return loss
 
+    def _clip_grad_norm(self, model: "PreTrainedModel") -> Any:
+        """Clip the gradients of what is trained; nothing else has any."""
+        return super()._clip_grad_norm(self.trained)
+
     def _get_grad_norm(
         self, model: "PreTrainedModel", grad_norm: torch.Tensor | float | None = None
     ) -> Any:
         """Measure the gradient, and stop before a step that would leave no numbers."""
-        norm = super()._get_grad_norm(model, grad_norm)
+        norm = super()._get_grad_norm(self.trained, grad_norm)
         # fp16 has its own way: it leaves a step out and scales less
         self.watch.check(None if self.args.fp16 else norm, self.model, self.state, self._rate())
         return norm
@@ -194,9 +204,10 @@ class AnswerTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score by generation; logs and returns `eval_<figure>`."""
+        """Score by generation; logs and returns `eval_<figure>`. It leaves training unchanged."""
         assert self.scorer is not None
-        with as_written():
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with as_written(), torch.random.fork_rng(devices):  # the loader's start draws a number
             metrics = {f"eval_{name}": value for name, value in self.scorer(self.model).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(

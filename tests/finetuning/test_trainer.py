@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from evaluation.prompting import make_prompter
 from finetuning.training.examples import EncodedExamples, EpochSampler
 from finetuning.training.gradients import check_gradients
-from finetuning.training.job import load_data
+from finetuning.training.job import Job, load_data
 from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
@@ -48,16 +48,31 @@ def test_training_moves_lora_alone_and_leaves_every_base_weight_bit_for_bit(
     assert len(moved) == len(lora) == 28
 
 
-def test_no_step_walks_all_weights_to_estimate_operations(
+def test_no_step_walks_through_all_modules(
     loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make(loaded, replace(RECIPE, max_steps=2), tmp_path)
-    counted: list[bool] = []
-    count = lambda _, **options: counted.append(options.get("exclude_embeddings", False)) or 1  # noqa: E731
-    monkeypatch.setattr("transformers.PreTrainedModel.num_parameters", count)
-    trainer.train()
-    assert trainer.state.global_step == 2
-    assert True not in counted
+    walk, train = torch.nn.Module.named_modules, torch.nn.Linear.train
+    visits: list[str] = []
+    walk_counted = lambda self, *args, **more: visits.append("walk") or walk(self, *args, **more)  # noqa: E731
+    train_counted = lambda self, *args: visits.append("train") or train(self, *args)  # noqa: E731
+
+    def visits_of(num_steps: int) -> list[str]:
+        recipe = replace(RECIPE, max_steps=num_steps)
+        trainer = make(loaded, recipe, tmp_path, num_examples=16)  # of one epoch
+        model = trainer.model
+        monkeypatch.setattr(type(model), "named_modules", walk_counted)
+        monkeypatch.setattr("torch.nn.Linear.train", train_counted)
+        visits.clear()
+        trainer.train()
+        monkeypatch.undo()
+        assert trainer.state.global_step == num_steps
+        assert not {"train", "zero_grad"} & set(vars(model))  # and they are the model's own again
+        model.unload()
+        return list(visits)
+
+    first, more = visits_of(1), visits_of(4)
+    assert "walk" in first
+    assert more == first
 
 
 def test_the_4_bit_path_is_taken_and_lora_is_in_full_precision(
@@ -271,12 +286,23 @@ def test_training_stops_early_where_the_metric_no_longer_rises(
 def test_scoring_on_the_way_is_by_generation_with_the_tasks_metric(
     pico1: Path, tmp_path: Path
 ) -> None:
-    finetune(job(pico1, tmp_path / "run", max_steps=2, eval_steps=1, save_steps=1))
-    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
-    scored = [log["eval_accuracy"] for log in state["log_history"] if "eval_accuracy" in log]
-    assert len(scored) == 2
-    assert set(scored) <= {0.0, 25.0, 50.0, 75.0, 100.0}  # four examples
-    assert state["best_metric"] == max(scored)
+    scored = logged(job(pico1, tmp_path / "scored", max_steps=3, eval_steps=1, save_steps=1))
+    accuracies = [log["eval_accuracy"] for log in scored["log_history"] if "eval_accuracy" in log]
+    assert len(accuracies) == 3
+    assert set(accuracies) <= {0.0, 25.0, 50.0, 75.0, 100.0}  # four examples
+    assert scored["best_metric"] == max(accuracies)
+    # training goes on as if nothing had been scored: with dropout, too
+    alone = logged(job(pico1, tmp_path / "alone", max_steps=3))
+    losses = [
+        [log["loss"] for log in run["log_history"] if "loss" in log] for run in (scored, alone)
+    ]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 3
+
+
+def logged(task: Job) -> Any:
+    finetune(task)
+    return json.loads((task.output_dir / "trainer_state.json").read_text())
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
