@@ -33,7 +33,7 @@ from tasks.base import Example
 from tasks.registry import get_task
 from tasks.sample import sample_source
 
-NUM_IMAGES = 24  # times five questions; with one question each five times as many
+NUM_IMAGES = 48  # times five questions; with one question each five times as many
 QUESTIONS = (5, 1)
 NAIVE_BATCH = 32
 HEAD = ("family", "base", "questions an image", "ours")

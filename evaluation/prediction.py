@@ -20,7 +20,7 @@ from evaluation.prompting import Prompter
 from models.encoding import Encoded
 from models.quantization import dequantized_on_cpu
 from models.settings import Auto, Decoding
-from tasks.base import Dataset, Example, ImageRef, Task
+from tasks.base import Dataset, Example, Task
 from tasks.report import Report, answer
 
 if TYPE_CHECKING:
@@ -252,15 +252,5 @@ class _Encoding(TorchDataset[Encoded]):
         return self.prompter.encode(self.examples[index])
 
     def __getitems__(self, places: list[int]) -> list[Encoded]:
-        """Encode a batch, in order; what several examples show is opened once."""
-        of_images: dict[tuple[ImageRef, ...], list[int]] = {}
-        for place in places:
-            of_images.setdefault(self.examples[place].images, []).append(place)
-        encoded = {
-            place: entry
-            for same in of_images.values()
-            for place, entry in zip(
-                same, self.prompter.encode_all([self.examples[i] for i in same]), strict=True
-            )
-        }
-        return [encoded[place] for place in places]
+        """Encode a batch, in order."""
+        return self.prompter.encode_all([self.examples[place] for place in places])

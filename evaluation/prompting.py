@@ -1,12 +1,12 @@
 """An example and a template -> the conversation that a model is sent, within its text budget."""
 
-import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from evaluation.batch_encoding import encode_examples, naming
 from evaluation.prompt_template import QUESTION_NAMES, around_question, check_template, filled
 from models.base import Family
 from models.chat_marks import Shape, shapes_of
@@ -91,22 +91,13 @@ class Prompter:
         return self.encode_all([example], answer)[0]
 
     def encode_all(self, examples: Sequence[Example], answer: str | None = None) -> list[Encoded]:
-        """Encode examples on the same images, which are opened once and whose pixels they share.
+        """Encode examples in their order; those on the same images share their pixels.
 
         Raises:
             ValueError: as `encode`.
         """
         conversations = [self.messages(example, answer) for example in examples]
-        try:
-            images = [image.open() for image in examples[0].images]
-            encoded = self.family.encode_all(images, conversations)
-        except ValueError as error:
-            reason = str(error).rstrip(".")
-            raise ValueError(f"{reason} (example {examples[0].example_id}).") from error
-        return [
-            dataclasses.replace(entry, example_id=example.example_id)
-            for entry, example in zip(encoded, examples, strict=True)
-        ]
+        return encode_examples(self.family, examples, conversations)
 
     def num_tokens(self, turns: Sequence[Message]) -> int:
         """Count the text tokens of a conversation."""
@@ -146,11 +137,8 @@ class Prompter:
 
     def _check_turns(self, turns: Sequence[Message], example: Example) -> None:
         """Raise ValueError where the family's layout has no place for such turns or images."""
-        try:
+        with naming(example):
             self.family.tokenize(turns)
-        except ValueError as error:
-            reason = str(error).rstrip(".")
-            raise ValueError(f"{reason} (example {example.example_id}).") from error
 
     def _over_with_answers(self, examples: Sequence[Example]) -> list[Example]:
         answers = [sorted({answer.strip() for answer in e.references}) for e in examples]

@@ -66,18 +66,7 @@ class Family(ABC):
         self.revision = revision
         self.saved = saved
         self.options = options or FamilyOptions()
-        if self.options.chat_template is not None and not self.takes_template:
-            raise ValueError(
-                f"--chat_template has no meaning for {self.name} models, which have no chat "
-                "format; leave it out."
-            )
-        for name in ("image_size", "min_pixels", "max_pixels"):
-            if getattr(self.options, name) is not None and name not in self.image_options:
-                takes = " and ".join(f"--{option}" for option in self.image_options)
-                raise ValueError(
-                    f"--{name} has no meaning for {self.name} models, whose image size is "
-                    f"{f'set by {takes}' if takes else 'fixed by the checkpoint'}; leave it out."
-                )
+        self.options.check(self.name, self.takes_template, self.image_options)
         self._check()
 
     def _check(self) -> None:  # noqa: B027 - most have nothing to refuse
@@ -210,7 +199,7 @@ class Family(ABC):
         return [len(self.tokenize(m)[0]) - num_images(m) for m in conversations]
 
     @abstractmethod
-    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
+    def process_image(self, image: "Image.Image") -> Seen:
         """Return the pixels of an image by the model's names, and the ids that stand for it."""
 
     def count_image_tokens(self, width: int, height: int) -> int:
@@ -238,8 +227,22 @@ class Family(ABC):
         from models.pixels import as_taken
 
         seen = self.process_images([as_taken(image, self.image_processor) for image in images])
-        conversations = [with_places(messages, len(images)) for messages in conversations]
+        return self.put_together(seen, conversations)
+
+    def put_together(
+        self, seen: Sequence[Seen], conversations: Sequence[Sequence[Message]]
+    ) -> list[Encoded]:
+        """Put the tokens of processed images into the conversations on them."""
+        conversations = [with_places(messages, len(seen)) for messages in conversations]
         return [with_images(*self.tokenize(messages), seen) for messages in conversations]
+
+    def encode_batch(
+        self,
+        shown: Sequence[Sequence["Image.Image"]],
+        conversations: Sequence[Sequence[Sequence[Message]]],
+    ) -> list[list[Encoded]]:
+        """Encode the conversations on several lists of images, as `encode_all` those on one."""
+        return [self.encode_all(*pair) for pair in zip(shown, conversations, strict=True)]
 
     def process_images(self, images: Sequence["Image.Image"]) -> Sequence[Seen]:
         """Return the pixels and the ids of each image of an example."""

@@ -14,7 +14,6 @@ from models.plain import PlainFamily
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 
 class Blip2(PlainFamily):
@@ -50,11 +49,10 @@ class Blip2(PlainFamily):
         space = " " if prompt and not prompt[-1].isspace() else ""
         return [prompt, *(space + answer for answer in answers)]
 
-    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """Return `pixel_values` (3, height, width), float32, and an id for each of the queries."""
-        pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
-        ids = [int(self.config.image_token_id)] * int(self.config.num_query_tokens)
-        return {"pixel_values": pixels[0]}, ids
+    @property
+    def image_ids(self) -> list[int]:
+        """Return an id for each of the queries."""
+        return [int(self.config.image_token_id)] * int(self.config.num_query_tokens)
 
     @cached_property
     def end_ids(self) -> list[int]:

@@ -15,7 +15,6 @@ from models.plain import PlainFamily
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 
 class PaliGemma(PlainFamily):
@@ -65,11 +64,10 @@ class PaliGemma(PlainFamily):
         """End the prompt with a line break."""
         return [prompt + "\n", *answers]
 
-    def process_image(self, image: "Image.Image") -> tuple[dict[str, "torch.Tensor"], list[int]]:
-        """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""
-        pixels = self.image_processor(images=image, return_tensors="pt")["pixel_values"]
-        ids = [self.processor.image_token_id] * self.num_image_tokens
-        return {"pixel_values": pixels[0]}, ids
+    @property
+    def image_ids(self) -> list[int]:
+        """Return the image token as often as the checkpoint's image size asks for."""
+        return [self.processor.image_token_id] * self.num_image_tokens
 
     def token_masks(self, text: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
         """Make `token_type_ids`, 0 for image and prompt, 1 for the answer.

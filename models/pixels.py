@@ -67,7 +67,7 @@ class _QuickSteps(PilBackend):
             # of the size that it has
             shape = np.broadcast_to(np.uint8(0), (3, image.height, image.width))
             target = _target(shape, kwargs["size"])
-            if target is not None and kwargs["resample"] is not None:
+            if target not in (None, image.size) and kwargs["resample"] is not None:
                 image = image.resize(target, kwargs["resample"])
         pixels = np.asarray(image)
         if image.mode == "L":
@@ -82,6 +82,8 @@ class _QuickSteps(PilBackend):
         target = _target(image, size) if known else None
         if target is None:
             return super().resize(image, size, resample, *args, **kwargs)
+        if target == (image.shape[2], image.shape[1]):
+            return image  # Pillow copies it
         is_grey = image.strides[0] == 0
         shown = Image.fromarray(image[0] if is_grey else np.moveaxis(image, 0, -1))
         pixels = np.asarray(shown.resize(target, resample))

@@ -2,11 +2,21 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from models.base import Family
-from models.encoding import IMAGE_PLACEHOLDER, Illustrated, Message, num_images
+from models.encoding import (
+    IMAGE_PLACEHOLDER,
+    Encoded,
+    Illustrated,
+    Message,
+    Seen,
+    num_images,
+)
 from models.text_tokens import count_around, encode_text
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class PlainFamily(Family):
@@ -23,6 +33,46 @@ class PlainFamily(Family):
     @abstractmethod
     def layout(self, prompt: str, answers: Sequence[str]) -> list[str]:
         """Return the texts as they are tokenised, the prompt first; there is one answer or none."""
+
+    @property
+    @abstractmethod
+    def image_ids(self) -> list[int]:
+        """Return the ids that stand for an image, whatever its shape."""
+
+    def process_image(self, image: "Image.Image") -> Seen:
+        """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""
+        return self._process([image])[0]
+
+    def _process(self, images: Sequence["Image.Image"]) -> list[Seen]:
+        import torch
+
+        # not as a tensor of all of them, which would be a copy
+        pixels = self.image_processor(images=list(images))["pixel_values"]
+        return [({"pixel_values": torch.as_tensor(entry)}, self.image_ids) for entry in pixels]
+
+    def encode_batch(
+        self,
+        shown: Sequence[Sequence["Image.Image"]],
+        conversations: Sequence[Sequence[Sequence[Message]]],
+    ) -> list[list[Encoded]]:
+        """Encode as in Family: all images in one call, which checks its settings at length."""
+        from models.pixels import as_taken
+
+        if not self._sees_as_here:
+            return super().encode_batch(shown, conversations)
+        images = [as_taken(image, self.image_processor) for own in shown for image in own]
+        seen = iter(self._process(images))
+        return [
+            self.put_together([next(seen) for _ in own], talks)
+            for own, talks in zip(shown, conversations, strict=True)
+        ]
+
+    @property
+    def _sees_as_here(self) -> bool:
+        """Return True where no family derived from this one has its own way with an image."""
+        ways = ("process_image", "process_images", "encode_all")
+        methods = ((getattr(self, way), getattr(PlainFamily, way)) for way in ways)
+        return all(getattr(own, "__func__", None) is here for own, here in methods)
 
     def tokenize(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Tokenise as in Family.

@@ -1,5 +1,6 @@
 """The settings of a model: how it is fed, and how it answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -49,3 +50,27 @@ class FamilyOptions:
     max_pixels: int | None = None
     trust_remote_code: bool = False
     model_class: str | None = None
+
+    def check(self, kind: str, takes_template: bool, image_options: Sequence[str]) -> None:
+        """Verify that each has a meaning for a kind of model.
+
+        Args:
+            kind: the family's name.
+            takes_template: whether it has a chat format.
+            image_options: those of images that it understands.
+
+        Raises:
+            ValueError: one has none; names it.
+        """
+        if self.chat_template is not None and not takes_template:
+            raise ValueError(
+                f"--chat_template has no meaning for {kind} models, which have no chat "
+                "format; leave it out."
+            )
+        for name in ("image_size", "min_pixels", "max_pixels"):
+            if getattr(self, name) is not None and name not in image_options:
+                takes = " and ".join(f"--{option}" for option in image_options)
+                raise ValueError(
+                    f"--{name} has no meaning for {kind} models, whose image size is "
+                    f"{f'set by {takes}' if takes else 'fixed by the checkpoint'}; leave it out."
+                )

@@ -70,6 +70,19 @@ def test_the_tensors_are_the_processors(
         assert quick.pixels[name].dtype == slow.pixels[name].dtype
 
 
+def test_a_batch_of_images_has_the_tensors_of_each(pair: tuple[Family, Family]) -> None:
+    family, plain = pair
+    images = [decode_image(stored(mode, size), "noise") for mode in ("L", "RGB") for size in SIZES]
+    question = [("user", "what?")]
+    batch = family.encode_batch([[image] for image in images], [[question] for _ in images])
+    for image, (quick,) in zip(images, batch, strict=True):
+        slow = plain.encode(image.convert("RGB"), question)
+        assert quick.input_ids == slow.input_ids
+        assert quick.pixels.keys() == slow.pixels.keys()
+        for name in quick.pixels:
+            assert torch.equal(quick.pixels[name], slow.pixels[name]), name
+
+
 def test_every_family_takes_the_quick_steps(pair: tuple[Family, Family]) -> None:
     quick, plain = (family.image_processor for family in pair)
     assert isinstance(quick, type(plain)) and type(quick) is not type(plain)

@@ -1,0 +1,149 @@
+"""Many examples are encoded as each alone, their images opened a few at a time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from msgspec.structs import replace
+from PIL import Image
+
+from evaluation import batch_encoding
+from evaluation.prompting import Prompter, make_prompter
+from models.base import Family
+from models.checkpoint import resolve
+from models.loading import load_family
+from models.paligemma import PaliGemma
+from tasks.base import Example, Turn
+from tasks.images import FileImage
+from tasks.registry import get_task
+from tests.helpers import one_sentence
+
+VQAV2 = get_task("vqav2")
+SIZES = ((80, 50), (64, 64), (1, 7), (301, 40))
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+    """Two questions on each of four images, those of an image apart."""
+    folder = tmp_path_factory.mktemp("images")
+    for place, size in enumerate(SIZES):
+        Image.new("RGB", size, (60 * place, 10, 20)).save(folder / f"{place}.png")
+    return [
+        Example(
+            example_id=place,
+            image=FileImage(str(folder / f"{place % 4}.png")),
+            turns=(Turn("user", f"what is {place}?"),),
+            references=("a",),
+        )
+        for place in range(8)
+    ]
+
+
+def prompter_of(kind: type[Family] = PaliGemma) -> Prompter:
+    base = load_family(resolve("tiny"))
+    return make_prompter(VQAV2, kind(base.location))
+
+
+@pytest.mark.parametrize("num_pixels", [1, 5000, 2**22])
+def test_examples_are_encoded_as_each_alone(
+    num_pixels: int, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_encoding, "_PIXELS", num_pixels)
+    prompter = prompter_of()
+    many = prompter.encode_all(examples)
+    for example, encoded in zip(examples, many, strict=True):
+        alone = prompter.encode(example)
+        assert encoded.input_ids == alone.input_ids
+        assert encoded.example_id == example.example_id
+        assert torch.equal(encoded.pixels["pixel_values"], alone.pixels["pixel_values"])
+    assert all(one.pixels is other.pixels for one, other in zip(many[:4], many[4:], strict=True))
+    assert len({id(encoded.pixels) for encoded in many}) == 4
+
+
+@pytest.mark.parametrize(
+    ("num_pixels", "sizes"),
+    # 4,000, 4,096, 7 and 12,040 pixels
+    [(1, [1, 1, 1, 1]), (4096, [2, 2]), (8103, [3, 1]), (2**22, [4])],
+)
+def test_small_images_are_open_together_and_large_ones_alone(
+    num_pixels: int, sizes: list[int], examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_encoding, "_PIXELS", num_pixels)
+    found: list[int] = []
+    encode = PaliGemma.encode_batch
+
+    def counted(self: Any, shown: Sequence[Any], talks: Sequence[Any]) -> Any:
+        found.append(len(shown))
+        return encode(self, shown, talks)
+
+    monkeypatch.setattr(PaliGemma, "encode_batch", counted)
+    prompter_of().encode_all(examples)
+    assert found == sizes
+
+
+def test_all_images_are_processed_in_one_call(examples: list[Example]) -> None:
+    prompter = prompter_of()
+    process, calls = type(prompter.family.image_processor).__call__, []
+
+    def counted(self: Any, images: Any, **settings: Any) -> Any:
+        calls.append(len(images))
+        return process(self, images, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(prompter.family.image_processor), "__call__", counted)
+        prompter.encode_all(examples)
+    assert calls == [4]
+
+
+class OwnImage(PaliGemma):
+    def process_image(self, image: Image.Image) -> Any:
+        pixels, ids = super().process_image(image)
+        return {"pixel_values": pixels["pixel_values"] + 7}, ids
+
+
+class OwnImages(PaliGemma):
+    def process_images(self, images: Sequence[Image.Image]) -> Any:
+        seen = super().process_images(images)
+        return [({"pixel_values": p["pixel_values"] + 7}, ids) for p, ids in seen]
+
+
+class OwnEncoding(PaliGemma):
+    def encode_all(self, images: Sequence[Image.Image], conversations: Sequence[Any]) -> Any:
+        return super().encode_all([image.rotate(180) for image in images], conversations)
+
+
+@pytest.mark.parametrize("kind", [OwnImage, OwnImages, OwnEncoding])
+def test_a_derived_familys_own_way_with_an_image_is_taken(
+    kind: type[Family], examples: list[Example], tmp_path: Path
+) -> None:
+    bright_above = Image.new("RGB", (8, 8))
+    bright_above.paste((255, 255, 255), (0, 0, 8, 4))
+    bright_above.save(tmp_path / "above.png")
+    asked = [replace(examples[0], image=FileImage(str(tmp_path / "above.png"))), examples[1]]
+    made = (prompter_of(each).encode_all(asked)[0] for each in (kind, PaliGemma))
+    own, base = (encoded.pixels["pixel_values"] for encoded in made)
+    # normalised to -1 and 1
+    if kind is OwnEncoding:
+        assert float(base[0, 0, 0]) == 1 and float(own[0, 0, 0]) == -1
+    else:
+        assert torch.equal(own, base + 7)
+
+
+def test_of_many_examples_the_one_at_fault_is_named(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = replace(examples[2], image=FileImage(str(tmp_path / "torn.png")), example_id="torn")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG nothing more")
+    with one_sentence("torn.png", "(example torn)"):
+        prompter_of().encode_all([*examples[:3], torn, *examples[3:]])
+
+    def refuse_wide(self: Any, image: Image.Image) -> Any:
+        if image.width > 300:
+            raise ValueError("The image is too wide.")
+        return {"pixel_values": torch.zeros(3, 4, 4)}, [1]
+
+    monkeypatch.setattr(PaliGemma, "process_image", refuse_wide)
+    with one_sentence("too wide (example 3)"):
+        prompter_of().encode_all(examples)
