@@ -19,16 +19,18 @@ def pad_on_the_left(batch: Sequence[Encoded], padding_id: int) -> dict[str, "tor
     Returns:
         input_ids, attention_mask, labels (-100 wherever no token is learned): (B, L) int64.
     """
+    import numpy as np
     import torch
 
-    shape = (len(batch), max(len(encoded.input_ids) for encoded in batch))
-    input_ids = torch.full(shape, padding_id)
-    attention_mask = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORE_INDEX)
-    for row, encoded in enumerate(batch):
-        start = shape[1] - len(encoded.input_ids)
-        ids = torch.tensor(encoded.input_ids)
-        input_ids[row, start:] = ids
-        attention_mask[row, start:] = 1
-        labels[row, start:] = ids.where(torch.tensor(encoded.is_target), IGNORE_INDEX)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    longest = max(len(encoded.input_ids) for encoded in batch)
+    gaps = [longest - len(encoded.input_ids) for encoded in batch]
+    pairs = list(zip(gaps, batch, strict=True))
+    # NumPy reads lists several times as fast as torch
+    ids = np.array([[padding_id] * gap + e.input_ids for gap, e in pairs], np.int64)
+    is_target = np.array([[False] * gap + e.is_target for gap, e in pairs], bool)
+    is_read = np.arange(ids.shape[1]) >= np.array(gaps)[:, None]
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(is_read.astype(np.int64)),
+        "labels": torch.from_numpy(np.where(is_target, ids, IGNORE_INDEX)),
+    }
