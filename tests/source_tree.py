@@ -55,6 +55,7 @@ MAY_BE_HEAVY = {
     "finetuning/training/loss.py",
     "finetuning/training/memory.py",
     "finetuning/training/number_watch.py",
+    "finetuning/training/short_walks.py",
     "finetuning/training/operations.py",
     "finetuning/training/step_cost.py",
     "finetuning/training/stopping.py",
