@@ -60,6 +60,13 @@ def make_stock(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path)
     )
 
 
+def make_float64(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Trainer:
+    """Make `transformers.Trainer` in float64, but for what models round to float32 themselves."""
+    trainer = make_stock(loaded, examples, recipe, folder)
+    trainer.model.double()
+    return trainer
+
+
 def make_trl(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Trainer:
     """Make TRL's SFTTrainer; its examples are ready, so that it has nothing to prepare."""
     from datasets import Dataset
@@ -124,4 +131,4 @@ def largest_difference(found: dict[str, torch.Tensor], expected: dict[str, torch
     )
 
 
-MAKERS = {"ours": make_ours, "stock": make_stock, "trl": make_trl}
+MAKERS = {"ours": make_ours, "stock": make_stock, "trl": make_trl, "float64": make_float64}

@@ -3,6 +3,7 @@
     python benchmarks/train_step.py --device cuda         # PaliGemma-3B at true shapes
     python benchmarks/train_step.py --device cpu          # a small model, the true vocabulary
     python benchmarks/train_step.py --device cpu --trl    # beside TRL too, fetched by pip
+    python benchmarks/train_step.py --device cpu --float64 --batch_sizes 1  # exact gradients
     python benchmarks/train_step.py --tiny --device cuda  # the embedded model, on a CPU: a try
 
 Memory and speed depend on the shapes alone, so random weights give true figures. Both trainers get
@@ -147,6 +148,7 @@ def shown(row: dict[str, Any]) -> list[str]:
 @click.option("--batch_sizes", help="Take these batches.  [default: 4,8,16; on a CPU 1,4]")
 @click.option("--num_steps", type=int, help="Take so many steps.  [default: 12; on a CPU 2]")
 @click.option("--trl", "with_trl", is_flag=True, help="Add TRL's SFTTrainer, on a CPU.")
+@click.option("--float64", "with_float64", is_flag=True, help="Add the stock trainer in float64.")
 @click.option("--rounds", default=5, show_default=True, help="Measure so often, on a CPU.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
 def main(
@@ -157,6 +159,7 @@ def main(
     batch_sizes: str | None,
     num_steps: int | None,
     with_trl: bool,
+    with_float64: bool,
     rounds: int,
     output: Path | None,
 ) -> None:
@@ -164,7 +167,9 @@ def main(
     has_gpu = torch.cuda.is_available()
     if device == "cpu" or (device == "auto" and not has_gpu):
         batches = list(map(int, (batch_sizes or "1,4").split(",")))
-        print_cpu_table(tiny, batches, rounds, num_steps or 2, with_trl, output)
+        others = {"trl": with_trl, "float64": with_float64}
+        added = [name for name, is_added in others.items() if is_added]
+        print_cpu_table(tiny, batches, rounds, num_steps or 2, added, output)
         return
     if not tiny and not has_gpu:
         raise click.UsageError("No GPU is visible to PyTorch; --tiny tries the script on a CPU.")

@@ -59,6 +59,21 @@ def test_on_a_cpu_both_trainers_have_the_same_gradients(tmp_path: Path) -> None:
     assert all(row["s"] > 0 and row["MB"] > 0 for row in rows)
 
 
+@pytest.mark.slow
+def test_ours_are_as_near_to_gradients_in_float64_as_those_of_the_stock_trainer(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "rows.json"
+    options = ["--device", "cpu", "--tiny", "--rounds", "1", "--batch_sizes", "1", "--float64"]
+    command = [sys.executable, str(SCRIPT), *options, "--output", str(file)]
+    subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
+    rows = json.loads(file.read_text())["rows"]
+    far = {(row["recompute"], row["trainer"]): float(row["gradients"]) for row in rows}
+    for recompute in ("off", "on"):
+        assert far[recompute, "float64"] == 0 < far[recompute, "stock"] <= 1e-5
+        assert 0 < far[recompute, "ours"] <= 1.2 * far[recompute, "stock"]
+
+
 def test_the_difference_of_gradients_is_the_largest_relative_one() -> None:
     expected = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([10.0])}
     found = {"a": torch.tensor([3.0, 5.0]), "b": torch.tensor([11.0])}
