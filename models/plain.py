@@ -35,9 +35,12 @@ class PlainFamily(Family):
         """Return the texts as they are tokenised, the prompt first; there is one answer or none."""
 
     @property
-    @abstractmethod
     def image_ids(self) -> list[int]:
-        """Return the ids that stand for an image, whatever its shape."""
+        """Return the ids that stand for an image, whatever its shape.
+
+        A family with its own `process_image` needs none.
+        """
+        raise NotImplementedError
 
     def process_image(self, image: "Image.Image") -> Seen:
         """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""

@@ -15,6 +15,7 @@ from models.base import Family
 from models.checkpoint import resolve
 from models.loading import load_family
 from models.paligemma import PaliGemma
+from models.plain import PlainFamily
 from tasks.base import Example, Turn
 from tasks.images import FileImage
 from tasks.registry import get_task
@@ -112,6 +113,25 @@ class OwnImages(PaliGemma):
 class OwnEncoding(PaliGemma):
     def encode_all(self, images: Sequence[Image.Image], conversations: Sequence[Any]) -> Any:
         return super().encode_all([image.rotate(180) for image in images], conversations)
+
+
+class OwnPlain(PlainFamily):
+    name, title, model_types = "own", "Own", ("own",)
+    unquantized_modules = ("lm_head",)
+
+    def layout(self, prompt: str, answers: Sequence[str]) -> list[str]:
+        return [prompt, *answers]
+
+    def process_image(self, image: Image.Image) -> Any:
+        return {"pixel_values": torch.full((3, 2, 2), image.width)}, [5] * image.height
+
+
+def test_a_plain_family_may_have_images_of_any_number_of_tokens(examples: list[Example]) -> None:
+    encoded = prompter_of(OwnPlain).encode_all(examples)
+    assert [entry.num_image_tokens for entry in encoded] == 2 * [height for _, height in SIZES]
+    assert [int(entry.pixels["pixel_values"][0, 0, 0]) for entry in encoded[:4]] == [
+        width for width, _ in SIZES
+    ]
 
 
 @pytest.mark.parametrize("kind", [OwnImage, OwnImages, OwnEncoding])
