@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from models.base import Family
 from models.encoding import Encoded, Message
-from tasks.base import Example
+from tasks.base import Example, ImageRef
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Group = tuple[list[int], "list[Image.Image]"]  # places of examples, and the images they show
 
 _PIXELS = 2**22  # of images that are open at once; those of one example may have more
 
@@ -28,7 +30,7 @@ def encode_examples(
     Raises:
         ValueError: an image cannot be used; names the example.
     """
-    of_images: dict[object, list[int]] = {}
+    of_images: dict[tuple[ImageRef, ...], list[int]] = {}
     for place, example in enumerate(examples):
         of_images.setdefault(example.images, []).append(place)
     encoded: dict[int, Encoded] = {}
@@ -51,9 +53,6 @@ def naming(example: Example) -> Iterator[None]:
     except ValueError as error:
         reason = str(error).rstrip(".")
         raise ValueError(f"{reason} (example {example.example_id}).") from error
-
-
-Group = tuple[list[int], "list[Image.Image]"]  # places of examples, and the images they show
 
 
 def _opened(examples: Sequence[Example], groups: Sequence[list[int]]) -> Iterator[list[Group]]:

@@ -166,9 +166,11 @@ class Predictor:
     def _answering(self) -> Iterator[None]:
         """Have the model answer inside the block, and as it was behind it."""
         was_training = self.model.training
+        device = self.model.device
         self.model.eval()
         with (
-            torch.random.fork_rng(enabled=self.decoding.do_sample),
+            # not for sampling alone: the start of a loader draws a number, too
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
             dequantized_on_cpu(self.model),
         ):
             yield

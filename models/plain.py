@@ -46,11 +46,11 @@ class PlainFamily(Family):
         """Return `pixel_values` (3, height, width), float32, and the ids that stand for it."""
         return self._process([image])[0]
 
-    def _process(self, images: Sequence["Image.Image"]) -> list[Seen]:
+    def _process(self, images: list["Image.Image"]) -> list[Seen]:
         import torch
 
         # not as a tensor of all of them, which would be a copy
-        pixels = self.image_processor(images=list(images))["pixel_values"]
+        pixels = self.image_processor(images=images)["pixel_values"]
         return [({"pixel_values": torch.as_tensor(entry)}, self.image_ids) for entry in pixels]
 
     def encode_batch(

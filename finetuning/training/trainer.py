@@ -206,8 +206,7 @@ class AnswerTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score by generation; logs and returns `eval_<figure>`. It leaves training unchanged."""
         assert self.scorer is not None
-        devices = [self.args.device] if self.args.device.type == "cuda" else []
-        with as_written(), torch.random.fork_rng(devices):  # the loader's start draws a number
+        with as_written():
             metrics = {f"eval_{name}": value for name, value in self.scorer(self.model).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(

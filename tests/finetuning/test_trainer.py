@@ -48,6 +48,18 @@ def test_training_moves_lora_alone_and_leaves_every_base_weight_bit_for_bit(
     assert len(moved) == len(lora) == 28
 
 
+def test_no_step_walks_all_weights_to_estimate_operations(
+    loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(loaded, replace(RECIPE, max_steps=2), tmp_path)
+    counted: list[bool] = []
+    count = lambda _, **options: counted.append(options.get("exclude_embeddings", False)) or 1  # noqa: E731
+    monkeypatch.setattr("transformers.PreTrainedModel.num_parameters", count)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert True not in counted
+
+
 def test_no_step_walks_through_all_modules(
     loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
