@@ -202,7 +202,7 @@ def rows_of(script: str, tmp_path: Path, *options: str) -> list[dict[str, object
 def test_the_three_ways_from_file_to_batch_give_the_same_pixels(tmp_path: Path) -> None:
     rows = rows_of("data_path.py", tmp_path, "--tiny", "--workers", "0,1")
     assert [row["workers"] for row in rows] == [0, 1] * 4
-    assert all(float(str(row[way])) > 0 for row in rows for way in ("ours", "processor", "plain"))
+    assert all(float(str(row[way])) > 0 for row in rows for way in (*data_path.WAYS, "limit"))
 
 
 def test_speeds_of_other_pixels_are_not_compared() -> None:
