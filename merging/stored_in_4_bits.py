@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from common.json_files import write_json
 from merging.algebra.base import COMPANIONS, WEIGHTS, Base, open_base
 from models.registry import family_of
+from models.whole_weights import load_whole
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def plain_weights(base: Base, beside: Path) -> Iterator[Base]:
 
     family = family_of(str(base.config.get("model_type")), base.name)(str(base.folder), None)
     with TemporaryDirectory(prefix=".dequantised-", dir=beside.absolute().parent) as place:
-        model = family.model_class.from_pretrained(base.folder, device_map={"": "cpu"})
+        model = load_whole(family.model_class, str(base.folder), device_map={"": "cpu"})
         model = model.dequantize()
         weights = {name: weight.contiguous() for name, weight in model.named_parameters()}
         save_file(weights, Path(place) / WEIGHTS, metadata={"format": "pt"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from models.checkpoint import read_config
 from models.loading import choose_device
+from models.whole_weights import load_whole
 
 if TYPE_CHECKING:
     import torch
@@ -160,7 +161,6 @@ def load_clip(model_path: str, device: str = "auto", revision: str | None = None
             Hub cannot be reached.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
     torch_device = choose_device(device)
@@ -171,12 +171,12 @@ def load_clip(model_path: str, device: str = "auto", revision: str | None = None
             "pass one whose config.json has model_type clip, as openai/clip-vit-base-patch32."
         )
     place = model_path if folder is None else str(folder)
+    model = load_whole(CLIPModel, place, revision=commit, dtype=torch.float32)
     try:
-        model = CLIPModel.from_pretrained(place, revision=commit, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(place, revision=commit)
         # the official script resizes by Pillow; torchvision's tensors would round differently
         image_processor = CLIPImageProcessorPil.from_pretrained(place, revision=commit)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"CLIP model {model_path} cannot be read ({_first_line(error)}); copy or download it "
             "again."

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from models.quantization import (
     prepare_quantized,
     quantization_config,
 )
+from models.whole_weights import load_whole
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ def load_model(
         beside: name -> folder of further adapters, put beside the checkpoint's.
 
     Raises:
-        ValueError: device or bitsandbytes absent, or the adapter does not fit the base.
+        ValueError: device or bitsandbytes absent, the checkpoint is not whole, or the adapter does
+            not fit the base.
         RuntimeError: the model was not quantised as asked (see models/quantization.py).
     """
     check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
@@ -121,9 +122,11 @@ def load_model(
         check_adapter(family.empty_model, checkpoint.adapter)  # before the base is loaded for it
     logger.info("loading the weights of %s", typed_name(checkpoint.base))
     config = quantization_config(quantization, family.unquantized_modules, torch_dtype)
-    with _whole_weights(checkpoint.base), _one_bar_at_a_time():
-        model = family.model_class.from_pretrained(
+    with _one_bar_at_a_time():
+        model = load_whole(
+            family.model_class,
             checkpoint.base,
+            is_unused=family.is_unused,
             revision=checkpoint.revision,
             trust_remote_code=checkpoint.options.trust_remote_code,
             dtype=torch_dtype,
@@ -222,24 +225,6 @@ def _one_bar_at_a_time() -> Iterator[None]:
         yield
     finally:
         library.set_tqdm_hook(before)
-
-
-@contextmanager
-def _whole_weights(place: object) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"The weights of {place} are pickled, and are damaged or hold more than tensors, whose "
-            "code is never run; save or download them as safetensors."
-        ) from error
-    except (OSError, EOFError, SafetensorError) as error:  # a shard is absent, or cut
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
-            f"The weights of {place} cannot be read ({reason}); copy or download them again."
-        ) from error
 
 
 def check_weights(checkpoint: Checkpoint) -> None:

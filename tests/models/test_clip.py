@@ -305,7 +305,7 @@ def check_sentence(error: pytest.ExceptionInfo[ValueError], *parts: str) -> None
             "{place}/llama",
             ("{place}/llama is not a CLIP model", "model_type is llama", "model_type clip"),
         ),
-        ("{place}/half", ("CLIP model {place}/half cannot be read (", "download it again")),
+        ("{place}/half", ("weights of {place}/half cannot be read (", "download them again")),
         ("{place}/no_weights", ("no_weights cannot be read (", "model.safetensors")),
         ("{place}/no_processor", ("no_processor cannot be read (", "preprocessor_config.json")),
         ("{place}/no_tokenizer", ("no_tokenizer has no tokenizer", "tokenizer.json")),
