@@ -69,7 +69,9 @@ def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
         raise ValueError(f"--base_model {request.base_model} is an adapter; pass its base.")
     base = open_base(request.base_model, request.revision)
     shapes = base.shapes()
-    adapters = [read_adapter(folder, checkpoint.model_type, shapes) for folder in folders]
+    # on the Hub or quantised the names are not at hand, and nothing whole can be written
+    parameters = () if base.local is None or base.quantization else base.tensors
+    adapters = [read_adapter(f, checkpoint.model_type, shapes, parameters) for f in folders]
     found = check_same_base(
         adapters,
         checkpoint.base,

@@ -33,7 +33,7 @@ from merging.sweep_chart import draw_sweep
 from merging.sweep_index import write_sweep_index
 from merging.tables import evaluation_table, sweep_table
 from models import run_record
-from models.adapter_files import CONFIG_FILE
+from models.adapter_config import CONFIG_FILE
 from models.checkpoint import adapter_folder
 
 logger = logging.getLogger(__name__)

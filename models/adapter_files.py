@@ -7,25 +7,23 @@ versions of PEFT and of transformers; the tensors are the same.
 
 import pickle
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from common.json_files import read_json
-from models.names import canonical, former_names
+from models.adapter_config import CONFIG_FILE, changing_setting, read_config
+from models.adapter_targets import meant, saved_whole
+from models.names import canonical
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLE_FILE = "adapter_model.bin"
 # Whole tensors beside the LoRA: what training scripts for LLaVA and for Qwen-VL write.
 BESIDE_FILES = ("non_lora_trainables.bin", "non_lora_state_dict.bin")
 
-T = TypeVar("T")
 _PREFIX = re.compile(r"^(?:(?:module|base_model\.model)\.)+")
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # the file may name the adapter in between, as in `.lora_A.default.weight`
@@ -72,7 +70,7 @@ def read_adapter_files(folder: Path, model_type: str | None = None) -> AdapterFi
     Raises:
         ValueError: no weights, damaged ones, NaN or infinities, or two tensors of one name.
     """
-    config = read_json(folder / CONFIG_FILE)
+    config = read_config(folder)
     path = weights_file(folder)
     if path is None:
         raise ValueError(
@@ -83,7 +81,7 @@ def read_adapter_files(folder: Path, model_type: str | None = None) -> AdapterFi
     keys: dict[str, str] = {}
     trained_as: dict[str, str] = {}
     for key, tensor in _read_tensors(path).items():
-        _check_finite(folder, key, tensor)
+        _check_numbers(folder, key, tensor)
         own = _own_key(key)
         if _FROZEN_KEY.fullmatch(own):
             continue
@@ -131,7 +129,7 @@ def check_modules(files: AdapterFiles, layers: Iterable[str], model_type: str | 
             f"does not have ({len(surplus)} of its {len(files.trained_as)} layers are such); pass "
             "the model that it was trained on as --base_model."
         )
-    missing = sorted(_targeted(files.config, layers, model_type).difference(files.trained_as))
+    missing = sorted(meant(files.config, layers, model_type).difference(files.trained_as))
     if missing:
         raise ValueError(
             f"Adapter {files.folder} lacks the updates of {len(missing)} layers that its "
@@ -140,89 +138,45 @@ def check_modules(files: AdapterFiles, layers: Iterable[str], model_type: str | 
         )
 
 
-def by_pattern(pattern: Mapping[str, T] | None, name: str, default: T) -> T:
-    """Return the value of the first key that matches; as `peft.utils.other.get_pattern_key`.
+def check_whole_tensors(files: AdapterFiles, parameters: Collection[str]) -> None:
+    """Verify that whole tensors which the adapter's config speaks of are all in the file.
 
     Args:
-        pattern: values by regular expression.
-        name: of the module, as it was called when it was trained.
-        default: where no key matches.
+        files: of a LoRA.
+        parameters: canonical names of the base's weights and biases.
+
+    Raises:
+        ValueError: some are missing; says how many and names the first.
     """
-    found: Iterator[T] = (
-        value
-        for key, value in (pattern or {}).items()
-        if re.match(rf"(.*\.)?({key})$", name) is not None
-    )
-    return next(found, default)
+    bias = files.config.get("bias", "none")
+    wanted = {name for name in parameters if saved_whole(files.config, name)}
+    if bias == "all":
+        wanted |= {name for name in parameters if name.endswith(".bias")}
+    elif bias == "lora_only":
+        wanted |= {f"{module}.bias" for module in files.trained_as}.intersection(parameters)
+    missing = sorted(wanted.difference(files.tensors))
+    if missing:
+        raise ValueError(
+            f"Adapter {files.folder} lacks {len(missing)} of the whole tensors that its "
+            f"{CONFIG_FILE} speaks of (modules_to_save, bias), {missing[0]} first; "
+            "copy or download it again."
+        )
 
 
-def exact_pattern(names: Iterable[str]) -> str:
-    """Return a regular expression that matches these module names in full and no others.
+def change_of_base(files: AdapterFiles) -> str | None:
+    """Name that by which an adapter changes weights of its base in place, if anything does.
 
-    Layers that have the same modules are put together, `layers.(?:0|1).(?:q|v)`: one line for
-    what would be hundreds of names.
+    Such an adapter cannot be taken off again: `bias` trains the base's own, some starts of a LoRA
+    take something out of the weights, and whole tensors stand in the base's place.
     """
-    layers: dict[tuple[str, str], set[int]] = defaultdict(set)
-    patterns = []
-    for name in names:
-        match = re.fullmatch(r"(.+?\.)(\d+)(\..+)", name)
-        if match is None:
-            patterns.append(re.escape(name))
-        else:
-            layers[match[1], match[3]].add(int(match[2]))
-    alike: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
-    for (head, tail), indices in layers.items():
-        alike[head, tuple(sorted(indices))].append(tail)
-    patterns += [
-        f"{re.escape(head)}{_one_of(map(str, indices))}{_one_of(map(re.escape, sorted(tails)))}"
-        for (head, indices), tails in alike.items()
-    ]
-    return "|".join(sorted(patterns))
-
-
-def _one_of(choices: Iterable[str]) -> str:
-    return f"(?:{'|'.join(choices)})"
-
-
-def targeted(config: Mapping[str, Any], names: Iterable[str]) -> set[str]:
-    """Return the names that a config's `target_modules` fits, by PEFT's rule.
-
-    `peft/tuners/tuners_utils.py`, `check_target_module_exists`.
-    """
-    return {name for name in names if _is_targeted(config, name)}
-
-
-def _targeted(config: Mapping[str, Any], layers: Iterable[str], model_type: str | None) -> set[str]:
-    """Return the layers that fit under their own name, or under one that they had before."""
-    return {
-        layer for layer in layers if targeted(config, [layer, *former_names(layer, model_type)])
-    }
-
-
-def _is_targeted(config: Mapping[str, Any], name: str) -> bool:
-    wanted, excluded = config.get("target_modules"), config.get("exclude_modules")
-    if wanted is None or (excluded and _fits(excluded, name)):
-        return False
-    if any(re.match(rf"(^|.*\.){m}($|\..*)", name) for m in config.get("modules_to_save") or ()):
-        return False
-    if wanted == "all-linear":
-        return name.rpartition(".")[2] not in ("lm_head", "embed_tokens")
-    if not _fits(wanted, name):
-        return False
-    chosen = config.get("layers_to_transform")
-    if isinstance(wanted, str) or chosen is None or chosen == []:
-        return True
-    patterns = config.get("layers_pattern") or [r"[^.]*"]
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        if match := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
-            return int(match[1]) in ([chosen] if isinstance(chosen, int) else chosen)
-    return False
-
-
-def _fits(wanted: str | Iterable[str], name: str) -> bool:
-    if isinstance(wanted, str):
-        return re.fullmatch(wanted, name) is not None
-    return any(name == entry or name.endswith(f".{entry}") for entry in wanted)
+    if files.beside:
+        return "a file of whole tensors"
+    if files.config.get("peft_type") != "LORA":
+        return None
+    if change := changing_setting(files.config):
+        return change
+    whole = (n for n in files.tensors if not _LORA_KEY.fullmatch(n) and "trainable_tokens" not in n)
+    return next((n for n in whole if not saved_whole(files.config, n)), None)
 
 
 def _own_key(key: str) -> str:
@@ -277,7 +231,7 @@ def _read_beside(folder: Path, model_type: str | None) -> dict[str, "Tensor"]:
     found: dict[str, Tensor] = {}
     for path in (folder / name for name in BESIDE_FILES if (folder / name).is_file()):
         for key, tensor in _unpickle(path).items():
-            _check_finite(folder, key, tensor)
+            _check_numbers(folder, key, tensor)
             name, module = _canonical_key(_own_key(key), model_type)
             if module is not None or name in found:
                 raise ValueError(
@@ -288,8 +242,17 @@ def _read_beside(folder: Path, model_type: str | None) -> dict[str, "Tensor"]:
     return found
 
 
-def _check_finite(folder: Path, key: str, tensor: "Tensor") -> None:
-    if not tensor.isfinite().all():
+def _check_numbers(folder: Path, key: str, tensor: "Tensor") -> None:
+    import torch
+
+    usual = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    if tensor.dtype not in usual:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"Adapter {folder} holds {key} in {kind}; weights are float16, bfloat16, float32 or "
+            "float64: save the adapter in one of these."
+        )
+    if not tensor.float().isfinite().all():  # what float64 holds may be too large for float32
         raise ValueError(
             f"Adapter {folder} has NaN or Inf in {key}: its training diverged; take an "
             "earlier checkpoint."

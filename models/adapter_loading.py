@@ -1,24 +1,22 @@
 """An adapter put on a model, whole: each tensor of its files has its place, or it is refused."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from common.json_files import read_json
 from models.adapter_files import (
-    BESIDE_FILES,
     AdapterFiles,
-    by_pattern,
+    change_of_base,
     check_modules,
-    exact_pattern,
+    check_whole_tensors,
     read_adapter_files,
-    targeted,
 )
-from models.adapter_kinds import change_of_base
+from models.adapter_targets import by_pattern, exact_pattern, targeted
 from models.names import canonical
 
 FIRST = "default"  # PEFT's name of an adapter that is given none
@@ -38,9 +36,10 @@ def check_adapter(model: Any, folder: Path) -> AdapterFiles:
         ValueError: something of the adapter has no place in the model, or a part of it is missing.
     """
     files = read_adapter_files(folder, str(model.config.model_type))
+    parameters = _parameters(model)
     if files.config.get("peft_type") == "LORA":
         check_modules(files, _layers(model), str(model.config.model_type))
-    parameters = _parameters(model)
+        check_whole_tensors(files, parameters)
     _check_vocabulary(files, parameters)
     for name, tensor in files.beside.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
@@ -76,7 +75,8 @@ def put_adapter(model: Any, folder: Path, *, is_trainable: bool = False) -> Any:
         for name, tensor in files.beside.items():
             parameters[name].copy_(tensor)
     kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)
-    adapted = kind(model, config)
+    with _explained(folder):
+        adapted = kind(model, config)
     _fill(adapted, files, FIRST)
     return adapted
 
@@ -102,7 +102,8 @@ def put_beside(adapted: Any, folder: Path, name: str, empty_model: Any) -> None:
             f"Adapter {folder} is of type {files.config.get('peft_type')}, and the first one is "
             "not: one base takes adapters of one type at a time."
         )
-    adapted.add_adapter(name, config)
+    with _explained(folder):
+        adapted.add_adapter(name, config)
     _fill(adapted, files, name)
 
 
@@ -113,8 +114,7 @@ def check_alone_on_base(model: Any, folder: Path) -> AdapterFiles:
         ValueError: it changes weights of the base, which then answers otherwise without it.
     """
     files = check_adapter(model, folder)
-    change = "a file of whole tensors" if files.beside else change_of_base(files.config)
-    if change:
+    if change := change_of_base(files):
         raise ValueError(
             f"Adapter {folder} changes weights of the base model itself ({change}), so that it "
             "cannot share one with others; ask it alone."
@@ -126,7 +126,8 @@ def _read_config(model: Any, files: AdapterFiles) -> Any:
     """Read PEFT's config of an adapter, for the layers of a model without adapters."""
     from peft import PeftConfig
 
-    config = PeftConfig.from_pretrained(str(files.folder))
+    with _explained(files.folder):
+        config = PeftConfig.from_pretrained(str(files.folder))
     if files.config.get("peft_type") == "LORA":
         _take_names_of_now(config, files, model)
     return config
@@ -166,9 +167,21 @@ def why_not_without(folder: Path) -> str | None:
     Args:
         folder: with adapter_config.json and the weights.
     """
-    beside = next((name for name in BESIDE_FILES if (folder / name).is_file()), None)
-    change = beside or change_of_base(read_json(folder / "adapter_config.json"))
+    change = change_of_base(read_adapter_files(folder))
     return change and f"the adapter changes weights of its base ({change})"
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say of which adapter PEFT's own complaint in the block is."""
+    try:
+        yield
+    except (KeyError, NotImplementedError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise ValueError(
+            f"PEFT does not take adapter {folder} ({reason}); save it anew with PEFT, or correct "
+            "its adapter_config.json."
+        ) from error
 
 
 def _misfit(folder: Path, model: Any) -> str:
@@ -204,10 +217,11 @@ def _take_names_of_now(config: Any, files: AdapterFiles, model: Any) -> None:
             entry if any(name.endswith(entry) for name in modules) else canonical(entry, model_type)
             for entry in config.modules_to_save
         ]
-    if targeted(files.config, _layers(model)) == set(now):
+    if targeted(files.config, _layers(model)) != set(now):
+        config.target_modules = exact_pattern(now)
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    if all(name == then for name, then in now.items()):
         return
-    config.target_modules = exact_pattern(now)
-    config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     for option in ("rank_pattern", "alpha_pattern"):
         pattern = getattr(config, option)
         values = {name: by_pattern(pattern, then, None) for name, then in now.items()}

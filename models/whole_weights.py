@@ -41,7 +41,7 @@ def load_whole(
         if first in shapes:
             stored, wanted = map(tuple, shapes[first])
             what = f"do not fit in {len(missing)}: {first} is {stored}, the config says {wanted}"
-        named = f"; {len(surplus)} have names it does not know, as {min(surplus)}" if surplus else ""
+        named = f"; {len(surplus)} have other names, as {min(surplus)}" if surplus else ""
         raise ValueError(
             f"The weights of {place} {what}{named}. Copy or download them again, with the "
             "config.json that they were saved with."

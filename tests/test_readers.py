@@ -118,7 +118,8 @@ def test_every_tensor_of_an_adapter_is_read_or_the_adapter_is_refused(
     if not is_finite:
         tensors[next(iter(tensors))][0, 0] = math.nan
     save_file(tensors, tmp_path / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj", "v_proj"]}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+    config["target_modules"] = ["q_proj", "v_proj"]
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     if not is_finite:
         with pytest.raises(ValueError, match="has NaN or Inf"):

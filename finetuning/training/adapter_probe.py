@@ -16,8 +16,9 @@ from finetuning.training.probe_tools import (
     relative_gap,
 )
 from finetuning.training.probes import TOLERANCE, Finding
-from models.adapter_files import AdapterFiles, by_pattern, read_adapter_files
+from models.adapter_files import AdapterFiles, read_adapter_files
 from models.adapter_loading import put_adapter
+from models.adapter_targets import by_pattern
 from models.loading import LoadedModel
 
 _PLAIN = (".lora_A.weight", ".lora_B.weight")

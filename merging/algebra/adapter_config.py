@@ -1,34 +1,12 @@
-"""The adapter_config.json of an adapter: what its tensors mean, and whether they can be merged."""
+"""The adapter_config.json of an adapter: whether it is of a kind that can be merged."""
 
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
+from common.json_files import read_json
 from common.near_paths import did_you_mean
-from models.adapter_files import CONFIG_FILE
-from models.adapter_kinds import PLAIN_STARTS
-
-Rank = Annotated[int, Meta(gt=0)]
-
-
-class AdapterConfig(msgspec.Struct, frozen=True):
-    """The fields of adapter_config.json that say what the tensors mean."""
-
-    r: Rank
-    lora_alpha: float
-    base_model_name_or_path: str | None = None
-    revision: str | None = None
-    use_rslora: bool = False
-    rank_pattern: dict[str, Rank] | None = None
-    alpha_pattern: dict[str, float] | None = None
-    target_modules: str | list[str] | None = None
-    use_dora: bool = False
-    lora_bias: bool = False
-    bias: str = "none"
-    modules_to_save: list[str] | None = None
-    init_lora_weights: bool | str = True
+from models.adapter_config import CONFIG_FILE, PLAIN_STARTS, AdapterConfig, typed_config
 
 
 class _Kind(msgspec.Struct):
@@ -62,19 +40,15 @@ def read_config_file(folder: Path) -> AdapterConfig:
         raise ValueError(
             f"{folder} holds {what}: it has no {CONFIG_FILE}; give the folder of a LoRA adapter."
         )
-    content = path.read_bytes()
+    content = read_json(path)
     try:
-        kind = msgspec.json.decode(content, type=_Kind)
-        _check_kind(folder, kind)
-        config = msgspec.json.decode(content, type=AdapterConfig)
+        kind = msgspec.convert(content, _Kind)
     except msgspec.ValidationError as error:
         raise ValueError(
             f"{path} is not the configuration of a LoRA adapter: {error}; save it anew with PEFT."
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not complete JSON ({error}); copy or download it again."
-        ) from error
+    _check_kind(folder, kind)
+    config = typed_config(path, content)
     if config.init_lora_weights not in PLAIN_STARTS:
         raise ValueError(
             f"Adapter {folder} was started by {config.init_lora_weights}, which changes the base "

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from merging.algebra.adapter_config import AdapterConfig
 from merging.algebra.low_rank import LowRank
+from models.adapter_config import AdapterConfig
 from models.fingerprint import same_weights
 
 

@@ -12,16 +12,17 @@ from pathlib import Path
 from torch import Tensor
 
 from common.files import file_hash
-from merging.algebra.adapter_config import AdapterConfig, read_config_file
+from merging.algebra.adapter_config import read_config_file
 from merging.algebra.adapters import Adapter
 from merging.algebra.low_rank import LowRank
+from models.adapter_config import CONFIG_FILE, AdapterConfig
 from models.adapter_files import (
-    CONFIG_FILE,
     AdapterFiles,
-    by_pattern,
     check_modules,
+    check_whole_tensors,
     read_adapter_files,
 )
+from models.adapter_targets import by_pattern
 from models.names import canonical
 from models.run_record import read_run
 
@@ -36,7 +37,10 @@ _EMBEDDINGS = re.compile(r"(?:.*\.)?(?:embed_tokens|lm_head)\.weight")  # saved 
 
 
 def read_adapter(
-    folder: Path, model_type: str | None = None, layers: Collection[str] | None = None
+    folder: Path,
+    model_type: str | None = None,
+    layers: Collection[str] | None = None,
+    parameters: Collection[str] = (),
 ) -> Adapter:
     """Read the adapter in a folder.
 
@@ -44,6 +48,7 @@ def read_adapter(
         folder: with adapter_config.json and the weights.
         model_type: the base's `config.model_type`; some families' old names are known by it.
         layers: canonical names of the base's matrices, to check that the adapter is whole.
+        parameters: those of all its weights and biases, to check its whole tensors too.
 
     Raises:
         ValueError: no adapter, a damaged one, one that lacks updates or has some of layers that
@@ -53,6 +58,7 @@ def read_adapter(
     files = read_adapter_files(folder, model_type)
     if layers is not None:
         check_modules(files, layers, model_type)
+    check_whole_tensors(files, parameters)
     modules, saved = _group(config, files)
     alphas = {
         name: by_pattern(config.alpha_pattern, files.trained_as[name], config.lora_alpha)

@@ -13,7 +13,9 @@ from common.files import share
 from common.json_files import write_json
 from merging.algebra.low_rank import LowRank
 from merging.algebra.reader import read_adapter
-from models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, exact_pattern
+from models.adapter_config import CONFIG_FILE
+from models.adapter_files import WEIGHTS_FILE
+from models.adapter_targets import exact_pattern
 
 
 def write_adapter(

@@ -1,5 +1,6 @@
 """What a score stands beside: by counting, by hand, and by the base evaluated alone."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 import evaluation.run
 from evaluation.baselines import (
@@ -193,11 +195,14 @@ def test_of_weights_beside_an_adapter_the_base_cannot_be_had(
     from models.adapter_loading import why_not_without
 
     assert why_not_without(adapter) is None
+    shutil.copy(adapter / "adapter_model.safetensors", tmp_path)
     for change in ({"bias": "all"}, {"init_lora_weights": "pissa"}):
         config = read_json(adapter / "adapter_config.json") | change
         (tmp_path / "adapter_config.json").write_bytes(msgspec.json.encode(config))
         assert "of its base" in (why_not_without(tmp_path) or "")
-    (tmp_path / "non_lora_trainables.bin").touch()
+    config = read_json(adapter / "adapter_config.json")
+    (tmp_path / "adapter_config.json").write_bytes(msgspec.json.encode(config))
+    torch.save({"model.norm.weight": torch.ones(2)}, tmp_path / "non_lora_trainables.bin")
     model: Any = StandIn()
     found = answer_baselines(
         *(model, Dataset(VQA, "val", ()), report_of([example(0), example(1)])),
@@ -208,7 +213,7 @@ def test_of_weights_beside_an_adapter_the_base_cannot_be_had(
     assert "base_model" not in found.texts
     assert found.notes == (
         "There is no score of the base without adapter: the adapter changes weights of its base "
-        "(non_lora_trainables.bin).",
+        "(a file of whole tensors).",
     )
 
 

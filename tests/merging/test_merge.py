@@ -244,9 +244,10 @@ def test_an_adapter_with_whole_tensors_needs_a_full_export(adapters: Path, tmp_p
     shutil.copytree(adapters / "a", tmp_path / "a")
     shutil.copytree(adapters / "b", tmp_path / "b")
     edit_config(tmp_path / "a", modules_to_save=["multi_modal_projector"])
-    bias = load_tiny().model.multi_modal_projector.linear.bias.data
-    key = "base_model.model.model.multi_modal_projector.linear.bias"
-    edit_tensors(tmp_path / "a", lambda tensors: tensors.update({key: bias + 1}))
+    linear = load_tiny().model.multi_modal_projector.linear
+    bias, key = linear.bias.data, "base_model.model.model.multi_modal_projector.linear"
+    whole = {f"{key}.bias": bias + 1, f"{key}.weight": linear.weight.data}
+    edit_tensors(tmp_path / "a", lambda tensors: tensors.update(whole))
     result = run(tmp_path, tmp_path / "out", "--export", "adapter")
     assert "--export full" in sentence(result.exit_code, result.output)
     options = ("--mode", "linear", "--save_dtype", "float32")

@@ -136,7 +136,7 @@ REFUSED: dict[str, tuple[dict[str, Any], Change, tuple[object, ...], str]] = {
         "has lora_bias: updates of biases",
     ),
     "trained biases in an adapter": (
-        {"bias": "all"},
+        {"bias": "lora_only"},
         put(bias=torch.ones(128)),
         ("--export", "adapter"),
         "holds whole tensors beside its LoRA",

@@ -15,7 +15,7 @@ from merging.algebra.adapters import Adapter, check_same_base, check_shapes
 from merging.algebra.low_rank import LowRank
 from merging.algebra.reader import read_adapter
 from merging.algebra.writer import verify_adapter, write_adapter
-from models.adapter_files import exact_pattern
+from models.adapter_targets import exact_pattern
 from tests.merging.algebra.adapter_files import (
     BASE,
     K,
@@ -50,7 +50,7 @@ from tests.merging.algebra.make_adapters import Q, deltas, train
             make_no_weights,
             "has no weights: neither adapter_model.safetensors nor adapter_model.bin",
         ),
-        (make_torn_config, "adapter_config.json is not complete JSON"),
+        (make_torn_config, "adapter_config.json is not valid JSON"),
         (make_truncated, "adapter_model.safetensors is damaged"),
         (make_no_safetensors, "adapter_model.safetensors is damaged"),
         (make_pickle_of_code, "adapter_model.bin is damaged or holds more than tensors"),
