@@ -99,8 +99,8 @@ def resolve(
         return _resolve_base(model_path, revision, model_type, options, revision)
     if _folder(model_path) is None and base_model is None:
         revision = None  # it was the adapter's
-    adapter_config = read_json(folder / "adapter_config.json")
-    trained_on = str(adapter_config.get("base_model_name_or_path") or "")
+    said = read_json(folder / "adapter_config.json")
+    trained_on = str(said.get("base_model_name_or_path") or "")
     if base_model is None and not trained_on:
         raise ValueError(f"Adapter {folder} does not name its base model; pass --base_model.")
     if base_model is None and os.path.isabs(trained_on) and not os.path.isdir(trained_on):
@@ -113,7 +113,7 @@ def resolve(
     own_revision = run.get("base_revision") if base_model in (None, trained_on) else None
     base = _resolve_base(
         base_model or trained_on,
-        revision or own_revision or adapter_config.get("revision"),
+        revision or own_revision or said.get("revision"),
         model_type or _said_type(run),
         options,
         revision,
@@ -236,7 +236,16 @@ def _check_same_base(
     adapter: Path, run: Mapping[str, Any], trained_on: str, base: Checkpoint, allow_mismatch: bool
 ) -> None:
     """Refuse a base that the adapter's run.json says it was not trained on, or warn."""
-    if same_weights(run.get("base_fingerprint"), base.fingerprint) is not False:
+    is_same = same_weights(run.get("base_fingerprint"), base.fingerprint)
+    if is_same is None and _place(trained_on) != _place(base.base):
+        logger.warning(
+            "Warning: adapter %s says that it was trained on %s; whether %s has the same weights "
+            "is not known, and it is taken to be that model.",
+            adapter,
+            trained_on or "no base",
+            base.base,
+        )
+    if is_same is not False:
         return
     problem = f"Adapter {adapter} was trained on {trained_on}, and {base.base} has other weights"
     if not allow_mismatch:
@@ -245,3 +254,9 @@ def _check_same_base(
             "by --model_path), or pass --allow_base_mismatch if you know better."
         )
     logger.warning("Warning: %s.", problem)
+
+
+def _place(name: str) -> str:
+    """Return where a model is: the full path of a folder, or the Hub id."""
+    folder = _folder(name) if name == "tiny" or os.path.isdir(name) else None
+    return name if folder is None else str(folder.resolve())

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from common.json_files import read_json
 from models.settings import GENERATION
 
@@ -16,6 +18,33 @@ _PROMPT_SETTINGS = (
     *GENERATION,
     "metric",
 )
+
+
+class _Settings(msgspec.Struct):
+    """Settings that decide how a model is asked."""
+
+    model_type: str | None = None
+    prompt_template: str | None = None
+    system_message: str | None = None
+    metric: str | None = None
+    max_length: int | None = None
+    truncate: bool | None = None
+    max_new_tokens: int | None = None
+    min_new_tokens: int | None = None
+    num_beams: int | None = None
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+class _Run(msgspec.Struct):
+    """What is read of a record."""
+
+    settings: _Settings
+    task: str = ""
+    base_fingerprint: str | None = None
+    base_revision: str | None = None
+    asked_as: dict[str, _Settings] = {}
 
 
 def trained_on(run: Mapping[str, Any]) -> list[str]:
@@ -36,10 +65,10 @@ def read_run_file(path: Path) -> dict[str, Any]:
         ValueError: it is not one.
     """
     run = read_json(path)
-    if not isinstance(run.get("settings"), dict):
-        raise ValueError(f"{path} is not a run.json: it has no object `settings`; remove it.")
-    if not isinstance(run.get("base_fingerprint"), str | None):
-        raise ValueError(f"{path} is not a run.json: its `base_fingerprint` is no text; remove it.")
+    try:
+        msgspec.convert(run, _Run)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path} is not a run.json ({error}); remove it.") from error
     return run
 
 

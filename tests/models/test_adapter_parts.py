@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from models.adapter_files import read_adapter_files
 from models.adapter_loading import check_alone_on_base, put_adapter, why_not_without
+from models.checkpoint import resolve
 from models.loading import LoadedModel
+from models.run_record import read_run
 from tests.models.test_adapter_loading import (
     PREFIX,
     Tensors,
@@ -134,3 +136,34 @@ def test_float64_beyond_float32_is_infinite(llava: LoadedModel, tmp_path: Path) 
     save_file(tensors, path)
     with pytest.raises(ValueError, match="has NaN or Inf in"):
         read_adapter_files(tmp_path)
+
+
+def test_a_base_that_nothing_vouches_for_is_said(
+    llava: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_adapter(llava, tmp_path)
+    base = llava.checkpoint.base
+    said = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert said == base
+    resolve(str(tmp_path), base_model=base)
+    resolve(str(tmp_path))
+    assert not caplog.records
+    resolve(str(tmp_path), base_model="tiny")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"trained on {base}; whether" in line and "is not known" in line
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": 5},
+        {"settings": {"model_type": 5}},
+        {"settings": {"max_length": "x"}},
+        {"settings": {}, "asked_as": 5},
+    ],
+    ids=str,
+)
+def test_a_record_of_other_types_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {}} | changes))
+    with pytest.raises(ValueError, match=rf"run\.json is not a run\.json .*{list(changes)[-1]}"):
+        read_run(tmp_path)

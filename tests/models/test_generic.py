@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from models.checkpoint import resolve
 from models.encoding import Message
@@ -361,6 +362,9 @@ def test_a_model_with_code_of_its_own_answers_where_that_is_trusted(
     config |= {"model_type": "toy_vl", "auto_map": auto_map}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "toy.py").write_text(CODE)
+    tensors = load_file(folder / "model.safetensors")  # nobody renames those of an unknown type
+    tensors["lm_head.weight"] = tensors.pop("language_model.lm_head.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     checkpoint = resolve(str(folder), options=FamilyOptions(trust_remote_code=True))
     assert checkpoint.family is RemoteGeneric
     loaded = load_model(checkpoint, quantization="none", device="cpu")
