@@ -72,9 +72,7 @@ def read_adapter(
         )
         for name, module in modules.items()
     }
-    warnings = []
-    if not any(update.b.any() for update in updates.values()):
-        warnings.append(f"Adapter {folder} changes nothing: every lora_B is zero (untrained?).")
+    untrained = f"Adapter {folder} changes nothing: every lora_B is zero (untrained?)."
     return Adapter(
         folder=folder,
         config=config,
@@ -96,7 +94,7 @@ def read_adapter(
         dtypes=tuple(sorted({_dtype(t) for m in modules.values() for t in m.values()})),
         sha256=file_hash(files.path),
         num_bytes=files.path.stat().st_size,
-        warnings=tuple(warnings),
+        warnings=() if any(update.b.any() for update in updates.values()) else (untrained,),
     )
 
 
