@@ -221,3 +221,10 @@ def describe_last(folder: Path) -> str:
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """Read the trainer's state in a checkpoint."""
     return read_json(checkpoint / "trainer_state.json")
+
+
+def scorings_in_vain(checkpoint: Path) -> int:
+    """Return how many scorings since the best one early stopping has counted; 0 without it."""
+    kept = read_state(checkpoint).get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
+    count: int = kept.get("attributes", {}).get("early_stopping_patience_counter", 0)
+    return count

@@ -162,7 +162,7 @@ def prepare(job: Job) -> Prepared:
         load_selection(pair, recipe, eval_data)
         for pair, (_, eval_data) in zip(job.tasks, data, strict=True)
     ]
-    run = describe(job, checkpoint, data)
+    run = describe(job, checkpoint, data, selections)
     if job.resume:
         check_same_run(job.output_dir, run)
     # kept off the GPU until training is over

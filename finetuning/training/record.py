@@ -33,7 +33,10 @@ _MAY_CHANGE = {
 
 
 def describe(
-    job: Job, checkpoint: Checkpoint, data: Sequence[tuple[Dataset, Dataset | None]]
+    job: Job,
+    checkpoint: Checkpoint,
+    data: Sequence[tuple[Dataset, Dataset | None]],
+    selections: Sequence[Dataset | None],
 ) -> dict[str, Any]:
     """Return what run.json records, versions apart."""
     own_code = used_code([train_data.task for train_data, _ in data], checkpoint.family)
@@ -45,8 +48,21 @@ def describe(
         "seed": job.recipe.seed,
         "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
         **describe_all(data),
+        "chosen_by": chosen_by(selections) if job.recipe.evaluates_during_training else {},
         **({KEY: own_code} if own_code else {}),
         "settings": {**job.settings, **asdict(job.recipe)},
+    }
+
+
+def chosen_by(selections: Sequence[Dataset | None]) -> dict[str, Any]:
+    """Return what the best checkpoint is chosen by, for each task that is scored on the way."""
+    return {
+        dataset.task.name: {
+            "metric": dataset.task.metric,
+            **describe_data(dataset.split, dataset),
+        }
+        for dataset in selections
+        if dataset is not None
     }
 
 
@@ -67,19 +83,16 @@ def describe_all(data: Sequence[tuple[Dataset, Dataset | None]]) -> dict[str, An
 def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
     """Refuse to go on with other data, another base or another adapter shape.
 
+    So it is with another metric or other examples to choose the best checkpoint by: their scores
+    cannot be compared with those of before.
+
     Raises:
         ValueError: names what differs.
     """
     before = run_record.read_run(folder)
     if not before:
         raise ValueError(f"{folder} has no run.json, so what to resume is not known; start anew.")
-    keys = (
-        "task",
-        "base_model",
-        "base_revision",
-        "train_data",
-        "num_processes",
-    )
+    keys: tuple[str, ...] = ("task", "base_model", "base_revision", "train_data", "num_processes")
     if same_weights(before.get("base_fingerprint"), run["base_fingerprint"]) is False:
         raise ValueError(
             f"The run in {folder} had a base with other weights than {run['base_model']} has now: "
@@ -90,6 +103,8 @@ def check_same_run(folder: Path, run: Mapping[str, Any]) -> None:
             "Warning: the run in %s was begun with other bytes of your own task, metric or family.",
             folder,
         )
+    if before.get("chosen_by") and run["chosen_by"]:  # neither where nothing is scored on the way
+        keys += ("chosen_by",)
     for key in keys:
         if before.get(key) != run[key]:
             raise ValueError(

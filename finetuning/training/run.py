@@ -20,6 +20,7 @@ from finetuning.training.curves_chart import write_curves
 from finetuning.training.job import Job
 from finetuning.training.model_card import write_card
 from finetuning.training.prepare import Part, Prepared, prepare
+from finetuning.training.recipe import Recipe
 from finetuning.training.trackers import Trackers
 from finetuning.training.tracking import tracked
 from finetuning.training.watched import WatchedAnswers
@@ -70,7 +71,7 @@ def _train(prepared: Prepared, trackers: Trackers) -> list[Report]:
         trainer = following.attached(prepared.make_trainer(recipe, job.output_dir))
     is_first = trainer.is_world_process_zero()
     last = checkpoints.to_resume(job.output_dir, is_first) if job.resume else None
-    is_finished = last is not None and _is_finished(last, trainer.planned_steps())
+    is_finished = last is not None and _is_finished(last, trainer.planned_steps(), recipe)
     if is_first and not is_finished:
         _begin(prepared, sum(t.numel() for t in trained(trainer.model).values()))
     trainer = _train_to_the_end(prepared, trainer, last, following)
@@ -199,16 +200,17 @@ def _begin(prepared: Prepared, num_trained: int) -> None:
         prepared.loaded.family.save(str(job.output_dir))
 
 
-def _is_finished(last: Path, num_planned: int) -> bool:
+def _is_finished(last: Path, num_planned: int, recipe: Recipe) -> bool:
     """Return True, and say so, where a run has all the steps that are asked for."""
     num_done = checkpoints.read_state(last)["global_step"]
-    if num_done < num_planned:
+    num_vain = checkpoints.scorings_in_vain(last)
+    if recipe.early_stopping_patience and num_vain >= recipe.early_stopping_patience:
+        reason = f"stopped early at step {num_done}, {num_vain} scorings after its best"
+    elif num_done >= num_planned:
+        reason = f"has {num_done} steps, and {num_planned} are asked for"
+    else:
         return False
-    logger.warning(
-        "Nothing is trained: the run has %d steps, and %d are asked for; its adapter is kept.",
-        num_done,
-        num_planned,
-    )
+    logger.warning("Nothing is trained: the run %s; its adapter is kept.", reason)
     return True
 
 

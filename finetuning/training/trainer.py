@@ -1,7 +1,7 @@
 """The one trainer: 4-bit load -> LoRA -> transformers.Trainer -> save -> score."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -80,6 +80,7 @@ class AnswerTrainer(Trainer):
         self.data_wait = DataWait()
         self.add_callback(self.data_wait)
         self.staging: Path | None = None  # where a checkpoint is being written
+        self.has_come_to_its_end = False  # the run that is resumed, by its patience
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         return EpochSampler(len(self.train_dataset), self.args.seed)
@@ -105,8 +106,8 @@ class AnswerTrainer(Trainer):
         return 0
 
     def _run_epoch(self, **arguments: Any) -> None:
-        """Train an epoch; nothing where a resumed run has all its steps, inside an epoch too."""
-        if self.state.global_step >= self.state.max_steps:
+        """Train an epoch; nothing where a resumed run has come to its end, inside an epoch too."""
+        if self.has_come_to_its_end or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
         is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # they have their own ways
@@ -124,6 +125,24 @@ class AnswerTrainer(Trainer):
             schedule._last_lr = rates
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
+
+    def _load_callback_state(self) -> None:
+        """Go on by what is asked for now, from the best checkpoint where it lies now.
+
+        The library would keep the steps and the patience of the run before, and look for its best
+        checkpoint where that was when it was written.
+        """
+        state, callbacks = self.state, self.callback_handler.callbacks
+        asked = [c.early_stopping_patience for c in _early_stopping(callbacks)]
+        super()._load_callback_state()
+        state.compute_steps(self.args, state.max_steps)
+        restored = _early_stopping(self.callback_handler.callbacks)
+        for callback, patience in zip(restored, asked, strict=True):
+            callback.early_stopping_patience = patience
+            if callback.early_stopping_patience_counter >= patience:
+                self.has_come_to_its_end = True
+        best = Path(self.args.output_dir) / f"checkpoint-{state.best_global_step}"
+        state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Save a checkpoint at each best score, whatever the steps between checkpoints."""
@@ -213,6 +232,10 @@ class AnswerTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+
+def _early_stopping(callbacks: Iterable[TrainerCallback]) -> list[EarlyStoppingCallback]:
+    return [c for c in callbacks if isinstance(c, EarlyStoppingCallback)]
 
 
 def make_trainer(
