@@ -83,7 +83,7 @@ class FoundModel:
         loaded = load_model(
             self.checkpoint,
             quantization=self.quantization,
-            dtype=self.wanted.dtype,
+            dtype=self.wanted.dtype or self.run.get("settings", {}).get("dtype") or "auto",
             device=self.wanted.device,
             family=family,
             beside=beside,

@@ -25,7 +25,7 @@ class ModelRequest:
         family_options: settings of that family.
         allow_base_mismatch: warn where the base has other weights than the adapter was trained on.
         quantization: precision of the language model; None takes the adapter's, else `none`.
-        dtype: precision of the rest.
+        dtype: precision of the rest; None takes that of the adapter's run, else `auto`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         without_adapter: leave the adapter out; its base is fed and asked as the run has it.
     """
@@ -37,7 +37,7 @@ class ModelRequest:
     family_options: FamilyOptions = field(default_factory=FamilyOptions)
     allow_base_mismatch: bool = False
     quantization: Quantization | None = None
-    dtype: Dtype = "auto"
+    dtype: Dtype | None = None
     device: str = "auto"
     without_adapter: bool = False
 

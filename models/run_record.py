@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,7 @@ class _Settings(msgspec.Struct):
     prompt_template: str | None = None
     system_message: str | None = None
     metric: str | None = None
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] | None = None
     max_length: int | None = None
     truncate: bool | None = None
     max_new_tokens: int | None = None

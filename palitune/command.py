@@ -3,13 +3,12 @@
 import logging
 import os
 import re
-import shlex
 import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -157,33 +156,6 @@ def _ending_in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def saying_how_to_resume() -> Iterator[None]:
-    """Say what to type to go on with the work inside the block, where it is stopped."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as error:
-        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
-        if isinstance(error, SystemExit) and error.code != 128 + number:
-            raise
-        how = f"it goes on by\n  {resume_command(sys.argv)}"
-        raise Interrupted(number, how) from error
-    except Interrupted as stop:
-        how = f"It goes on by\n  {resume_command(sys.argv)}"
-        raise Interrupted(stop.number, f"{stop.message} {how}") from stop
-
-
-def resume_command(arguments: Sequence[str]) -> str:
-    """Return what to type to go on with what these arguments started."""
-    program, *words = arguments
-    words = [word for word in words if word not in ("--resume", "--overwrite")]
-    start = ["python", program] if program.endswith(".py") else [Path(program).name]
-    num_processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    if num_processes != "1":
-        start = ["torchrun", "--nproc_per_node", num_processes, program]
-    return shlex.join([*start, *words, "--resume"])
 
 
 def _sentence(error: Exception) -> str | None:

@@ -11,7 +11,7 @@ from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
 from models.settings import GENERATION
 from palitune import options, table_options
-from palitune.command import Option, saying_how_to_resume
+from palitune.command import Option
 from palitune.evaluation_options import (
     example_options,
     file_options,
@@ -21,6 +21,7 @@ from palitune.evaluation_options import (
 )
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.results import evaluate_and_show
+from palitune.resuming import saying_how_to_resume
 from palitune.runs import resolve_model_options
 from palitune.sources import make_source
 from palitune.typed import typed_command, typed_options

@@ -115,9 +115,8 @@ def loading_options() -> list[click.Parameter]:
             ["--dtype"],
             group="Model",
             type=click.Choice(get_args(Dtype)),
-            default="auto",
-            show_default=True,
-            help="Compute in this precision; layers that are not quantised are held in it.",
+            help="Compute in this precision; layers that are not quantised are held in it "
+            "[default: an adapter's, else auto].",
         ),
         options.device_option(),
     ]

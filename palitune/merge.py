@@ -10,10 +10,11 @@ import click
 from finetuning.training.run_state import check_came_to_its_end
 from merging.request import MergeRequest, TrialRequest
 from merging.settings import parse_tasks, parse_weights
-from palitune.command import Option, count_option, saying_how_to_resume
+from palitune.command import Option, count_option
 from palitune.merge_method import method_options
 from palitune.push import prepare_push, push_options
 from palitune.results import merge_and_show
+from palitune.resuming import saying_how_to_resume
 from palitune.runs import recorded_metric
 from palitune.sources import data_roots, folder_source
 from palitune.user_modules import (

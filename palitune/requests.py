@@ -23,7 +23,7 @@ def make_model_request(path: str, values: Mapping[str, Any]) -> ModelRequest:
         family_options=options.make_family_options(values),
         allow_base_mismatch=values.get("allow_base_mismatch", False),
         quantization=values.get("quantization"),
-        dtype=values.get("dtype", "auto"),
+        dtype=values.get("dtype"),
         device=values.get("device", "auto"),
         without_adapter=values.get("without_adapter", False),
     )

@@ -13,13 +13,15 @@ from evaluation.request import EvaluationRequest, MetricsRequest
 from finetuning.training.recipe import Recipe
 from finetuning.training.run_state import check_came_to_its_end
 from finetuning.training.tracker_names import add_tracker
+from models.run_record import RUN_FILE
 from models.settings import GENERATION
 from palitune import options, table_options
 from palitune.closing import eval_words
-from palitune.command import Option, saying_how_to_resume
+from palitune.command import Option
 from palitune.headers import announce_training
 from palitune.push import prepare_push, push_options
 from palitune.results import evaluate_and_show, train_and_show
+from palitune.resuming import saying_how_to_resume
 from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
 from palitune.user_modules import OwnCodeCommand, metric_option, module_options
@@ -75,7 +77,7 @@ def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL)
         if values.pop("dry_run"):
             return _rehearse(make_job(names, values))
         job = make_job(names, values)
-        with saying_how_to_resume():
+        with saying_how_to_resume(job.output_dir / RUN_FILE):
             train_and_show(job)
         push(values["output_dir"])
 
