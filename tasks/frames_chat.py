@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
-from tasks.cells import text_cell
+from tasks.cells import is_empty, text_cell
 from tasks.checks import name_some
 from tasks.counting import read_count
 from tasks.images import FileImage
@@ -235,7 +235,8 @@ def _columns(conversation: Conversation) -> set[str]:
 def _check_frames(
     frames: Sequence[tuple[int, Mapping[str, Any]]], labels: Path, folder: Path, may_lack: bool
 ) -> None:
-    names = [str(cells["file"]).strip() for _, cells in frames]
+    files = [cells["file"] for _, cells in frames]
+    names = [str(file).strip() for file in files if not is_empty(file)]  # its row says the others
     paths = [os.path.normpath(folder / name) for name in names]  # ./0.png is 0.png
     rows = Counter(paths)
     twice = list(dict.fromkeys(n for n, path in zip(names, paths, strict=True) if rows[path] > 1))

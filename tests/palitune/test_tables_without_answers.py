@@ -88,6 +88,23 @@ def test_of_a_half_filled_table_the_filled_rows_are_scored(
     assert data_of(out / PAGE)["rows"][1]["answers"][0]["prediction"] == "red"
 
 
+def test_a_json_line_without_the_key_of_the_answer_is_one_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(tmp_path, "")
+    table = tmp_path / "table.jsonl"
+    rows = [{"image": "a.png", "question": "one"}, {"image": "b.png", "question": "two"}]
+    table.write_text("\n".join(map(json.dumps, [rows[0], {**rows[1], "answer": "red"}])))
+    monkeypatch.setattr("models.base.Family.generate", lambda *a: ["red"] * len(a[2]))
+    result = run("eval", "--csv", table, *MODEL, "--output_dir", tmp_path / "out")
+    assert [row["score"] for row in read_lines(tmp_path / "out/predictions.jsonl")] == [None, 1]
+    assert "nothing is scored" not in result.output
+    training = ("--train_csv", table, "--output_dir", tmp_path / "run", *MODEL[:2])
+    result = run("csv_qa", *training, exit_code=2)
+    said = sentence(result.exit_code, result.output)
+    assert "table.jsonl, line 1, column of the response is empty" in said
+
+
 @pytest.mark.parametrize(
     ("header", "options", "expected"),
     [

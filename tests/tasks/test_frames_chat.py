@@ -179,6 +179,14 @@ def test_a_mistake_in_the_labels_is_named(folder: Path, labels: str, message: st
         load(folder)
 
 
+def test_a_line_of_labels_without_a_file_is_named(folder: Path) -> None:
+    lines = ['{"file": "00.png", "count": 1, "place": "x"}', '{"count": 2, "place": "y"}']
+    labels = folder / "labels.jsonl"
+    labels.write_text("\n".join(lines))
+    with one_sentence("labels.jsonl, line 2, column file is empty"):
+        load(folder, labels=labels)
+
+
 def test_many_frames_are_compared_in_little_time(folder: Path) -> None:
     lines = [f"{n}.png,1,x" for n in (*range(20_000), 7)]
     (folder / "labels.csv").write_text("\n".join(["file,count,place", *lines]))
