@@ -245,14 +245,11 @@ def _json_objects(
     path: Path, content: bytes, faults: list[Fault] | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
         try:
-            record = _json_object(line, path, number)
+            if line.strip():
+                yield number, _json_object(line, path, number)
         except ValueError as error:
             note_line(faults, path, number, error)
-            continue
-        yield number, record
 
 
 def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -287,11 +284,14 @@ def _parquet_rows(path: Path, find: Find) -> Iterator[Row]:
 
 def csv_line(cells: Iterable[Any]) -> bytes:
     """Return a line of a CSV file; lists become JSON, and what a spreadsheet would run a text."""
+    return plain_csv_line(map(markup.cell, cells))
+
+
+def plain_csv_line(cells: Iterable[Any]) -> bytes:
+    """Return a line of a CSV file with its texts as they are; lists become JSON."""
     buffer = io.StringIO(newline="")
     # some versions of Python quote only the line breaks that the line end has: take both
-    csv.writer(buffer, lineterminator="\r\n").writerow(
-        [markup.cell(_plain(cell)) for cell in cells]
-    )
+    csv.writer(buffer, lineterminator="\r\n").writerow(map(_plain, cells))
     return buffer.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 

@@ -151,11 +151,48 @@ def test_predict_writes_the_table_with_a_column_more(tmp_path: Path) -> None:
             "other": other,
             "prediction": line["prediction"],
         }
-        for line, other in zip(lines, ("1", "'=2"), strict=True)
+        for line, other in zip(lines, ("1", "=2"), strict=True)
     ]
     assert table.read_bytes() == before
     result = run_command(*words, "--output", output, exit_code=2)
     assert "is there already and stays" in sentence(result.exit_code, result.output)
+
+
+def test_predict_writes_every_key_of_json_lines_and_changes_no_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(tmp_path, "")
+    rows = [
+        {"image": "a.png", "question": "- is it red?"},
+        {"image": "b.png", "question": "=A1", "note": "@me", "patient": 7},
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setattr("models.base.Family.generate", lambda *a: ["=1+1"] * len(a[2]))
+    output = tmp_path / "answered.csv"
+    run_command("predict", "--csv", tmp_path / "t.jsonl", *MODEL, "--output", output)
+    with output.open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["image", "question", "note", "patient", "prediction"],
+            ["a.png", "- is it red?", "", "", "'=1+1"],
+            ["b.png", "=A1", "@me", "7", "'=1+1"],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("header", "output", "expected"),
+    [
+        ("image,question,note,note", "x.csv", "has the column 'note' twice"),
+        ("image,question,note,more", "a.png/x.csv", "--output a.png cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_again_is_said_before_a_model_is_loaded(
+    header: str, output: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path, header, "a.png,what?,x,y")
+    words = ("--csv", "table.csv", "--model_path", "no/such", "--output", output)
+    result = run_command("predict", "--task", "csv_qa", *words, exit_code=2)
+    assert expected in sentence(result.exit_code, result.output)
 
 
 @pytest.mark.parametrize(
