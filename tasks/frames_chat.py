@@ -16,9 +16,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from random import Random
-from statistics import fmean
+from statistics import fmean, mean
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -152,7 +153,7 @@ class FramesChat(Task):
         asked = [value for value in values if value is not None]
         metrics = {
             "count_accuracy": fmean(asked) if asked else None,
-            "count_mae": fmean(errors) if errors else None,
+            "count_mae": mean(errors) if errors else None,  # fmean overflows at huge numbers
         }
         reasons = {name: "no answer was asked to hold the count" for name in metrics if not asked}
         if asked and not errors:
@@ -262,12 +263,13 @@ def _fill(
         name: text_cell(cell, f"{labels}, line {line}, column {name}")
         for name, cell in cells.items()
     }
-    if not _LABEL.fullmatch(texts[_COUNT]):  # strict: a reading in place of the label is no truth
+    # strict: a reading in place of the label is no truth
+    count = float(texts[_COUNT]) if _LABEL.fullmatch(texts[_COUNT]) else inf
+    if not isfinite(count):
         raise ValueError(
-            f"{labels}, line {line}: count is '{texts[_COUNT]}', not a number of 0 or more; "
+            f"{labels}, line {line}: count is '{texts[_COUNT]}', not a finite number of 0 or more; "
             "correct the cell."
         )
-    count = float(texts[_COUNT])
     says_count = _COUNT in _columns(conversation[-1:])
     return Row(
         number=number,
