@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from palitune.closing import eval_words
+from tasks.registry import get_task
 from tests.helpers import sentence
 from tests.official_files import write_vqav2
 from tests.palitune.commands import run_command
@@ -74,3 +76,11 @@ def test_columns_of_the_hub_name_those_of_a_table_too(
     (tmp_path / "p.jsonl").write_text('{"id": 2, "prediction": "x"}\n')
     words = ("--hub_columns", "instruction=ask", "--output_dir", "out")
     assert "1 examples" in run_command("eval", *FILE, *words).output
+
+
+def test_a_training_on_the_hub_with_a_table_to_score_on_prints_a_command_that_is_taken() -> None:
+    task = get_task("csv_qa")
+    settings = {"test_csv": "t.csv", "hub_repo": "a/b", "hub_revision": "main", "hub_columns": ()}
+    settings |= {"data_root": None, "trust_remote_code": False, "on_bad_image": "error"}
+    words = eval_words([task], Path("run"), settings, task, None)
+    assert words == ["eval", "--model_path", Path("run"), "--csv", "t.csv"]
