@@ -49,15 +49,20 @@ def share(path: Path) -> None:
     path.chmod(0o666 & ~mask)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ValueError where files could not be made in a folder; it need not exist yet."""
+def check_writable(folder: Path, option: str = "--output_dir") -> None:
+    """Raise ValueError where files could not be made in a folder; it need not exist yet.
+
+    Args:
+        folder: to be written to.
+        option: that names it, or a file in it.
+    """
     places = (folder, *folder.absolute().parents)
     existing = next(place for place in places if os.path.lexists(place))
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         other = "is a file" if existing.exists() else "is a link to nothing"
         what = "is read-only" if existing.is_dir() else other
         raise ValueError(
-            f"--output_dir {folder} cannot be written: {existing} {what}; give another one."
+            f"{option} {folder} cannot be written: {existing} {what}; give another one."
         )
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from common.files import write_chunks
+from common.files import check_writable, write_chunks
 from evaluation.answer_images import ImageAnswer, answer_examples
 from evaluation.request import ModelRequest, PromptRequest
-from tasks.answered_table import check_has_room, with_predictions
+from tasks.answered_table import whole_rows, with_predictions
 from tasks.base import Example, Source, Task
-from tasks.tables import SUFFIXES
+from tasks.tables import SUFFIXES, Row
 
 _SPLIT = "test"  # the name under which a source holds the table
 
@@ -55,9 +55,10 @@ def answer_table(request: TableQuestions) -> tuple[Sequence[Example], list[Image
             cannot be used.
     """
     table = request.source.tables[_SPLIT]
+    written: list[Row] = []
     if request.output is not None:
         _check_output(request.output, table)
-        check_has_room(table, request.source.reading)
+        written = whole_rows(table, request.source.reading)
     reader = cast(_TableReader, request.reader)
     # each row is answered by itself, also where the task scores several as one
     reading = replace(request.source.reading, answers="ignored")
@@ -73,8 +74,7 @@ def answer_table(request: TableQuestions) -> tuple[Sequence[Example], list[Image
             int(example.example_id): answer.prediction
             for example, answer in zip(examples, answers, strict=True)
         }
-        lines = with_predictions(table, found, reading)
-        write_chunks(request.output, lines)
+        write_chunks(request.output, with_predictions(written, found))
     return examples, answers
 
 
@@ -85,3 +85,4 @@ def _check_output(output: Path, table: Path) -> None:
         raise ValueError(f"--output {output} must end in .csv, which is what is written.")
     if output.exists():
         raise ValueError(f"--output {output} is there already and stays; name another file.")
+    check_writable(output.parent, "--output")

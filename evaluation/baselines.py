@@ -241,5 +241,5 @@ def about(found: Mapping[str, Any]) -> str:
     if "answer" not in found:
         return ""
     if found["counted_in"] == REFERENCES:
-        return f"{found['answer']!r}, counted in these references themselves: an upper bound"
+        return f"{found['answer']!r}, counted in the very references scored on, so it flatters"
     return f"{found['answer']!r}, of split '{found['counted_in']}'"

@@ -160,7 +160,8 @@ def eval_words(
         if split not in tables:
             return []
         words += ["--csv", tables[split]]
-        settings = {**settings, **dict.fromkeys(_COLUMNS)}  # the run has them in mind
+        # the run has the columns in mind, and a table is no data set of the Hub
+        settings = {**settings, **dict.fromkeys((*_COLUMNS, "hub_repo", "hub_revision"))}
     if settings["on_bad_image"] == "skip":
         words += ["--on_bad_image", "skip"]
     root = data_roots(settings["data_root"], tasks)[task.name]

@@ -19,6 +19,7 @@ from palitune.evaluation_options import (
     loading_options,
     metric_options,
 )
+from palitune.idle import refuse_idle
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.results import evaluate_and_show
 from palitune.resuming import saying_how_to_resume
@@ -100,6 +101,8 @@ def make_request(
     predictions = values["predictions"]
     if predictions is not None and model is None:
         _refuse_model_options(given)
+    elif predictions is None:
+        refuse_idle(["allow_partial"], given, "it is for a file of --predictions, not for a model")
     return EvaluationRequest(
         task=with_metric(task, values["metric"]),
         source=make_source(task, values),
@@ -134,14 +137,11 @@ def make_request(
 
 def _refuse_model_options(given: AbstractSet[str]) -> None:
     """Refuse options of a model and of its answers where a file is scored."""
-    idle = [
-        str(parameter.opts[0])
+    names = [
+        str(parameter.name)
         for parameter in evaluate_command().params
         if isinstance(parameter, Option)
-        and parameter.group in ("Model", "Generation")
-        and parameter.name in given - {"device"}  # CLIP may run there
+        and (parameter.group in ("Model", "Generation") or parameter.name == "resume")
+        and parameter.name != "device"  # CLIP may run there
     ]
-    if idle:
-        raise ValueError(
-            f"{' and '.join(idle)} would change nothing: --predictions scores a file, no model."
-        )
+    refuse_idle(names, given, "--predictions scores a file, no model")

@@ -11,6 +11,7 @@ from evaluation.request import ModelRequest, PromptRequest
 from palitune import table_options
 from palitune.command import Option
 from palitune.evaluation_options import loading_options
+from palitune.idle import refuse_idle
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.runs import READER, resolve_model_options, table_reader
 from palitune.sources import make_source
@@ -63,6 +64,10 @@ def _predict(
 ) -> None:
     if bool(images) == bool(values["csv"]):
         raise ValueError("Name images, or a table by --csv; one of the two.")
+    if images:
+        names = [option.name or "" for option in table_options.table_options("csv")]
+        given = {name for name, value in values.items() if value}
+        refuse_idle([*names, "data_root"], given, "it is for a table, and IMAGES are none")
     if together and not images:
         raise ValueError(
             "--together goes with IMAGES; a table says in each row which images belong together."

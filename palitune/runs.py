@@ -10,6 +10,7 @@ import click
 from common.near_paths import cannot_be_read
 from models.checkpoint import adapter_folder, read_config, run_folder_of
 from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file, trained_on
+from palitune.idle import refuse_idle
 from palitune.user_modules import load_modules_of
 from tasks.base import Task
 from tasks.registry import get_task, task_names
@@ -37,6 +38,9 @@ def resolve_model_options(
     """
     values = dict(values)
     model, lora = values["model_path"], values.pop("lora_path")
+    if not values["run"]:
+        given = {name for name, value in values.items() if value}
+        refuse_idle(["runs_dir"], given, "it is where a run of --run is looked for")
     if name := values.pop("run"):
         if model or lora:
             raise ValueError(f"--run {name} names the model; leave out --model_path, --lora_path.")

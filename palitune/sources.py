@@ -1,11 +1,12 @@
 """Where the options say that data lies: the sources of one task or of several."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.near_paths import did_you_mean
+from palitune.idle import refuse_idle
 from tasks.base import Source, Task
 from tasks.files import local_root
 from tasks.hub import is_hub_copy
@@ -15,6 +16,7 @@ from tasks.table_reading import TableReading
 from tasks.table_text import check_encoding
 
 _ROOT = re.compile(r"([\w-]+)=(.+)")  # a folder of such a name can be written ./a=b
+_HUB = ("hub_repo", "hub_config", "hub_split", "hub_revision")
 _BETWEEN_ROOTS = re.compile(r",(?=[\w-]+=)")  # a folder's name may hold a comma
 
 
@@ -150,24 +152,33 @@ def make_source(task: Task, values: Mapping[str, Any]) -> Source:
     )
     if source.data_root is not None:
         local_root(source)  # said at once, before the Hub is asked for a model
-        _refuse_idle_hub_options(task, source, values)
+    _refuse_idle_options(task, source, {name for name, value in values.items() if value})
     return source
 
 
-def _refuse_idle_hub_options(task: Task, source: Source, values: Mapping[str, Any]) -> None:
-    """Refuse options of a Hub copy beside a folder that is read without them."""
-    idle = ["hub_repo", "hub_revision"]
-    if not (task.reads_tables or is_hub_copy(source)):
-        idle += ["hub_config", "hub_split", "hub_columns"]
-    given = [f"--{name}" for name in idle if values[name]]
-    if given:
-        raise ValueError(
-            f"{' and '.join(given)} would change nothing: {task.name} is read from --data_root "
-            f"{source.data_root}; leave one of them out."
-        )
+def _refuse_idle_options(task: Task, source: Source, given: Container[str]) -> None:
+    """Refuse files of other tasks, and options of a Hub copy that is not read, or not by them."""
+    theirs = {
+        name: other.name
+        for other in known_tasks()
+        for name in other.own_files
+        if name not in task.own_files
+    }
+    others = ", ".join(dict.fromkeys(theirs.values()))
+    refuse_idle(theirs, given, f"{task.name} reads no such file, as {others} does; leave them out")
+    if not task.columns and (task.own_files or not task.needs_data):
+        refuse_idle(_HUB, given, f"{task.name} reads no data set of the Hub")
+    elif source.tables.keys() >= {*task.splits}:  # whose columns --hub_columns can name
+        names = " and ".join(dict.fromkeys(map(str, source.tables.values())))
+        refuse_idle(_HUB, given, f"{task.name} is read from {names}; leave one of them out")
+    elif source.data_root is not None:
+        idle = ["hub_repo", "hub_revision"]
+        if not is_hub_copy(source):
+            idle = [*_HUB, *([] if task.reads_tables else ["hub_columns"])]
+        where = f"--data_root {source.data_root}"
+        refuse_idle(idle, given, f"{task.name} is read from {where}; leave one of them out")
 
 
 def folder_source(task: Task, data_root: str | None) -> Source:
     """Return the source of a task's official files: a folder, `sample`, or None for the Hub."""
-    names = ("hub_repo", "hub_config", "hub_split", "hub_revision")
-    return make_source(task, {"data_root": data_root, "hub_columns": (), **dict.fromkeys(names)})
+    return make_source(task, {"data_root": data_root, "hub_columns": (), **dict.fromkeys(_HUB)})

@@ -6,7 +6,9 @@ import click
 
 from palitune.closing import go_on
 from palitune.command import Command, Option, count_option
-from tasks.registry import known_tasks
+from palitune.table_options import joined
+from tasks.base import Source
+from tasks.qa_columns import names_of_columns
 from tasks.split_table import split_table
 from tasks.tables import guess_of_table
 
@@ -30,8 +32,10 @@ def split_command() -> click.Command:
             ),
             Option(
                 ["--image_column"],
-                help="Keep rows together that have the same image in this column "
-                "[default: the usual names].",
+                multiple=True,
+                callback=joined,
+                help="Keep rows together that share an image of this column; may be repeated for a "
+                "row's further images [default: the usual names].",
             ),
             Option(["--encoding"], help="Read a table without a byte order mark in this encoding."),
             count_option(
@@ -39,8 +43,8 @@ def split_command() -> click.Command:
             ),
         ],
         callback=_split,
-        help="Write the rows of TABLE to NAME_train and NAME_test beside it. Rows of one image "
-        "stay together: no image of the test is trained on.",
+        help="Write the rows of TABLE to NAME_train and NAME_test beside it. Rows that share an "
+        "image stay together: no image of the test is trained on.",
     )  # fmt: skip
 
 
@@ -53,18 +57,14 @@ def _split(
             f"--test {test:g} and --val {val:g} must hold out something and leave something to "
             "train on: their sum lies between 0 and 1."
         )
-    if image_column:
-        image = [image_column]
-    else:
-        image = [name for task in known_tasks() for name in task.table_columns.get("image", ())]
-        guessed = guess_of_table(table, {"image": image}, encoding) if table.is_file() else {}
+    columns = {"image": image_column} if image_column else {}
+    images = names_of_columns(Source(columns=columns), ["image"])
+    if image_column is None and table.is_file():
+        guessed = guess_of_table(table, images, encoding)
         if guessed:
-            click.echo(
-                f"Images are in the column {guessed['image']}, as its cells tell.",
-                err=True,
-            )
-            image = [guessed["image"]]
-    parts = split_table(table, shares, image, encoding=encoding, seed=seed)
+            click.echo(f"Images are in the column {guessed['image']}, as its cells tell.", err=True)
+            images = {"image": (guessed["image"],)}
+    parts = split_table(table, shares, images, encoding=encoding, seed=seed)
     for part in parts:
         click.echo(f"{part.path}: {part.num_rows:,} rows, {part.num_images:,} images")
     click.echo(go_on([("inspect", parts[0].path)]))

@@ -46,7 +46,7 @@ def table_options(*names: str, has_columns: bool = True) -> list[click.Parameter
                 [f"--{name}_column"],
                 group=group,
                 multiple=name == "image",
-                callback=_joined if name == "image" else None,
+                callback=joined if name == "image" else None,
                 help=f"Name the table's column with the {what} [default: {default}].",
             )
             for name, (what, default) in columns.items()
@@ -66,7 +66,7 @@ def table_options(*names: str, has_columns: bool = True) -> list[click.Parameter
     ]
 
 
-def _joined(_: click.Context, __: click.Parameter, values: Sequence[str]) -> str | None:
+def joined(_: click.Context, __: click.Parameter, values: Sequence[str]) -> str | None:
     """Return the names of the columns of a row's images as one text."""
     return SEPARATOR.join(values) or None
 

@@ -1,6 +1,7 @@
 """The number that a text names, in digits or in English words."""
 
 import re
+from math import isfinite
 
 _UNITS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -19,8 +20,9 @@ _TOKEN = re.compile(r"[^\W\d_]+|\S")
 
 
 def read_count(text: str) -> float | None:
-    """Read the first number of a text, in digits or in English words; None where it has none.
+    """Read the first number of a text, in digits or in English words.
 
+    It is None where there is none, or one of so many digits that no finite float holds it.
     "thirty-two", "two hundred and five" and "3 dozen" are read whole. "No" and the like are a
     zero where there is no other number ("No, 3 people" says 3).
     """
@@ -34,7 +36,7 @@ def read_count(text: str) -> float | None:
         value = float(digits[0].replace(",", "."))
         behind = re.match(r"[\s-]*([^\W\d_]+)", text[digits.end() :])
         scale = {**_GROUPS, "hundred": 100}.get(behind[1].lower(), 1) if behind else 1
-        return value * scale
+        return value * scale if isfinite(value * scale) else None
     if first is not None:
         return _written(words, first)
     return 0.0 if any(word in _NOBODY for _, word in words) else None

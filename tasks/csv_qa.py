@@ -128,10 +128,12 @@ class CsvQa(Task):
 
     def score_headline(self, predictions: Sequence[str], examples: Sequence[Example]) -> Scores:
         """Score by ROUGE-L alone."""
-        from tasks.metrics.text import rouge_l
+        from tasks.metrics.text import note_on_words, rouge_l
 
-        values = rouge_l(predictions, [example.references for example in examples])
-        return Scores(values=values, metrics={self.metric: fmean(values)})
+        references = [example.references for example in examples]
+        values = rouge_l(predictions, references)
+        notes = note_on_words(references)
+        return Scores(values=values, metrics={self.metric: fmean(values)}, notes=notes)
 
     def _table(self, split: str, source: Source, wanted: str) -> Table:
         if path := source.tables.get(split):

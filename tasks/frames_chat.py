@@ -16,15 +16,16 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from random import Random
-from statistics import fmean
+from statistics import fmean, mean
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
-from tasks.cells import text_cell
+from tasks.cells import is_empty, text_cell
 from tasks.checks import name_some
 from tasks.counting import read_count
 from tasks.images import FileImage
@@ -152,7 +153,7 @@ class FramesChat(Task):
         asked = [value for value in values if value is not None]
         metrics = {
             "count_accuracy": fmean(asked) if asked else None,
-            "count_mae": fmean(errors) if errors else None,
+            "count_mae": mean(errors) if errors else None,  # fmean overflows at huge numbers
         }
         reasons = {name: "no answer was asked to hold the count" for name in metrics if not asked}
         if asked and not errors:
@@ -235,7 +236,8 @@ def _columns(conversation: Conversation) -> set[str]:
 def _check_frames(
     frames: Sequence[tuple[int, Mapping[str, Any]]], labels: Path, folder: Path, may_lack: bool
 ) -> None:
-    names = [str(cells["file"]).strip() for _, cells in frames]
+    files = [cells["file"] for _, cells in frames]
+    names = [str(file).strip() for file in files if not is_empty(file)]  # its row says the others
     paths = [os.path.normpath(folder / name) for name in names]  # ./0.png is 0.png
     rows = Counter(paths)
     twice = list(dict.fromkeys(n for n, path in zip(names, paths, strict=True) if rows[path] > 1))
@@ -261,12 +263,13 @@ def _fill(
         name: text_cell(cell, f"{labels}, line {line}, column {name}")
         for name, cell in cells.items()
     }
-    if not _LABEL.fullmatch(texts[_COUNT]):  # strict: a reading in place of the label is no truth
+    # strict: a reading in place of the label is no truth
+    count = float(texts[_COUNT]) if _LABEL.fullmatch(texts[_COUNT]) else inf
+    if not isfinite(count):
         raise ValueError(
-            f"{labels}, line {line}: count is '{texts[_COUNT]}', not a number of 0 or more; "
+            f"{labels}, line {line}: count is '{texts[_COUNT]}', not a finite number of 0 or more; "
             "correct the cell."
         )
-    count = float(texts[_COUNT])
     says_count = _COUNT in _columns(conversation[-1:])
     return Row(
         number=number,

@@ -1,14 +1,22 @@
 """A table in parts that share no image, each a table of the same kind."""
 
+import logging
+import os
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from common.files import write_chunks
+from tasks.base import Source
+from tasks.table_images import find_images, names_of_rows, numbered
 from tasks.table_text import SIGNS, csv_records, read_text
 from tasks.tables import read_rows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +31,21 @@ class TablePart:
 def split_table(
     path: Path,
     shares: Mapping[str, float],
-    image: Sequence[str],
+    images: Mapping[str, Sequence[str]],
     *,
     encoding: str | None = None,
     seed: int = 0,
 ) -> list[TablePart]:
     """Write the rows of a table to `NAME_train` and a file for each held-out part, beside it.
 
-    Rows of one image stay together: a model that was shown an image must not be scored on it. Rows
-    are copied as they are written, in their order; text becomes UTF-8.
+    Rows that share an image stay together, also by way of other rows: a model that was shown an
+    image must not be scored on it. Rows are copied as they are written, in their order; text
+    becomes UTF-8. A part that is far from its share is said.
 
     Args:
         path: the table.
         shares: held-out part, such as `test` -> its share of the rows, about.
-        image: names that the column of images may have.
+        images: our name of each column of images -> names that it may have.
         encoding: of text without a byte order mark; None for UTF-8.
         seed: of the choice of images.
 
@@ -49,19 +58,32 @@ def split_table(
     files = {part: part_file(path, part) for part in ("train", *shares)}
     if there := [file for file in files.values() if file.exists()]:
         raise ValueError(f"{there[0]} is there already; remove it, or rename {path}.")
-    groups: dict[str, list[int]] = defaultdict(list)
-    for number, cells in read_rows(path, {"image": image}, lenient=True, encoding=encoding):
-        groups[str(cells["image"])].append(number)
-    chosen = _choose(groups, shares, seed)
-    if empty := [part for part in files if not chosen[part]]:
+    named = _images_of_rows(path, images, encoding)
+    groups = _joined(named)
+    wishes = {part: share * len(named) for part, share in shares.items()}
+    numbers = _deal(groups, wishes, seed)
+    if empty := [part for part in files if not numbers[part]]:
         raise ValueError(
-            f"{path} has {len(groups)} images, too few for a part {empty[0]}; change the shares."
+            f"{path} has {len(groups)} group(s) of rows that share no image with another one, too "
+            f"few for a part {empty[0]}; change the shares, or leave out rows of several images "
+            "that join others."
         )
-    numbers = {part: {n for key in keys for n in groups[key]} for part, keys in chosen.items()}
     contents = _contents(path, numbers, encoding)
     for part, file in files.items():
         write_chunks(file, [contents[part]])
-    return [TablePart(files[part], len(numbers[part]), len(chosen[part])) for part in files]
+    for part, wish in wishes.items():
+        if abs(len(numbers[part]) - wish) > max(1, wish / 4):
+            logger.warning(
+                "%s has %d rows where about %.0f were asked for: rows that share an image stay "
+                "together, which makes a group of %d of the %d rows.",
+                *(files[part], len(numbers[part]), wish, max(map(len, groups)), len(named)),
+            )
+    images_of = {
+        part: {image for n in rows for image in named[n]} for part, rows in numbers.items()
+    }
+    return [
+        TablePart(file, len(numbers[part]), len(images_of[part])) for part, file in files.items()
+    ]
 
 
 def part_file(path: Path, part: str) -> Path:
@@ -69,20 +91,68 @@ def part_file(path: Path, part: str) -> Path:
     return path.with_name(f"{path.stem}_{part}{path.suffix}")
 
 
-def _choose(
-    groups: Mapping[str, list[int]], shares: Mapping[str, float], seed: int
-) -> dict[str, list[str]]:
-    """Deal the images out: each part takes them until it has its share of the rows."""
-    keys = sorted(groups)
-    random.Random(seed).shuffle(keys)
-    num_rows = sum(map(len, groups.values()))
-    chosen: dict[str, list[str]] = {}
-    for part, share in shares.items():
-        taken, chosen[part] = 0, []
-        while keys and taken < share * num_rows:
-            chosen[part].append(keys.pop())
-            taken += len(groups[chosen[part][-1]])
-    return {"train": keys, **chosen}
+def _images_of_rows(
+    path: Path, images: Mapping[str, Sequence[str]], encoding: str | None
+) -> dict[int, set[str]]:
+    """Return the files of each row's images, named as where they are opened: one name for each."""
+    cells = read_rows(path, images, lenient=True, encoding=encoding)
+    named = [(number, {name: _name(cell) for name, cell in row.items()}) for number, row in cells]
+    places = names_of_rows(named, path, None)
+    found = find_images([*numbered(places)], path, Source(with_images=False), "")
+    files = {place: os.path.realpath(image.name) for place, image in found.items()}
+    return {number: {files[place] for place in own} for number, own in places.items()}
+
+
+def _name(cell: Any) -> Any:
+    """Return a cell with a name in place of each image that the table itself holds."""
+    if isinstance(cell, list):
+        return [_name(entry) for entry in cell]
+    if isinstance(cell, dict):
+        return _name(cell.get("bytes") or cell.get("path"))
+    return sha256(cell).hexdigest() if isinstance(cell, bytes) else cell
+
+
+def _joined(images: Mapping[int, set[str]]) -> list[list[int]]:
+    """Join the rows that share an image, directly or by way of others; in the images' order."""
+    leaders: dict[str, str] = {}
+
+    def leader(image: str) -> str:
+        while (above := leaders.setdefault(image, image)) != image:
+            leaders[image] = image = leaders[above]
+        return image
+
+    for first, *others in map(sorted, images.values()):
+        for other in others:
+            low, high = sorted((leader(first), leader(other)))
+            leaders[high] = low  # the first by name leads, in whichever order the rows come
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, own in images.items():
+        groups[leader(next(iter(own)))].append(number)
+    return [groups[first] for first in sorted(groups)]
+
+
+def _deal(
+    groups: Sequence[list[int]], wishes: Mapping[str, float], seed: int
+) -> dict[str, set[int]]:
+    """Deal groups of rows out: each part takes those that bring it nearer to its wished number."""
+    left = [*groups]
+    random.Random(seed).shuffle(left)
+    chosen: dict[str, list[list[int]]] = {}
+    for part, missing in wishes.items():
+        own: list[list[int]] = []
+        rest: list[list[int]] = []
+        for group in left:
+            is_nearer = len(group) < 2 * missing
+            (own if is_nearer else rest).append(group)
+            missing -= len(group) * is_nearer
+        if rest and not own:
+            own = [min(rest, key=len)]
+            rest.remove(own[0])
+        chosen[part], left = own, rest
+    return {
+        part: {number for group in own for number in group}
+        for part, own in {"train": left, **chosen}.items()
+    }
 
 
 def _contents(

@@ -124,7 +124,7 @@ def _peek_json_lines(path: Path) -> Peek | None:
             except (msgspec.DecodeError, RecursionError) as error:
                 notes.append(f"Line {number} is no JSON object: {error}.")
                 break
-    columns = list(rows[0][1]) if rows else []
+    columns = list(dict.fromkeys(key for _, row in rows for key in row))
     return Peek(
         what=f"JSON Lines, {head.encoding}", count=_count(path, len(rows)), columns=columns,
         rows=rows, encoding=head.option,

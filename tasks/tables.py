@@ -48,7 +48,7 @@ def read_rows(
 
     Returns:
         Each row's line, where it begins (of Parquet its number, from 1), and its cells by our
-        names: text in CSV, else what the file holds.
+        names: text in CSV, else what the file holds; None for a key that a JSON line lacks.
 
     Raises:
         ValueError: unreadable, no such table, empty, or a column or a cell is missing; names the
@@ -129,7 +129,7 @@ def guess_of_table(
 
 
 def header_of(path: Path, encoding: str | None = None) -> list[str]:
-    """Return the names of a table's columns in their order, those of JSON Lines by its first line.
+    """Return the names of a table's columns in their order, of JSON Lines the keys of any line.
 
     Args:
         path: the table.
@@ -148,9 +148,7 @@ def header_of(path: Path, encoding: str | None = None) -> list[str]:
         except (ArrowInvalid, OSError):
             return []  # reading its rows says what is wrong
     if suffix == ".jsonl":
-        lines = enumerate(_json_content(path, encoding, None).split(b"\n"), start=1)
-        number, line = next(((n, text) for n, text in lines if text.strip()), (1, b"{}"))
-        return list(_json_object(line, path, number))
+        return _json_keys(path, _json_content(path, encoding, None))
     return _header(next(csv_records(path, read_text(path, encoding))[1], (0, [], ""))[1])
 
 
@@ -231,24 +229,27 @@ def _json_content(path: Path, encoding: str | None, faults: list[Fault] | None) 
 
 
 def _json_rows(path: Path, content: bytes, find: Find, faults: list[Fault] | None) -> Iterator[Row]:
-    found: dict[str, str] = {}
+    present, found = _json_keys(path, content), dict[str, str]()
+    for number, record in _json_objects(path, content, faults):
+        found = found or find(present)
+        yield number, {name: record.get(column) for name, column in found.items()}
+
+
+def _json_keys(path: Path, content: bytes) -> list[str]:
+    """Return the keys of all lines that can be read, as they first appear."""
+    records = _json_objects(path, content, [])
+    return list(dict.fromkeys(key for _, record in records for key in record))
+
+
+def _json_objects(
+    path: Path, content: bytes, faults: list[Fault] | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
         try:
-            record = _json_object(line, path, number)
-            found = found or find(list(record))
-            if missing := [column for column in found.values() if column not in record]:
-                raise ValueError(
-                    f"{path}, line {number} has no '{missing[0]}', which its first line has; give "
-                    "each object all columns."
-                )
+            if line.strip():
+                yield number, _json_object(line, path, number)
         except ValueError as error:
-            if isinstance(error, MendableError):
-                raise  # it is of the table
             note_line(faults, path, number, error)
-            continue
-        yield number, {name: record[column] for name, column in found.items()}
 
 
 def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -283,11 +284,14 @@ def _parquet_rows(path: Path, find: Find) -> Iterator[Row]:
 
 def csv_line(cells: Iterable[Any]) -> bytes:
     """Return a line of a CSV file; lists become JSON, and what a spreadsheet would run a text."""
+    return plain_csv_line(map(markup.cell, cells))
+
+
+def plain_csv_line(cells: Iterable[Any]) -> bytes:
+    """Return a line of a CSV file with its texts as they are; lists become JSON."""
     buffer = io.StringIO(newline="")
     # some versions of Python quote only the line breaks that the line end has: take both
-    csv.writer(buffer, lineterminator="\r\n").writerow(
-        [markup.cell(_plain(cell)) for cell in cells]
-    )
+    csv.writer(buffer, lineterminator="\r\n").writerow(map(_plain, cells))
     return buffer.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 

@@ -50,7 +50,7 @@ def score_texts(
     Raises:
         ValueError: there is no CIDEr, as no reference has a word.
     """
-    from tasks.metrics.text import rouge_l, text_scores
+    from tasks.metrics.text import note_on_words, rouge_l, text_scores
 
     references = [example.references for example in examples]
     scores = text_scores(predictions, references, with_spice=True)
@@ -63,6 +63,6 @@ def score_texts(
         values=values[headline],
         metrics={headline: metrics[headline]} | metrics,
         reasons=scores.reasons,
-        notes=scores.notes,
+        notes=(*note_on_words(references), *scores.notes),
         additions=scores.additions,
     )

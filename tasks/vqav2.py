@@ -29,7 +29,7 @@ from tasks.faults import Fault
 from tasks.files import find_files, image_finder, local_root
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
-from tasks.metrics.vqa import explain, plain_accuracy, vqa_accuracy
+from tasks.metrics.vqa import NUM_VOTES, explain, plain_accuracy, vqa_accuracy
 from tasks.records import note, read_records, unique
 
 _SUBTYPES = {"train": "train2014", "val": "val2014", "test-dev": "test-dev2015", "test": "test2015"}
@@ -134,7 +134,17 @@ class VqaV2(Task):
             100 * vqa_accuracy(prediction, example.references)
             for prediction, example in zip(predictions, examples, strict=True)
         ]
-        return Scores(values=values, metrics={self.metric: fmean(values)})
+        num_other = sum(len(example.references) != NUM_VOTES for example in examples)
+        note = (
+            f"{num_other} of {len(examples)} questions have other than ten answers, for which the "
+            "official rule is made: it always gives 0 where there is one answer, and a third at "
+            "most where there are two; the task image_qa is for one accepted answer."
+        )
+        return Scores(
+            values=values,
+            metrics={self.metric: fmean(values)},
+            notes=(note,) if num_other else (),
+        )
 
     def working(self, prediction: str, references: Sequence[str]) -> Sequence[str]:
         """Explain the ten leave-one-out sets."""

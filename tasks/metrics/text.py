@@ -130,19 +130,37 @@ def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     Raises:
         ValueError: as in `text_scores`.
     """
-    import regex
     from rouge_score.tokenizers import Tokenizer
 
     _check(predictions, references)
-    word = regex.compile(
-        rf"[{_UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+", regex.V1
-    )
+    word = _word()
 
     class Words(Tokenizer):
         def tokenize(self, text: str) -> list[str]:
             return [str(found) for found in word.findall(text.lower())]
 
     return _rouge_l(predictions, references, Words())
+
+
+def note_on_words(references: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the sentence that must stand beside `rouge_l`; none where each example has a word."""
+    word = _word()
+    if not (num_unseen := sum(not any(map(word.search, texts)) for texts in references)):
+        return ()
+    return (
+        f"rouge_l sees letters and digits only: {num_unseen} of {len(references)} examples have "
+        "none in any reference and score 0; exact_match counts them, which is the headline of a "
+        "table by --metric exact_match.",
+    )
+
+
+def _word() -> Any:
+    """Return the pattern of a word as `rouge_l` takes it, of lower-cased text."""
+    import regex
+
+    return regex.compile(
+        rf"[{_UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+", regex.V1
+    )
 
 
 def token_statistics(texts: Sequence[str]) -> dict[str, float | None]:

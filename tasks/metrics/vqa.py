@@ -15,7 +15,7 @@ _DIGIT_COMMA_DIGIT = re.compile(r"[0-9],[0-9]")
 _PERIOD = re.compile(r"\.(?![0-9])")
 # The official call passes the flag re.UNICODE where re.sub takes a count.
 _MAX_PERIODS_REMOVED = 32
-_NUM_VOTES = 10  # of a question in the official files
+NUM_VOTES = 10  # of a question in the official files
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBER_WORDS = {"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBERS)}
@@ -97,7 +97,7 @@ def accuracy_of_accepted(
     Each then stands for ten people who agree; white space is as in predictions.
     """
     votes = tuple(" ".join(answer.split()) for answer in answers)
-    votes = votes if len(votes) >= _NUM_VOTES else votes * _NUM_VOTES
+    votes = votes if len(votes) >= NUM_VOTES else votes * NUM_VOTES
     return vqa_accuracy(prediction, votes, always_normalize=always_normalize)
 
 

@@ -298,6 +298,12 @@ def test_what_is_unknown_is_said_and_is_no_error(content: bytes, tmp_path: Path)
     assert "empty: an empty folder" in inspect(tmp_path / "empty")
 
 
+def test_the_columns_of_json_lines_are_the_keys_of_any_line(tmp_path: Path) -> None:
+    row = {"image": "a.png", "question": "a?"}
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, [row, {**row, "answer": "x"}])))
+    assert facts(inspect(tmp_path / "t.jsonl"))["response"] == "column answer"
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".json", ".tar"])
 @pytest.mark.parametrize(
     "content",

@@ -88,6 +88,23 @@ def test_of_a_half_filled_table_the_filled_rows_are_scored(
     assert data_of(out / PAGE)["rows"][1]["answers"][0]["prediction"] == "red"
 
 
+def test_a_json_line_without_the_key_of_the_answer_is_one_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(tmp_path, "")
+    table = tmp_path / "table.jsonl"
+    rows = [{"image": "a.png", "question": "one"}, {"image": "b.png", "question": "two"}]
+    table.write_text("\n".join(map(json.dumps, [rows[0], {**rows[1], "answer": "red"}])))
+    monkeypatch.setattr("models.base.Family.generate", lambda *a: ["red"] * len(a[2]))
+    result = run("eval", "--csv", table, *MODEL, "--output_dir", tmp_path / "out")
+    assert [row["score"] for row in read_lines(tmp_path / "out/predictions.jsonl")] == [None, 1]
+    assert "nothing is scored" not in result.output
+    training = ("--train_csv", table, "--output_dir", tmp_path / "run", *MODEL[:2])
+    result = run("csv_qa", *training, exit_code=2)
+    said = sentence(result.exit_code, result.output)
+    assert "table.jsonl, line 1, column of the response is empty" in said
+
+
 @pytest.mark.parametrize(
     ("header", "options", "expected"),
     [
@@ -134,11 +151,48 @@ def test_predict_writes_the_table_with_a_column_more(tmp_path: Path) -> None:
             "other": other,
             "prediction": line["prediction"],
         }
-        for line, other in zip(lines, ("1", "'=2"), strict=True)
+        for line, other in zip(lines, ("1", "=2"), strict=True)
     ]
     assert table.read_bytes() == before
     result = run_command(*words, "--output", output, exit_code=2)
     assert "is there already and stays" in sentence(result.exit_code, result.output)
+
+
+def test_predict_writes_every_key_of_json_lines_and_changes_no_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(tmp_path, "")
+    rows = [
+        {"image": "a.png", "question": "- is it red?"},
+        {"image": "b.png", "question": "=A1", "note": "@me", "patient": 7},
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setattr("models.base.Family.generate", lambda *a: ["=1+1"] * len(a[2]))
+    output = tmp_path / "answered.csv"
+    run_command("predict", "--csv", tmp_path / "t.jsonl", *MODEL, "--output", output)
+    with output.open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["image", "question", "note", "patient", "prediction"],
+            ["a.png", "- is it red?", "", "", "'=1+1"],
+            ["b.png", "=A1", "@me", "7", "'=1+1"],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("header", "output", "expected"),
+    [
+        ("image,question,note,note", "x.csv", "has the column 'note' twice"),
+        ("image,question,note,more", "a.png/x.csv", "--output a.png cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_again_is_said_before_a_model_is_loaded(
+    header: str, output: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path, header, "a.png,what?,x,y")
+    words = ("--csv", "table.csv", "--model_path", "no/such", "--output", output)
+    result = run_command("predict", "--task", "csv_qa", *words, exit_code=2)
+    assert expected in sentence(result.exit_code, result.output)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ from tasks.counting import read_count
         ("a", None),
         ("and five", 5),
         ("\N{MINUS SIGN}5 degrees", -5),
+        ("9" * 400, None),  # beyond the 309 digits of the largest float
+        ("9" * 308 + " thousand", None),
     ],
 )
 def test_the_first_number_counts(text: str, number: float | None) -> None:

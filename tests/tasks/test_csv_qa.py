@@ -282,6 +282,17 @@ def test_the_headline_is_the_mean_rouge_l_and_every_other_figure_stands_beside_i
 
 
 @pytest.mark.usefixtures("no_java")
+def test_answers_without_a_word_are_counted_where_rouge_l_cannot_see_them() -> None:
+    given, accepted = ["+", "✓", "5", "?"], examples(("+",), ("✓",), ("-5",), ("?",))
+    scores = TASK.score(given, accepted)
+    assert (scores.metrics["rouge_l"], scores.metrics["exact_match"]) == (0.25, 0.75)
+    for notes in (scores.notes, TASK.score_headline(given, accepted).notes):
+        (note,) = (note for note in notes if note.startswith("rouge_l "))
+        assert "3 of 4 examples" in note and "--metric exact_match" in note
+    assert not TASK.score_headline(["5", "x"], examples(("-5",), ("?", "식당"))).notes
+
+
+@pytest.mark.usefixtures("no_java")
 @pytest.mark.parametrize(
     "response", ["first line\nsecond line", "two  spaces here now", "a well-\nknown red cat"]
 )

@@ -89,6 +89,15 @@ def test_counts_are_scored_by_hand(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_java")
+def test_answers_of_any_number_of_digits_have_finite_figures(folder: Path) -> None:
+    examples = list(load(folder))[:3]
+    huge = 10.0**308  # twice as much is no finite float
+    scores = TASK.score_headline(["9" * 400, f"{huge:.0f}", f"{huge:.0f}"], examples)
+    assert scores.metrics == {"count_accuracy": 0, "count_mae": huge}
+    assert "1 of 3 answers hold no number; count_mae leaves them out." in scores.notes
+
+
+@pytest.mark.usefixtures("no_java")
 def test_an_answer_without_the_count_in_it_is_scored_as_text_alone(folder: Path) -> None:
     (folder / "messages.txt").write_text("user: where, of {count}?\nassistant: {place}\n")
     examples = list(load(folder, "val"))
@@ -168,7 +177,7 @@ def test_a_system_line_and_braces_that_are_text_pass(tmp_path: Path) -> None:
                 f"file,count,place\n00.png,{count},x\n",
                 rf"line 2: count is '{re.escape(count)}', not a",
             )
-            for count in ("many", "three", "-3", "1e3", "2-3 (13:45)", "no idea")
+            for count in ("many", "three", "-3", "1e3", "2-3 (13:45)", "no idea", "9" * 400)
         ),
         ("file,count,place\n00.png,1,\n", "line 2, column place is empty"),
     ],
@@ -177,6 +186,14 @@ def test_a_mistake_in_the_labels_is_named(folder: Path, labels: str, message: st
     (folder / "labels.csv").write_text(labels)
     with pytest.raises(ValueError, match=message):
         load(folder)
+
+
+def test_a_line_of_labels_without_a_file_is_named(folder: Path) -> None:
+    lines = ['{"file": "00.png", "count": 1, "place": "x"}', '{"count": 2, "place": "y"}']
+    labels = folder / "labels.jsonl"
+    labels.write_text("\n".join(lines))
+    with one_sentence("labels.jsonl, line 2, column file is empty"):
+        load(folder, labels=labels)
 
 
 def test_many_frames_are_compared_in_little_time(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.tables import read_rows, write_csv
+from tasks.tables import header_of, read_rows, write_csv
 from tests.helpers import one_sentence
 
 COLUMNS = {"image": ("image", "url"), "response": ("response", "annotation")}
@@ -107,11 +107,21 @@ def test_json_lines_keep_lists_and_the_line_in_which_they_stand(tmp_path: Path) 
     ]
 
 
+def test_a_key_that_a_json_line_lacks_is_an_empty_cell(tmp_path: Path) -> None:
+    content = '{"b": 1}\n{"url": "a", "annotation": "x"}\n{"url": "b", "c": 2, "b": 3}\n'
+    assert read(tmp_path / "t.jsonl", content) == [
+        (1, {"image": None, "response": None}),
+        (2, {"image": "a", "response": "x"}),
+        (3, {"image": "b", "response": None}),
+    ]
+    assert header_of(tmp_path / "t.jsonl") == ["b", "url", "annotation", "c"]
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
         ('{"url": "a", "annotation": "b"}\n{"url": 1\n', ("line 2 is not a JSON object",)),
-        ('{"url": "a", "annotation": "b"}\n{"url": "c"}\n', ("line 2 has no 'annotation'",)),
+        ("{}\n{}\n", ("no column 'image' or 'url'", "its columns are none")),
         ("[1]\n", ("line 1 is not a JSON object",)),
         ('{"url": "a", "annotated": "b"}', ("did you mean annotated?",)),
         ("\n", ("has no rows",)),

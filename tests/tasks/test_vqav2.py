@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tasks.base import MissingSplit, Source
@@ -73,6 +74,18 @@ def test_each_question_is_scored_in_percent_of_the_official_accuracy(
     scores = get_task("vqav2").score([color_of(500), "pink", "dark"], examples)
     assert scores.values == pytest.approx([100, 30, 60])
     assert scores.metrics == {"vqa_accuracy": pytest.approx(190 / 3)}
+    assert not scores.notes
+
+
+def test_questions_without_ten_answers_are_counted_in_a_note(tmp_path: Path, load: Load) -> None:
+    ten, one, two = load("vqav2", "val", write_vqav2(tmp_path))
+    one = msgspec.structs.replace(one, references=("red",))
+    two = msgspec.structs.replace(two, references=("red", "red"))
+    scores = get_task("vqav2").score([color_of(500), "red", "red"], [ten, one, two])
+    # one is left out of one, so that none is left: 0; two of two: each leaves one, a third
+    assert scores.values == pytest.approx([100, 0, 100 / 3])
+    (note,) = scores.notes
+    assert note.startswith("2 of 3 questions have other than ten answers") and "image_qa" in note
 
 
 def test_the_majority_target_is_the_official_answer_even_on_a_tie(tmp_path: Path) -> None:
