@@ -232,7 +232,7 @@ def test_predictions_about_other_images_or_questions_are_refused(what: str, tmp_
     [
         {},
         {"image": "org/copy (val), row 7"},
-        {"image": 7, "question": ["which?"], "images": {"a": 1}},
+        {"image": 7, "question": ["which?"], "images": 5},
         {"image": None, "question": None, "images": [1]},
     ],
 )
