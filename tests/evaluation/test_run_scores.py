@@ -115,6 +115,13 @@ def test_files_of_others_are_not_written_over(name: str, tmp_path: Path) -> None
     assert (own / name).read_text() == '{"mine": 1}'
 
 
+def test_that_is_found_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("mine")
+    absent = ("--data_root", tmp_path / "none", "--predictions", tmp_path / "none.json")
+    result = run("--task", "vqav2", *absent, "--output_dir", tmp_path)
+    assert "metrics.json would be written over" in sentence(result.exit_code, result.output)
+
+
 def test_other_files_beside_the_scores_are_no_hindrance(tmp_path: Path) -> None:
     root = write_vqav2(tmp_path)
     (root / "out").mkdir()
