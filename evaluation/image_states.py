@@ -1,4 +1,4 @@
-"""What tells images from others without opening them: their files' names, sizes and times."""
+"""Signs that tell images from others unopened: the names, sizes and times of their files."""
 
 import hashlib
 import os

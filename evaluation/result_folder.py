@@ -7,7 +7,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from common.json_files import read_json
+import msgspec
+
 from evaluation.answer_log import has_answers
 from evaluation.gallery import FOLDER as GALLERY
 from evaluation.provenance import describe_data
@@ -40,26 +41,43 @@ def model_folder(
     return Path("runs") / "evaluation" / model / task_name / name
 
 
+class _Data(msgspec.Struct, frozen=True):
+    split: str | None = None
+    fingerprint: str | None = None
+
+
+class _Provenance(msgspec.Struct, frozen=True):
+    data: _Data = _Data()
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The part of an evaluation's metrics.json that says what its scores are of."""
+
+    task: str
+    split: str
+    metric: str
+    num_examples: int
+    provenance: _Provenance = _Provenance()
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What scores are of."""
+    """The examples that scores are of, and by which task."""
 
     task: str
     split: str
     examples: Sequence[Example]
 
-    def may_replace(self, known: Mapping[str, Any]) -> bool:
+    def may_replace(self, known: Known) -> bool:
         """Return True of known scores of the same task and split, and of no more examples."""
-        is_same = (known["task"], known["split"]) == (self.task, self.split)
-        return is_same and known["num_examples"] <= len(self.examples)
+        is_same = (known.task, known.split) == (self.task, self.split)
+        return is_same and known.num_examples <= len(self.examples)
 
-    def is_same(self, known: Mapping[str, Any]) -> bool:
+    def is_same(self, known: Known) -> bool:
         """Return True of known scores of these very examples."""
-        data = describe_data(self.split, self.examples)
-        origin = known.get("provenance", {}).get("data", {})
-        return known["task"] == self.task and all(
-            origin.get(name) == data[name] for name in ("split", "fingerprint")
-        )
+        data, then = describe_data(self.split, self.examples), known.provenance.data
+        now = (self.task, data["split"], data["fingerprint"])
+        return (known.task, then.split, then.fingerprint) == now
 
 
 def check_ours(folder: Path, *names: str) -> None:
@@ -82,13 +100,12 @@ def check_ours(folder: Path, *names: str) -> None:
             )
 
 
-def read_scores(folder: Path) -> dict[str, Any] | None:
-    """Return the metrics.json of an evaluation in a folder; None where there is none of ours."""
+def read_scores(folder: Path) -> Known | None:
+    """Return the scores of an evaluation in a folder; None where there are none of ours."""
     try:
-        found = read_json(folder / "metrics.json")
-    except (OSError, ValueError):
+        return msgspec.json.decode((folder / "metrics.json").read_bytes(), type=Known)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return found if {"task", "split", "metric", "num_examples"} <= found.keys() else None
 
 
 def choose_folder(asked: Path | None, default: Path, scored: Scored) -> Path:
@@ -124,9 +141,9 @@ def _beside(folder: Path, scored: Scored) -> Path:
     )
 
 
-def _say_replaced(folder: Path, known: Mapping[str, Any]) -> None:
+def _say_replaced(folder: Path, known: Known) -> None:
     logger.warning("The scores of %s in %s are replaced.", _described(known), folder)
 
 
-def _described(known: Mapping[str, Any]) -> str:
-    return f"{known['num_examples']} examples ({known['task']}, split '{known['split']}')"
+def _described(known: Known) -> str:
+    return f"{known.num_examples} examples ({known.task}, split '{known.split}')"

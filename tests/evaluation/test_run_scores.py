@@ -96,6 +96,7 @@ def test_the_first_scores_and_the_same_ones_again_are_written_without_a_word(
     assert not caplog.text
 
 
+MINE = '{"task": "mine", "split": "val", "metric": "loss", "num_examples": "all"}'
 SUBMITTED = "v2_OpenEnded_mscoco_val2014_palitune_results.json"
 WRITTEN = ("metrics.json", "predictions.csv", "predictions.jsonl", "report.html", SUBMITTED)
 
@@ -106,19 +107,21 @@ def test_files_of_others_are_not_written_over(name: str, tmp_path: Path) -> None
     given = write_file(tmp_path / "given.json", ANSWERS["vqav2"][1])
     own = tmp_path / "own"
     (own / name).parent.mkdir(parents=True)
-    (own / name).write_text('{"mine": 1}')
+    (own / name).write_text(MINE)
     scoring = ("--task", "vqav2", "--data_root", root, "--predictions", given, "--submission")
     result = run(*scoring, "--output_dir", own)
     error = sentence(result.exit_code, result.output)
     assert f"{own / name} would be written over" in error and "by --output_dir" in error
     assert [path for path in own.rglob("*") if path.is_file()] == [own / name]
-    assert (own / name).read_text() == '{"mine": 1}'
+    assert (own / name).read_text() == MINE
 
 
 def test_that_is_found_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("mine")
-    absent = ("--data_root", tmp_path / "none", "--predictions", tmp_path / "none.json")
-    result = run("--task", "vqav2", *absent, "--output_dir", tmp_path)
+    (tmp_path / "data").mkdir()  # without a file
+    given = write_file(tmp_path / "given.json", "nonsense")
+    data = ("--data_root", tmp_path / "data", "--predictions", given)
+    result = run("--task", "vqav2", *data, "--output_dir", tmp_path)
     assert "metrics.json would be written over" in sentence(result.exit_code, result.output)
 
 
