@@ -1,7 +1,7 @@
 """One evaluation from its request to its folder: a model's answers, or a file of answers."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,7 +164,9 @@ def _predict(request: EvaluationRequest, folder: ExitStack) -> Answers:
     default = model_folder(path, checkpoint.adapter, run, task.name, name)
     scored = Scored(task.name, dataset.split, dataset)
     output_dir = choose_folder(request.output_dir, default, scored)
-    _enter(output_dir, folder, submitted_files(request, whole))
+    _enter(output_dir, folder)
+    if request.output_dir is not None:  # the others are ours by their place
+        check_ours(output_dir, *submitted_files(request, whole))
     majority = find_majority(list(dataset), task, source) if request.metrics.baselines else None
     prompter = found.prompter(task, request.prompt)
     check_images(dataset, prompter.family)
@@ -226,13 +228,14 @@ def _read(request: EvaluationRequest, folder: ExitStack) -> Answers:
     default = path.parent / f"{path.stem}_scores"
     scored = Scored(task.name, dataset.split, examples)
     output_dir = choose_folder(request.output_dir, default, scored)
+    _enter(output_dir, folder)
     submitted = submitted_files(request, dataset)
     if path.resolve() in [(output_dir / name).resolve() for name in (*WRITTEN, *submitted)]:
         raise ValueError(
             f"--output_dir {output_dir} holds the file of --predictions, which would be written "
             "anew; choose another folder."
         )
-    _enter(output_dir, folder, submitted)
+    check_ours(output_dir, *submitted)
     if request.opens_images:
         check_dataset(dataset)  # its images will be opened
         check_clip(dataset, request.metrics.clip_model)
@@ -259,10 +262,9 @@ def _read(request: EvaluationRequest, folder: ExitStack) -> Answers:
     )
 
 
-def _enter(output_dir: Path, folder: ExitStack, submitted: Sequence[str]) -> None:
-    """Keep other evaluations out, and others' files; a run's own folder is kept by its training."""
+def _enter(output_dir: Path, folder: ExitStack) -> None:
+    """Keep other evaluations out; a run's own folder is kept by its training."""
     check_writable(output_dir)
-    check_ours(output_dir, *submitted)
     if not (output_dir / RUN_FILE).is_file():
         folder.enter_context(working_in(output_dir))
 
