@@ -10,6 +10,12 @@ from common import processes
 
 logger = logging.getLogger(__name__)
 
+IMAGES = "images"  # the key of the hash over their files
+_IN_WORDS = {
+    "fingerprint": "other examples or images",
+    IMAGES: "image files of another place or time",
+}
+
 
 class AnswerLog:
     """The answers of an evaluation so far, one file a process; its first line says of what.
@@ -39,7 +45,7 @@ class AnswerLog:
         if resume and any(others) and not allow_other:
             raise ValueError(
                 f"{folder} holds answers of an evaluation with {next(filter(None, others))}: "
-                "resume with the same settings, or leave --resume out to start anew."
+                "resume with the same settings and data, or leave --resume out to start anew."
             )
         is_kept = resume and not any(others)
         known = [answers for _, _, answers in found]
@@ -131,8 +137,8 @@ def _read(path: Path) -> tuple[dict[str, Any], int | None, dict[Any, str]]:
 
 
 def _difference(now: Mapping[str, Any], then: Mapping[str, Any]) -> str | None:
-    """The first setting that differs, as a part of a sentence."""
+    """The first that differs of settings and data, as a part of a sentence."""
     for key in {**now, **then} if then else ():
         if now.get(key) != then.get(key):
-            return f"{key} {then.get(key)}, not {now.get(key)}"
+            return _IN_WORDS.get(key) or f"{key} {then.get(key)}, not {now.get(key)}"
     return None

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import processes
-from evaluation.answer_log import AnswerLog
+from evaluation.answer_log import IMAGES, AnswerLog
+from evaluation.image_states import files_hash
 from evaluation.provenance import describe_data
 from tasks.base import Dataset
 from tasks.report import Report
@@ -50,6 +51,11 @@ def answer_and_log(
 def log_identity(
     predictor: "Predictor", dataset: Dataset, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return all that decides answers: the identity of model and prompt, the data, the batches."""
-    data = describe_data(dataset.split, dataset)
-    return {"task": dataset.task.name, **data, **identity, "batch_size": predictor.batch_size}
+    """Return all that decides answers: model and prompt, the data, image files, the batches."""
+    return {
+        "task": dataset.task.name,
+        **describe_data(dataset.split, dataset),
+        IMAGES: files_hash(dataset),
+        **identity,
+        "batch_size": predictor.batch_size,
+    }

@@ -1,50 +1,20 @@
 """Compare two evaluations of the same examples, and tell change from chance."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import msgspec
 
 from common.terminal_table import align
-from evaluation.own_code import best_score
-from tasks.checks import name_some
+from evaluation.pairing import Compared, Identified, pair, same_measured
 from tasks.files import read_bytes
 from tasks.metrics.uncertainty import mean_uncertainty
 
-
-class Identified(Protocol):
-    """Part of a line of predictions.jsonl."""
-
-    @property
-    def id(self) -> int | str:
-        """Return the example's id."""
-        ...
-
-
 L = TypeVar("L", bound=Identified)
-
-
-class Row(Identified, Protocol):
-    """The part of a line of predictions.jsonl that is compared."""
-
-    @property
-    def prediction(self) -> str:
-        """Return the answer that was scored."""
-        ...
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """Return the accepted answers."""
-        ...
-
-    @property
-    def score(self) -> float | None:
-        """Return the score; None of a split without answers."""
-        ...
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +22,9 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     prediction: str
     references: tuple[str, ...]
     score: float | None
+    question: str = ""
+    image: str | None = None
+    images: tuple[str, ...] = ()
 
 
 class _Measured(TypedDict):
@@ -64,21 +37,6 @@ class _Measured(TypedDict):
 
 class _Metrics(_Measured):
     provenance: NotRequired[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """An evaluation that was read: its predictions.jsonl and its lines by id.
-
-    Attributes:
-        measured: task, split and metric; empty where they are not known.
-        best: value that a score can have; None where it is not known.
-    """
-
-    file: Path
-    measured: Mapping[str, str]
-    lines: Mapping[int | str, Row]
-    best: float | None = None
 
 
 def compare(
@@ -98,7 +56,7 @@ def compare(
 
     Raises:
         ValueError: a file is not as it was written, or the two are not of the same examples,
-            references and metric.
+            questions, images, references and metric.
     """
     first, second = (_read(prediction_file(place)) for place in (a, b))
     return compare_lines(
@@ -110,9 +68,9 @@ def compare_lines(
     a: Compared, b: Compared, *, allow_partial: bool = False, num_changes: int = 10, seed: int = 0
 ) -> dict[str, Any]:
     """Compare two evaluations that were read; see `compare`."""
-    measured = _same_measured(a, b)
+    measured = same_measured(a, b)
     where = f"{a.file} and {b.file}"
-    pairs, notes = _pair(a.lines, b.lines, where, allow_partial)
+    pairs, notes = pair(a.lines, b.lines, where, allow_partial)
     changes: list[dict[str, Any]] = [
         {
             "id": x.id,
@@ -210,18 +168,7 @@ def _read(file: Path) -> Compared:
         return Compared(file, {}, lines)
     metrics = decode_written(read_bytes(path), _Metrics, str(path))
     provenance = metrics.pop("provenance", {})
-    best = best_score(metrics["task"], metrics["metric"], provenance)
-    return Compared(file, metrics, lines, best)
-
-
-def _same_measured(a: Compared, b: Compared) -> Mapping[str, str]:
-    """What both measure, or the one that says it."""
-    if a.measured and b.measured and a.measured != b.measured:
-        first, second = (", ".join(compared.measured.values()) for compared in (a, b))
-        raise ValueError(
-            f"{a.file} is of {first} but {b.file} of {second}; give evaluations of the same."
-        )
-    return a.measured or b.measured
+    return Compared(file, metrics, lines, provenance)
 
 
 def decode_written(content: bytes, kind: Any, where: str) -> Any:
@@ -232,26 +179,6 @@ def decode_written(content: bytes, kind: Any, where: str) -> Any:
         raise ValueError(
             f"{where} is not as eval.py wrote it ({error}); evaluate again."
         ) from error
-
-
-def _pair(
-    a: Mapping[int | str, Row], b: Mapping[int | str, Row], where: str, allow_partial: bool
-) -> tuple[list[tuple[Row, Row]], list[str]]:
-    """The rows of the same id in the order of `a`, and what must be said of the others."""
-    single = [*(key for key in a if key not in b), *(key for key in b if key not in a)]
-    if single and not allow_partial:
-        raise ValueError(
-            f"{len(single)} examples are in only one of {where}: {name_some(single)}; give "
-            "evaluations of the same examples, or pass --allow_partial to compare the others."
-        )
-    pairs = [(row, b[key]) for key, row in a.items() if key in b]
-    other = [x.id for x, y in pairs if x.references != y.references]
-    if other:
-        raise ValueError(
-            f"{len(other)} examples have different references in {where}: {name_some(other)}; "
-            "give evaluations on the same data."
-        )
-    return pairs, [f"Left out, in only one of the files: {len(single)}."] if single else []
 
 
 def table(comparison: Mapping[str, Any], width: int) -> str:

@@ -1,10 +1,12 @@
 """The score to compare with, where it is at hand: of an adapter's base, of a base's adapter."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.json_files import read_json
+from evaluation.own_code import used_hashes
 from evaluation.result_folder import model_folder
 from models.checkpoint import TINY
 from tasks.report import Report
@@ -63,8 +65,10 @@ def _find(report: Report, files: Iterable[Path], *, is_base: bool) -> KnownScore
         except ValueError:  # not ours to complain of
             continue
         known = found.get("provenance", {})
-        is_same = found.get("task") == report.task.name and all(
-            known.get(name) == origin.get(name) for name in _SAME
+        is_same = (
+            found.get("task") == report.task.name
+            and all(known.get(name) == origin.get(name) for name in _SAME)
+            and _code(known) == _code(origin)
         )
         is_wanted = (known.get("adapter", "") is None) == is_base and found.get("value") is not None
         if is_same and is_wanted and _place(known["base_model"]) == _place(origin["base_model"]):
@@ -73,6 +77,10 @@ def _find(report: Report, files: Iterable[Path], *, is_base: bool) -> KnownScore
                 return KnownScore(found["value"], file.parent, str(file.parent))
             others.append(KnownScore(found["value"], file.parent, f"{file.parent}, held in {held}"))
     return others[0] if others else None
+
+
+def _code(origin: Mapping[str, Any]) -> Mapping[str, str]:
+    return used_hashes(origin, "task", "metric", "family")
 
 
 def _place(model: str) -> str:

@@ -102,6 +102,20 @@ def read_used(record: Mapping[str, Any], where: str) -> list[Used]:
     return used
 
 
+def used_hashes(record: Mapping[str, Any], *kinds: str) -> dict[str, str]:
+    """Return the SHA-256 of each entry of these kinds in a record, by kind and names.
+
+    Args:
+        record: a run.json, or the provenance in a metrics.json.
+        kinds: of `task`, `family` and `metric`.
+    """
+    try:
+        used = read_used(record, "")
+    except ValueError:  # a record of another version
+        return {}
+    return {f"{e.kind} {', '.join(e.names)}": e.sha256 for e in used if e.kind in kinds}
+
+
 def load_recorded(
     record: Mapping[str, Any], where: str, *, is_local: bool, leave_out: Collection[str] = ()
 ) -> None:

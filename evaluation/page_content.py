@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from evaluation.baselines import LABELS, about
-from evaluation.compare import Compared, decode_written, prediction_file, read_lines
-from evaluation.own_code import Measure, best_score, measure_of, read_used
+from evaluation.compare import decode_written, prediction_file, read_lines
+from evaluation.own_code import Measure, measure_of, read_used
 from evaluation.page_data import (
     Answer,
     Beside,
@@ -26,6 +26,7 @@ from evaluation.page_data import (
     Slice,
 )
 from evaluation.page_file import link_to
+from evaluation.pairing import Compared
 from evaluation.provenance import named_model
 from tasks.base import Task
 from tasks.files import read_bytes
@@ -58,8 +59,7 @@ class Evaluation:
         """Return what `compare_lines` takes."""
         of = self.measured
         measured = {"task": of.task, "split": of.split, "metric": of.metric}
-        best = best_score(of.task, of.metric, of.provenance)
-        return Compared(self.file, measured, self.lines, best)
+        return Compared(self.file, measured, self.lines, of.provenance)
 
 
 def read_evaluation(place: Path) -> Evaluation:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from common.files import file_hash
+from evaluation.image_states import ImageStates
 from evaluation.own_code import KEY, used_code
 from models.registry import find_family
 from models.settings import Decoding
@@ -29,11 +30,16 @@ _PACKAGES = (
 
 
 def describe_data(split: str, examples: Sequence[Example]) -> dict[str, Any]:
-    """Describe a split: size, and a hash over ids, texts and references; no image is opened."""
-    digest = hashlib.sha256()
+    """Describe a split: its size, and a hash over ids, texts, references and images.
+
+    Of an image the name counts, and the size of its file in bytes; none is opened.
+    """
+    digest, states = hashlib.sha256(), ImageStates()
     for example in examples:
         texts = [turn.text for turn in example.turns]
-        digest.update(msgspec.json.encode([example.example_id, texts, example.references]))
+        images = [states.content(image) for image in example.images]
+        row = [example.example_id, texts, example.references, images]
+        digest.update(msgspec.json.encode(row))
     entry = {"split": split, "num_examples": len(examples), "fingerprint": digest.hexdigest()[:16]}
     skipped = getattr(examples, "skipped", ())
     return entry | ({"skipped": summary(skipped)} if skipped else {})

@@ -21,13 +21,14 @@ from evaluation.gallery import write_gallery
 from evaluation.provenance import of_file, of_model, with_provenance
 from evaluation.report_page import write_report_page
 from evaluation.request import EvaluationRequest, MetricsRequest
-from evaluation.result_folder import beside_larger, model_folder
+from evaluation.result_folder import WRITTEN, Scored, check_ours, choose_folder, model_folder
+from evaluation.submission import submitted_files, write_submission
 from models.run_record import RUN_FILE, trained_on
 from tasks.base import Dataset, Source, Task
 from tasks.images import check_dataset
 from tasks.report import Report, score
 from tasks.report_files import write_report
-from tasks.result_files import match, read_predictions, write_results
+from tasks.result_files import match, read_predictions
 from tasks.selection import with_ids
 from tasks.splits import resolve_split
 from tasks.usable import without_bad_images
@@ -81,6 +82,8 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult | None:
     Raises:
         ValueError: something about the input is wrong.
     """
+    if request.output_dir is not None:
+        check_ours(request.output_dir)
     clip = open_clip(request.metrics.clip_model, request.device)
     with ExitStack() as folder:
         if request.predictions is None:
@@ -100,8 +103,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult | None:
             request.metrics if request.opens_images else replace(request.metrics, images_budget=0),
             clip,
         )
-        is_submitted = request.submission or report.split in request.task.hidden_splits
-        submission = _submit(report, answers) if is_submitted else None
+        submission = write_submission(report, answers.dataset, answers.output_dir, request)
         return EvaluationResult(report, answers.output_dir, submission)
 
 
@@ -159,10 +161,12 @@ def _predict(request: EvaluationRequest, folder: ExitStack) -> Answers:
     if request.ids is not None:  # such a look is never the run's own score
         name = f"{name}_{len(dataset)}_examples"
     path = checkpoint.base if wanted.without_adapter else wanted.path
-    output_dir = request.output_dir or beside_larger(
-        model_folder(path, checkpoint.adapter, run, task.name, name), len(dataset)
-    )
+    default = model_folder(path, checkpoint.adapter, run, task.name, name)
+    scored = Scored(task.name, dataset.split, dataset)
+    output_dir = choose_folder(request.output_dir, default, scored)
     _enter(output_dir, folder)
+    if request.output_dir is not None:  # the others are ours by their place
+        check_ours(output_dir, *submitted_files(request, whole))
     majority = find_majority(list(dataset), task, source) if request.metrics.baselines else None
     prompter = found.prompter(task, request.prompt)
     check_images(dataset, prompter.family)
@@ -208,16 +212,6 @@ def _read(request: EvaluationRequest, folder: ExitStack) -> Answers:
     predictions = read_predictions(path, task)
     source = replace(request.source, with_images=request.opens_images)
     dataset = _load_split(task, request.split, source, predictions.keys())
-    output_dir = request.output_dir or path.parent / f"{path.stem}_scores"
-    _enter(output_dir, folder)
-    if (output_dir / "predictions.jsonl").resolve() == path.resolve():
-        raise ValueError(
-            f"--output_dir {output_dir} holds the file of --predictions, which would be written "
-            "anew; choose another folder."
-        )
-    if request.opens_images:
-        check_dataset(dataset)  # its images will be opened
-        check_clip(dataset, request.metrics.clip_model)
     where = f"{task.name} split '{dataset.split}'"
     examples, note = match(
         list(dataset), predictions, path, where, allow_partial=request.allow_partial
@@ -231,6 +225,20 @@ def _read(request: EvaluationRequest, folder: ExitStack) -> Answers:
                 f"{path} has none of the {len(kept)} examples that --ids or --max_eval_samples "
                 "chose; choose others."
             )
+    default = path.parent / f"{path.stem}_scores"
+    scored = Scored(task.name, dataset.split, examples)
+    output_dir = choose_folder(request.output_dir, default, scored)
+    _enter(output_dir, folder)
+    submitted = submitted_files(request, dataset)
+    if path.resolve() in [(output_dir / name).resolve() for name in (*WRITTEN, *submitted)]:
+        raise ValueError(
+            f"--output_dir {output_dir} holds the file of --predictions, which would be written "
+            "anew; choose another folder."
+        )
+    check_ours(output_dir, *submitted)
+    if request.opens_images:
+        check_dataset(dataset)  # its images will be opened
+        check_clip(dataset, request.metrics.clip_model)
     found = [predictions[example.example_id] for example in examples]
     prompts = [prediction.prompt for prediction in found]
     report = Report(
@@ -276,17 +284,3 @@ def _load_split(
     if note:
         logger.warning(note)
     return dataset
-
-
-def _submit(report: Report, answers: Answers) -> str:
-    """Write the leaderboard's file, unless the answers are a part of the split; say which."""
-    task = report.task
-    path = answers.output_dir / task.results_name(answers.dataset)
-    ids = [example.example_id for example in report.examples]
-    if len(ids) < len(answers.dataset):
-        return (
-            f"No {path.name}: the leaderboard takes the whole split, and {len(ids)} of its "
-            f"{len(answers.dataset)} examples were answered."
-        )
-    write_results(path, task, answers.dataset, dict(zip(ids, report.predictions, strict=True)))
-    return f"For the leaderboard: {path}"

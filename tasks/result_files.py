@@ -10,6 +10,7 @@ from common.files import write_chunks
 from tasks.base import Dataset, Example, Task
 from tasks.checks import check_ids, name_some
 from tasks.files import read_bytes
+from tasks.image_names import are_other_files
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -20,6 +21,20 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     raw_text: str | None = None
     prompt: str | None = None
     references: list[str] | None = None
+
+
+class OurPrediction(Prediction, frozen=True, gc=False):
+    """A line of predictions.jsonl, with what was asked as it stands there, of whatever type."""
+
+    question: Any = None
+    image: Any = None
+    images: Any = None  # where there are several
+
+    @property
+    def image_names(self) -> list[str]:
+        """Return the names of its images; nothing where they are not known."""
+        names = self.images if isinstance(self.images, list) else [self.image]
+        return names if all(isinstance(name, str) for name in names) else []
 
 
 _OUR_KEYS = {
@@ -45,7 +60,7 @@ def read_predictions(path: Path, task: Task) -> dict[int | str, Prediction]:
         found = list(_read_lines(content, path, task))
     else:
         id_key, text_key = task.result_keys
-        record = _record(task, _OUR_KEYS | {"id": id_key, "text": text_key})
+        record = _record(Prediction, task, _OUR_KEYS | {"id": id_key, "text": text_key})
         try:
             found = msgspec.json.decode(content, type=list[record], strict=False)  # type: ignore[valid-type]
         except msgspec.ValidationError as error:
@@ -81,14 +96,15 @@ def match(
         The examples, and what must be said of those left out, if any.
 
     Raises:
-        ValueError: one side lacks ids of the other, or nothing is left.
+        ValueError: one side lacks ids of the other, nothing is left, or a file of ours was written
+            for other references, questions or images.
     """
     ids = {example.example_id for example in examples}
     if len(ids) < len(examples):
         check_ids((example.example_id for example in examples), where)
     missing = [example_id for example_id in ids if example_id not in predictions]
     unknown = [key for key in predictions if key not in ids]
-    _check_references(examples, predictions, path, where)
+    _check_made_for(examples, predictions, path, where)
     if not missing and not unknown:
         return list(examples), None
     faults = []
@@ -105,27 +121,38 @@ def match(
     return common, f"Partial: {sentence}. Only {len(common)} are scored."
 
 
-def _check_references(
+def _check_made_for(
     examples: Sequence[Example],
     predictions: Mapping[int | str, Prediction],
     path: Path,
     where: str,
 ) -> None:
-    """Refuse predictions that were made for other rows: their file holds other references."""
-    moved = [
-        example.example_id
-        for example in examples
-        if (made_for := predictions.get(example.example_id)) is not None
-        and made_for.references
-        and example.references
-        and tuple(made_for.references) != tuple(example.references)
-    ]
-    if moved:
-        raise ValueError(
-            f"{path} was written for other data than {where} is now: the references of "
-            f"{len(moved)} of {len(examples)} examples differ, {_some(moved)}; predict anew, or "
-            "give the data that it was written for."
-        )
+    """Refuse predictions that were made for other rows, as their file tells."""
+    moved = {what: list[int | str]() for what in ("references", "images", "questions")}
+    for example in examples:
+        made_for = predictions.get(example.example_id)
+        if made_for is not None and (what := _difference(example, made_for)):
+            moved[what].append(example.example_id)
+    for what, ids in moved.items():
+        if ids:
+            raise ValueError(
+                f"{path} was written for other data than {where} is now: the {what} of "
+                f"{len(ids)} of {len(examples)} examples differ, {_some(ids)}; predict anew, or "
+                "give the data that it was written for."
+            )
+
+
+def _difference(example: Example, made_for: Prediction) -> str | None:
+    """What a prediction was made for that the example has otherwise; only ours say the question."""
+    known = made_for.references
+    if known and example.references and tuple(known) != tuple(example.references):
+        return "references"
+    if isinstance(made_for, OurPrediction):
+        if are_other_files(made_for.image_names, [image.name for image in example.images]):
+            return "images"
+        if isinstance(made_for.question, str) and made_for.question != example.turns[-1].text:
+            return "questions"
+    return None
 
 
 def write_results(path: Path, task: Task, dataset: Dataset, predictions: Mapping[Any, str]) -> None:
@@ -152,7 +179,7 @@ def write_results(path: Path, task: Task, dataset: Dataset, predictions: Mapping
 
 
 def _read_lines(content: bytes, path: Path, task: Task) -> Iterator[Any]:
-    decoder = msgspec.json.Decoder(_record(task, _OUR_KEYS), strict=False)
+    decoder = msgspec.json.Decoder(_record(OurPrediction, task, _OUR_KEYS), strict=False)
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             try:
@@ -161,8 +188,8 @@ def _read_lines(content: bytes, path: Path, task: Task) -> Iterator[Any]:
                 raise _refusal(f"{path}, line {number},", task, error) from error
 
 
-def _record(task: Task, keys: Mapping[str, str]) -> Any:
-    """A struct with a Prediction's fields under these keys."""
+def _record(base: type[Prediction], task: Task, keys: Mapping[str, str]) -> Any:
+    """A struct with a Prediction's fields under these keys, the others under their own names."""
     id_type = int if task.id_type is int else int | str
     return msgspec.defstruct(
         "Record",
@@ -177,7 +204,7 @@ def _record(task: Task, keys: Mapping[str, str]) -> Any:
                 msgspec.field(name=keys["references"], default=None),
             ),
         ],
-        bases=(Prediction,),
+        bases=(base,),
         frozen=True,
         gc=False,
     )

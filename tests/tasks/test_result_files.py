@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tasks.base import Dataset, Source
+from tasks.images import FileImage
 from tasks.registry import get_task
 from tasks.result_files import Prediction, match, read_predictions, write_results
 from tests.helpers import one_sentence
@@ -189,3 +191,75 @@ def test_predictions_for_rows_that_have_moved_are_refused(tmp_path: Path) -> Non
     found[first] = Prediction(id=first, text="red", references=["another row's"])
     with one_sentence("was written for other data", "of 1 of 3 examples differ", str(first)):
         match(examples, found, tmp_path / "p.jsonl", "vqav2 split 'val'")
+
+
+def our_rows(dataset: Dataset) -> list[dict[str, Any]]:
+    """What predictions.jsonl has of a split whose references are not known."""
+    return [
+        {
+            "id": example.example_id,
+            "question": example.turns[-1].text,
+            "image": f"/elsewhere/{Path(example.image.name).name}",
+            "prediction": "red",
+            "references": [],
+        }
+        for example in dataset
+    ]
+
+
+def read_rows(rows: list[dict[str, Any]], folder: Path, task: str) -> dict[int | str, Prediction]:
+    path = write(folder / "p.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return read_predictions(path, get_task(task))
+
+
+@pytest.mark.parametrize("what", ["image", "question"])
+def test_predictions_about_other_images_or_questions_are_refused(what: str, tmp_path: Path) -> None:
+    dataset = vqav2_examples(tmp_path, 3)
+    rows = our_rows(dataset)
+    moved = [row | {what: other[what]} for row, other in zip(rows, rows[::-1], strict=True)]
+    if what == "question":
+        moved = [row | {what: f"{row[what]} {row['id']}"} for row in rows[:2]] + rows[2:]
+    path = tmp_path / "p.jsonl"
+    # the one in the middle stays where it was: of three rows reversed, or the last one as it is
+    with one_sentence(
+        f"{path} was written for other data", f"the {what}s of 2 of 3 examples differ, 500000, "
+    ):
+        match(list(dataset), read_rows(moved, tmp_path, "vqav2"), path, "vqav2 split 'val'")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {},
+        {"image": "org/copy (val), row 7"},
+        {"image": 7, "question": ["which?"], "images": 5},
+        {"image": None, "question": None, "images": [1]},
+    ],
+)
+def test_predictions_for_the_same_rows_or_of_unknown_ones_are_taken(
+    others: dict[str, Any], tmp_path: Path
+) -> None:
+    dataset = vqav2_examples(tmp_path, 3)
+    found = read_rows([row | others for row in our_rows(dataset)], tmp_path, "vqav2")
+    assert match(list(dataset), found, tmp_path / "p.jsonl", "the split") == ([*dataset], None)
+
+
+def test_a_question_in_a_leaderboards_file_may_be_the_prompt_of_another_tool(
+    tmp_path: Path,
+) -> None:
+    dataset = vqav2_examples(tmp_path, 1)
+    record = {"question_id": 500000, "answer": "red", "question": "<image> a?", "image": "x.png"}
+    found = read_predictions(write(tmp_path / "r.json", [record]), get_task("vqav2"))
+    assert match(list(dataset), found, tmp_path / "r.json", "the split") == ([*dataset], None)
+
+
+def test_of_several_images_each_counts(tmp_path: Path) -> None:
+    first, *_ = vqav2_examples(tmp_path, 1)
+    several = msgspec.structs.replace(first, further_images=(FileImage("b/2.png"),))
+    row = our_rows([several])[0]  # type: ignore[arg-type]
+    names = [row["image"], "a/2.png"]
+    found = read_rows([row | {"images": names}], tmp_path, "vqav2")
+    assert match([several], found, tmp_path / "p.jsonl", "the split") == ([several], None)
+    found = read_rows([row | {"images": [names[0], "a/3.png"]}], tmp_path, "vqav2")
+    with one_sentence("the images of 1 of 1 examples differ, 500000"):
+        match([several], found, tmp_path / "p.jsonl", "the split")
