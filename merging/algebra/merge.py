@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from merging.algebra.adapters import Adapter
+from merging.algebra.adapters import Adapter, beside_low_rank
 from merging.algebra.core import cosines, decompose, gram, overlaps
 from merging.algebra.dense_figures import dense_figures
 from merging.algebra.factorise import concatenate, from_core, from_dense
@@ -41,7 +41,8 @@ class Merge:
         modules: by canonical name, sorted.
         gram: (N, N) float64 inner products of the whole adapters.
         seed: of the masks of the dare modes.
-        missing: `renorm` divides by the sum of the weights of the adapters that have a module.
+        missing: `renorm` divides by the sum of the weights of the adapters that have a module, a
+            bias or a whole tensor.
         trim_scope: what a density is the share of, in `ties` and `magnitude_prune`: of each
             module's entries or of the whole adapter's.
         thresholds: per adapter, the magnitude from which trimming over the whole of it keeps.
@@ -73,6 +74,22 @@ class Merge:
         """Return how much of each adapter is in the sum, of a mode that weighs whole adapters."""
         return COEFFICIENTS[self.mode](self.gram, self.options)
 
+    def shares(self, is_there: Sequence[bool]) -> list[float]:
+        """Return how much of each adapter is in a tensor that is weighed whole, as a bias is.
+
+        Where signs are elected it is the mean of those that have the tensor, else as in a module.
+
+        Args:
+            is_there: for each adapter, true where it has the tensor.
+        """
+        options, coefficients = self._options(is_there)
+        if self.is_weighing:
+            return coefficients
+        held = [w for w, is_here in zip(options.weights, is_there, strict=True) if is_here]
+        if MODES[self.mode].elects and any(held):
+            options = renormalize(options, is_there)
+        return [options.lam * weight for weight in options.weights]
+
     def low_rank(self, name: str, rank: RankLimit = "full") -> tuple[LowRank, float]:
         """Factorise the merged update of a module; return the share of its energy that is kept too.
 
@@ -86,7 +103,7 @@ class Merge:
             total = sum(update.rank for update in module.updates if update is not None)
             return from_dense(self.dense(name), total if rank == "full" else rank)
         if rank == "full" and self.is_weighing:
-            return concatenate(module.updates, self._options(module)[1]), 1.0
+            return concatenate(module.updates, self._options(module.is_there)[1]), 1.0
         cores = decompose(module.updates, module.shape)
         return from_core(cores, self._core(module, cores.cores), rank)
 
@@ -95,7 +112,7 @@ class Merge:
         module = self.modules[name]
         if self.is_low_rank and not module.has_dora:
             return self.low_rank(name)[0].dense()
-        options, coefficients = self._options(module)
+        options, coefficients = self._options(module.is_there)
         deltas = side_by_side(partial(self._delta, module), range(len(module.updates)))
         if self.is_weighing:
             return torch.stack([c * d for c, d in zip(coefficients, deltas, strict=True)]).sum(0)
@@ -162,18 +179,18 @@ class Merge:
 
     def _core(self, module: Module, cores: Tensor) -> Tensor:
         """The merged core of a mode whose result lies in the adapters' common space."""
-        options, coefficients = self._options(module)
+        options, coefficients = self._options(module.is_there)
         if self.mode in CORE:
             return CORE[self.mode](cores, options, min(module.shape))
         weights = torch.tensor(coefficients, dtype=torch.float64)
         return torch.einsum("n,nij->ij", weights, cores)
 
-    def _options(self, module: Module) -> tuple[Options, list[float]]:
-        """The settings for one module, and the coefficients where the mode has them."""
+    def _options(self, is_there: Sequence[bool]) -> tuple[Options, list[float]]:
+        """The settings for what these adapters have, and the coefficients of a mode with them."""
         options = self.options
-        present = [update is not None for update in module.updates]
-        if self.missing == "renorm" and not all(present):
-            options = renormalize(options, present)
+        is_weighted = MODES[self.mode].weights is not None
+        if self.missing == "renorm" and is_weighted and not all(is_there):
+            options = renormalize(options, is_there)
         if not self.is_weighing:
             return options, []
         return options, COEFFICIENTS[self.mode](self.gram, options)
@@ -205,12 +222,14 @@ def start_merge(
 
     Raises:
         ValueError: DoRA with a mode that needs norms or cores of low-rank updates, or an adapter
-            of zero that is to be scaled.
+            that is to be scaled and is zero or has more than low-rank updates.
     """
-    if normalize and any(adapter.dora for adapter in adapters):
-        raise ValueError(
-            "--normalize takes low-rank updates, and an adapter uses DoRA; leave it out."
-        )
+    for adapter in adapters if normalize else ():
+        if more := beside_low_rank(adapter):
+            raise ValueError(
+                f"--normalize scales low-rank updates alone, and adapter {adapter.folder} {more}; "
+                "leave it out."
+            )
     modules = make_modules(adapters, [1.0] * len(adapters))
     total = _total_gram(modules)
     if normalize:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
@@ -22,6 +21,7 @@ from tests.merging.merge_inputs import (
     LAYERS,
     Q0,
     TINY,
+    by_peft,
     edit_config,
     edit_tensors,
     run,
@@ -282,10 +282,6 @@ def test_adapters_of_other_dtypes_are_merged_and_listed(own: Path, tmp_path: Pat
 
 def exported(folder: Path) -> dict[str, Tensor]:
     return PaliGemmaForConditionalGeneration.from_pretrained(folder).state_dict()
-
-
-def by_peft(folder: Path) -> dict[str, Tensor]:
-    return PeftModel.from_pretrained(load_tiny(), str(folder)).merge_and_unload().state_dict()
 
 
 def test_dora_and_its_biases_are_exported_as_peft_merges_them(own: Path, tmp_path: Path) -> None:
