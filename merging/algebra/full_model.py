@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import torch
 from torch import Tensor
 
 from common.json_files import write_json
@@ -75,7 +76,8 @@ def export_full(
     Raises:
         ValueError: the base is quantised, not whole or of unknown kind; `out` exists and is not
             empty; an update fits no tensor, is of another shape, is of a tied layer, or is not
-            finite in the dtype on disk; or the disk is too small. Nothing is left at `out`.
+            finite in the dtype on disk; the base has NaN or Inf; or the disk is too small. Nothing
+            is left at `out`.
     """
     base.check_unquantized()
     _check_tied(base, delta, replace)
@@ -124,19 +126,23 @@ class _TensorWriter:
         dtype = _saved_dtype(tensor, self.save_dtype)
         is_changed = update is not None or replacement is not None or is_through_nf4
         if not is_changed and dtype == tensor.dtype:
-            target.writelines(tensor.chunks())
+            for values in tensor.chunks():
+                tensor.check_finite(values)
+                target.write(values.view(torch.uint8).numpy().data)
             return
         _check_update(self.base, tensor, update, replacement)
         weight = tensor.read()
+        tensor.check_finite(weight)
         if replacement is not None:
             rounding = write_sum(target, replacement, update, weight, FLOAT_DTYPES[dtype])
         else:
             start = nf4_round_trip(weight.float()) if is_through_nf4 else weight
             rounding = write_sum(target, start, update, None, FLOAT_DTYPES[dtype])
         if not math.isfinite(rounding.lost + rounding.update):
+            what = f"{tensor.name} with its update" if is_changed else tensor.stored_name
             raise ValueError(
-                f"{tensor.name} with its update has NaN or values beyond {dtype}; check the "
-                "adapter, or pass --save_dtype float32."
+                f"{what} has NaN or values beyond {dtype}; pass --save_dtype float32, or smaller "
+                "--weights or --lambda, or check the adapter."
             )
         if rounding.update:
             self.report.rounding[tensor.name] = rounding
