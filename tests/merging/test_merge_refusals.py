@@ -228,6 +228,18 @@ def test_a_copy_of_the_base_under_the_same_name_is_taken_with_a_warning(
     assert f"was trained on elsewhere/tiny; {TINY} is taken to be the same model." in result.output
 
 
+def test_an_adapter_given_twice_is_merged_with_a_warning(own: Path, tmp_path: Path) -> None:
+    shutil.copytree(own / "a", own / "copy")
+    result = run(own, tmp_path / "out", "--mode", "linear", names=["a", "b", "copy"])
+    assert result.exit_code == 0, result.output
+    warning = f"{own / 'a'} and {own / 'copy'} hold the same weights, so one adapter counts 2 times"
+    assert f"Warning: {warning}" in result.output
+    said = read_json(tmp_path / "out/merge_report.json")["warnings"]
+    assert [text.startswith(warning) for text in said].count(True) == 1
+    result = run(own, tmp_path / "two", "--mode", "linear")
+    assert result.exit_code == 0 and "the same weights" not in result.output
+
+
 def test_of_a_quantised_base_an_adapter_can_be_written_and_no_full_model(
     own: Path, tmp_path: Path
 ) -> None:
