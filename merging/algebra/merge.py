@@ -21,12 +21,13 @@ from merging.algebra.methods import (
     mask_seed,
     num_kept,
 )
-from merging.algebra.modes import MODES, Options, RankLimit, renormalize
+from merging.algebra.modes import MODES, Mode, Options, RankLimit, renormalize
 from merging.algebra.module import Module, make_modules
 from merging.algebra.threads import one_thread, side_by_side
 from merging.algebra.thresholds import keep_from_, magnitude_threshold
 
 ReadWeight = Callable[[str], Tensor]
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,8 +222,9 @@ def start_merge(
         read_weight: as in Merge.
 
     Raises:
-        ValueError: DoRA with a mode that needs norms or cores of low-rank updates, or an adapter
-            that is to be scaled and is zero or has more than low-rank updates.
+        ValueError: DoRA with a mode that needs norms or cores of low-rank updates, updates that
+            are or become too large for float32, or an adapter that is to be scaled and is zero or
+            has more than low-rank updates.
     """
     for adapter in adapters if normalize else ():
         if more := beside_low_rank(adapter):
@@ -232,8 +234,14 @@ def start_merge(
             )
     modules = make_modules(adapters, [1.0] * len(adapters))
     total = _total_gram(modules)
+    norms = total.diagonal().sqrt()
+    for adapter, norm in zip(adapters, norms.tolist(), strict=True):
+        if not norm <= _LARGEST:
+            raise ValueError(
+                f"Adapter {adapter.folder} has updates of norm {norm:.1e}, and float32 ends at "
+                f"{_LARGEST:.1e}: its training diverged or its lora_alpha is wrong; take another."
+            )
     if normalize:
-        norms = total.diagonal().sqrt()
         if not norms.all():
             raise ValueError("--normalize cannot scale an adapter that is zero; leave it out.")
         modules = make_modules(adapters, (norms.mean() / norms).tolist())
@@ -246,13 +254,15 @@ def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
     """Return the same adapters merged in another way.
 
     Raises:
-        ValueError: DoRA with a mode that needs norms or cores of low-rank updates.
+        ValueError: DoRA with a mode that needs norms or cores of low-rank updates, or settings
+            that scale updates beyond float32.
     """
     if not MODES[mode].takes_dora and any(module.has_dora for module in merge.modules.values()):
         raise ValueError(
             f"An adapter uses DoRA, whose update is not low rank, and --mode {mode} takes low-rank "
             f"ones: use one of {', '.join(row.name for row in MODES.values() if row.takes_dora)}."
         )
+    _check_scale(merge.gram, MODES[mode], options)
     merge = replace(merge, mode=mode, options=options, thresholds=None)
     if merge.trim_scope == "tensor" or not MODES[mode].trims:
         return merge
@@ -261,6 +271,17 @@ def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
         for index in range(len(merge.gram))
     ]
     return replace(merge, thresholds=tuple(thresholds))
+
+
+def _check_scale(gram: Tensor, mode: Mode, options: Options) -> None:
+    """Refuse numbers by which updates, or whole tensors of whatever norm, leave float32."""
+    norm = max(1.0, float(gram.diagonal().max().sqrt()))
+    if not abs(options.lam) * max(map(abs, options.weights)) * norm <= _LARGEST:
+        weights = f"--weights {','.join(map(str, options.weights))} and " if mode.weights else ""
+        raise ValueError(
+            f"{weights}--lambda {options.lam} scale updates beyond {_LARGEST:.1e}, where float32 "
+            "ends; pass smaller numbers."
+        )
 
 
 def _total_gram(modules: Mapping[str, Module]) -> Tensor:

@@ -35,6 +35,9 @@ def write_adapter(
         base_model: what `base_model_name_or_path` is to say.
         revision: of `base_model` on the Hub.
         dtype: of the tensors in the file.
+
+    Raises:
+        ValueError: a value is beyond that dtype.
     """
     assert updates and all(update.rank > 0 for update in updates.values())
     ranks = {name: updates[name].rank for name in sorted(updates)}
@@ -65,9 +68,14 @@ def write_adapter(
     }
     tensors = {}
     for name in ranks:
-        a, b = _fold(updates[name])
-        tensors[f"base_model.model.{name}.lora_A.weight"] = a.to(dtype).contiguous()
-        tensors[f"base_model.model.{name}.lora_B.weight"] = b.to(dtype).contiguous()
+        a, b = (factor.to(dtype).contiguous() for factor in _fold(updates[name]))
+        if not (a.isfinite().all() and b.isfinite().all()):
+            raise ValueError(
+                f"The merge of {name} has NaN or values that {dtype} has not; pass smaller "
+                "--weights or --lambda, or check the adapters."
+            )
+        tensors[f"base_model.model.{name}.lora_A.weight"] = a
+        tensors[f"base_model.model.{name}.lora_B.weight"] = b
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     share(folder / WEIGHTS_FILE)

@@ -204,6 +204,47 @@ def test_a_refusal_is_one_sentence_that_names_the_adapter_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("export", ["adapter", "full"])
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (
+            "linear --lambda 1e39",
+            "--weights 0.5,0.5 and --lambda 1e+39 scale updates beyond 3.4",
+        ),
+        ("linear --weights 1e300,1", "--weights 1e+300,1.0 and --lambda 1.0 scale updates beyond"),
+        (
+            "ties --weights 1e300,1e300 --lambda 1e300",
+            "1e+300,1e+300 and --lambda 1e+300",
+        ),
+        ("tsv --lambda=-1e39", "--lambda -1e+39 scale updates beyond"),
+        ("core_ties --lambda 1e308", "--lambda 1e+308 scale updates beyond"),
+    ],
+)
+def test_numbers_too_large_are_named_as_the_cause(
+    export: str, options: str, part: str, adapters: Path, tmp_path: Path
+) -> None:
+    words = ("--mode", *options.split(), "--export", export)
+    result = run(adapters, tmp_path / "out", *words)
+    assert part in sentence(result.exit_code, result.output)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_adapter_whose_update_float32_has_not_is_named(own: Path, tmp_path: Path) -> None:
+    edit_config(own / "b", lora_alpha=1e39)
+    result = run(own, tmp_path / "out", "--mode", "linear")
+    message = sentence(result.exit_code, result.output)
+    assert f"Adapter {own / 'b'} has updates of norm" in message and "lora_alpha" in message
+
+
+def test_a_share_too_small_to_divide_by_keeps_nothing(adapters: Path, tmp_path: Path) -> None:
+    options = ("--mode", "dare_linear", "--density", 1e-300)
+    result = run(adapters, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    found, base = (load_file(place / "model.safetensors") for place in (tmp_path / "out", TINY))
+    assert all(torch.equal(tensor, base[name]) for name, tensor in found.items())
+
+
 def test_a_pickle_is_merged_where_it_holds_tensors_alone(own: Path, tmp_path: Path) -> None:
     weights = own / "a/adapter_model.safetensors"
     torch.save(load_file(weights), own / "a/adapter_model.bin")
