@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,7 +80,9 @@ def export_full(
             is left at `out`.
     """
     base.check_unquantized()
-    _check_tied(base, delta, replace)
+    tied = {"lm_head", *filter(_is_tied_module, (t.module for t in base.tensors.values()))}
+    changed = {name for name in tied if base.is_tied and delta(name) is not None}
+    check_tied(base, changed.union(name.removesuffix(".weight") for name in replace))
     _check_replaced(base, replace)
     through_nf4 = base.quantized_in_training() if onto == "nf4" else frozenset()
     writer = _TensorWriter(base, delta, replace, through_nf4, save_dtype)
@@ -152,14 +154,18 @@ def _is_tied_module(module: str) -> bool:
     return module == "lm_head" or module.endswith("embed_tokens")
 
 
-def _check_tied(
-    base: Base, delta: Callable[[str], Tensor | None], replace: Mapping[str, Tensor]
-) -> None:
-    if not base.is_tied:
-        return
-    embeddings = [t.module for t in base.tensors.values() if _is_tied_module(t.module)]
-    for module in sorted({"lm_head", *embeddings}):
-        if f"{module}.weight" in replace or delta(module) is not None:
+def check_tied(base: Base, modules: Iterable[str]) -> None:
+    """Refuse to write updates of one of two layers that share their weights.
+
+    Args:
+        base: a full model.
+        modules: canonical names of those with updates or whole tensors.
+
+    Raises:
+        ValueError: one is lm_head or embed_tokens, and the base ties them.
+    """
+    for module in sorted(filter(_is_tied_module, modules)):
+        if base.is_tied:
             raise ValueError(
                 f"The update of {module} cannot be exported: {base.name} ties lm_head to "
                 "embed_tokens, so that it would change both; leave that module out."
