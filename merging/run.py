@@ -178,10 +178,8 @@ def _check_exports(candidates: Sequence[Settings], inputs: Inputs, request: Merg
     """Refuse what could not be written, whichever candidate is chosen, before any work is done."""
     exports = {_export(request.export, settings["mode"], inputs) for settings in candidates}
     check_export_effects(request, exports)
-    is_added = exports != {"adapter"} or request.trial.tasks  # to the weights themselves
-    for adapter in inputs.adapters if request.output is not None or request.trial.tasks else ():
-        whole = (name.removesuffix(".weight") for name in adapter.saved)
-        check_tied(inputs.base, [*whole, *(adapter.updates if is_added else ())])
+    if request.trial.tasks or (request.output is not None and exports != {"adapter"}):
+        check_tied(inputs.base, {name for adapter in inputs.adapters for name in adapter.updates})
     if request.output is not None and exports != {"full"}:
         for adapter in inputs.adapters:
             check_low_rank_only(adapter)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from merging.algebra.adapters import Adapter
 from merging.algebra.base import Base
-from merging.algebra.full_model import ExportReport, Onto, SaveDtype, export_full
+from merging.algebra.full_model import ExportReport, Onto, SaveDtype, check_tied, export_full
 from merging.algebra.merge import Merge
 from merging.algebra.modes import RankLimit
 from merging.algebra.threads import one_thread
@@ -113,6 +113,7 @@ def export_model(
 def _replaced(merge: Merge, adapters: Sequence[Adapter], base: Base) -> dict[str, Tensor]:
     """Biases and whole tensors that adapters trained: the base's plus the weighted differences."""
     held = [_beside(adapter, base) for adapter in adapters]
+    check_tied(base, {name.removesuffix(".weight") for own in held for name in own})
     replaced: dict[str, Tensor] = {}
     for name in sorted({name for own in held for name in own}):
         original = replaced[name] = base.tensors[name].read().float()
@@ -129,10 +130,12 @@ def _beside(adapter: Adapter, base: Base) -> dict[str, tuple[Tensor, bool]]:
     """What an adapter has beside its updates, and whether that is a difference from the base's."""
     found = {f"{module}.bias": (bias, True) for module, bias in adapter.biases.items()}
     found |= {name: (tensor, False) for name, tensor in adapter.saved.items()}
+    shapes = base.shapes() if found else {}
     for name, (tensor, _) in found.items():
         stored = base.tensors.get(name)
-        if stored is None or stored.shape != tuple(tensor.shape):
-            there = "no such tensor" if stored is None else f"one of shape {stored.shape}"
+        shape = stored.shape if stored else shapes.get(name.removesuffix(".weight"))  # tied
+        if shape != tuple(tensor.shape):
+            there = f"one of shape {shape}" if shape else "no such tensor"
             raise ValueError(
                 f"Adapter {adapter.folder} holds {name} of shape {tuple(tensor.shape)}, and the "
                 f"base has {there}; pass the base that it was trained on."

@@ -80,9 +80,7 @@ def export_full(
             is left at `out`.
     """
     base.check_unquantized()
-    tied = {"lm_head", *filter(_is_tied_module, (t.module for t in base.tensors.values()))}
-    changed = {name for name in tied if base.is_tied and delta(name) is not None}
-    check_tied(base, changed.union(name.removesuffix(".weight") for name in replace))
+    check_tied(base, _changed(base, delta, replace))
     _check_replaced(base, replace)
     through_nf4 = base.quantized_in_training() if onto == "nf4" else frozenset()
     writer = _TensorWriter(base, delta, replace, through_nf4, save_dtype)
@@ -152,6 +150,16 @@ class _TensorWriter:
 
 def _is_tied_module(module: str) -> bool:
     return module == "lm_head" or module.endswith("embed_tokens")
+
+
+def _changed(
+    base: Base, delta: Callable[[str], Tensor | None], replace: Mapping[str, Tensor]
+) -> set[str]:
+    """Modules whose weights are replaced, and those of a tied base's two that have an update."""
+    modules = {tensor.module for tensor in base.tensors.values()} | {"lm_head"}
+    tied = filter(_is_tied_module, modules if base.is_tied else ())
+    replaced = {name.removesuffix(".weight") for name in replace}
+    return replaced.union(name for name in tied if delta(name) is not None)
 
 
 def check_tied(base: Base, modules: Iterable[str]) -> None:

@@ -68,18 +68,22 @@ def write_adapter(
     }
     tensors = {}
     for name in ranks:
-        a, b = (factor.to(dtype).contiguous() for factor in _fold(updates[name]))
-        if not (a.isfinite().all() and b.isfinite().all()):
-            raise ValueError(
-                f"The merge of {name} has NaN or values that {dtype} has not; pass smaller "
-                "--weights or --lambda, or check the adapters."
-            )
-        tensors[f"base_model.model.{name}.lora_A.weight"] = a
-        tensors[f"base_model.model.{name}.lora_B.weight"] = b
+        for part, factor in zip("AB", _fold(updates[name]), strict=True):
+            tensor = factor.to(dtype).contiguous()
+            _check_finite(name, tensor)
+            tensors[f"base_model.model.{name}.lora_{part}.weight"] = tensor
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     share(folder / WEIGHTS_FILE)
     write_json(folder / CONFIG_FILE, dict(sorted(config.items())))
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    if not tensor.isfinite().all():
+        raise ValueError(
+            f"The merge of {name} has NaN or values that {tensor.dtype} has not; pass smaller "
+            "--weights or --lambda, or check the adapters."
+        )
 
 
 def verify_adapter(

@@ -33,7 +33,6 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ab", ("--mode", "linear", "--evaluate", "digits")),  # scored by adding to the weights
         ("a", ()),
         ("cb", ("--mode", "linear")),
-        ("cb", ("--mode", "linear", "--export", "adapter")),
     ],
 )
 def test_what_would_change_both_is_refused_for_that(
