@@ -85,8 +85,6 @@ class StoredTensor:
         Raises:
             ValueError: one is NaN or infinite.
         """
-        if not self.is_float or not values.numel():
-            return
         low, high = values.aminmax()  # both are NaN where one value is
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError(
