@@ -28,7 +28,7 @@ class Inputs:
         base: the checkpoint, as its files.
         adapters: in the order given.
         runs: each adapter's run.json, empty where it has none.
-        warnings: of bases that are named otherwise.
+        warnings: of bases that are named otherwise, adapters given twice and the like.
     """
 
     checkpoint: Checkpoint
@@ -79,6 +79,7 @@ def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
         allow_mismatch=request.allow_base_mismatch,
     )
     check_shapes(adapters, shapes)
+    found += _twice(adapters)
     unknown = [str(folder) for folder, run in zip(folders, runs, strict=True) if not run]
     if unknown:
         found.append(
@@ -108,6 +109,19 @@ def read_inputs(request: MergeRequest, folders: Sequence[Path]) -> Inputs:
         runs=runs,
         warnings=found,
     )
+
+
+def _twice(adapters: Sequence[Adapter]) -> list[str]:
+    """Say which adapters have the weights of one before them, under whatever name."""
+    by_content: dict[str, list[str]] = {}
+    for adapter in adapters:
+        by_content.setdefault(adapter.sha256, []).append(str(adapter.folder))
+    return [
+        f"{' and '.join(same)} hold the same weights, so one adapter counts {len(same)} times; "
+        "check that each folder is the one you mean."
+        for same in by_content.values()
+        if len(same) > 1
+    ]
 
 
 def _with_processor(checkpoint: Checkpoint, found: list[str]) -> Family | None:

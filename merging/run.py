@@ -19,7 +19,7 @@ from evaluation.provenance import versions
 from merging.algebra import report
 from merging.algebra.adapters import check_low_rank_only
 from merging.algebra.export import Measures, Progress, diagnose, export_adapter, export_model
-from merging.algebra.full_model import ExportReport, Onto
+from merging.algebra.full_model import ExportReport, Onto, check_tied
 from merging.algebra.merge import Merge, start_merge
 from merging.algebra.modes import MODES, RankLimit, default_options
 from merging.algebra.staging import atomic_folder, check_output
@@ -178,6 +178,8 @@ def _check_exports(candidates: Sequence[Settings], inputs: Inputs, request: Merg
     """Refuse what could not be written, whichever candidate is chosen, before any work is done."""
     exports = {_export(request.export, settings["mode"], inputs) for settings in candidates}
     check_export_effects(request, exports)
+    if request.trial.tasks or (request.output is not None and exports != {"adapter"}):
+        check_tied(inputs.base, {name for adapter in inputs.adapters for name in adapter.updates})
     if request.output is not None and exports != {"full"}:
         for adapter in inputs.adapters:
             check_low_rank_only(adapter)

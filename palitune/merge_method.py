@@ -65,7 +65,7 @@ def _rule_options(group: str) -> list[click.Parameter]:
             type=click.Choice(["zero", "renorm"]),
             default="zero",
             show_default=True,
-            help="Count an adapter without a module as an update of zero, or not at all.",
+            help="Count an adapter without a module or tensor as an update of zero, or not at all.",
         ),
         Option(
             ["--trim_scope"],
@@ -80,6 +80,6 @@ def _rule_options(group: str) -> list[click.Parameter]:
             ["--normalize"],
             group=group,
             is_flag=True,
-            help="Scale each adapter to the mean norm of all first.",
+            help="Scale each adapter to the mean norm of all first; of low-rank updates alone.",
         ),
     ]

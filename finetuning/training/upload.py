@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from common.hub_upload import known_tokens
+from common.json_files import read_json
 from common.near_paths import did_you_mean
 from common.terminal_table import align
 from finetuning.training.run_state import describe_unfinished
 from models.run_record import RUN_FILE, read_run
 
 _WEIGHTS = ("adapter_model.safetensors", "model*.safetensors")
+_INDEX = "model.safetensors.index.json"
 _GOES = (
     *_WEIGHTS,
-    *("adapter_config.json", "model.safetensors.index.json", "config.json"),
+    *("adapter_config.json", _INDEX, "config.json"),
     *("generation_config.json", "*processor_config.json", "tokenizer*", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.*"),
     *("README.md", RUN_FILE, "merge_report.json", "sweep.json"),
@@ -75,7 +79,8 @@ def plan_upload(folder: Path, *, with_report: bool = False) -> Upload:
         with_report: take the pages of its evaluations too, which hold images of the data.
 
     Raises:
-        ValueError: no run, not finished, or a file holds a token.
+        ValueError: no run, not finished, weights that are cut or not all there, or a file holds a
+            token.
     """
     if not folder.exists():
         raise ValueError(f"{folder} does not exist{did_you_mean(folder, 'name a run or a merge')}")
@@ -91,6 +96,7 @@ def plan_upload(folder: Path, *, with_report: bool = False) -> Upload:
     going = {name: path for name, path in names.items() if _matches(name, patterns)}
     if not any(_matches(name, _WEIGHTS) for name in going):
         raise ValueError(f"{folder} holds no weights of an adapter or a model; name a whole run.")
+    _check_weights(going)
     _check_secrets(going.values())
     private = _private_paths(path for path in going.values() if _tells(path, (".json",)))
     run = read_run(folder)
@@ -123,6 +129,25 @@ def _summed(names: Iterable[str], going: Collection[str]) -> Iterator[str]:
         if shown not in seen:
             seen.add(shown)
             yield shown
+
+
+def _check_weights(going: Mapping[str, Path]) -> None:
+    """Raise ValueError where a file of weights is cut, or one that the index lists is missing."""
+    if _INDEX in going:
+        listed = read_json(going[_INDEX]).get("weight_map", {}).values()
+        if missing := sorted(set(listed).difference(going)):
+            raise ValueError(
+                f"{going[_INDEX]} lists {missing[0]}, which is not in that folder, so nothing is "
+                "pushed: copy or write the model again."
+            )
+    for path in (path for path in going.values() if path.suffix == ".safetensors"):
+        try:
+            with safe_open(path, "numpy"):  # reads the header, which must fit the file's size
+                pass
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path} is damaged ({error}), so nothing is pushed: copy or write it again."
+            ) from error
 
 
 def _check_secrets(paths: Iterable[Path]) -> None:

@@ -48,23 +48,30 @@ class Adapter:
     warnings: tuple[str, ...]
 
 
+def beside_low_rank(adapter: Adapter) -> str:
+    """Return what an adapter has beside low-rank updates, as `uses DoRA`; nothing where it is all.
+
+    DoRA, trained biases, or whole modules; the first of them is named.
+    """
+    kinds = (
+        (adapter.dora, "uses DoRA, whose update is not low rank ({0} first)"),
+        (adapter.biases, "has lora_bias: updates of biases ({0} first)"),
+        (adapter.saved, "holds whole tensors beside its LoRA ({0} first)"),
+    )
+    return next((text.format(next(iter(tensors))) for tensors, text in kinds if tensors), "")
+
+
 def check_low_rank_only(adapter: Adapter) -> None:
     """Refuse what an adapter with the merged update of each module could not express.
 
     Raises:
         ValueError: DoRA, trained biases, or whole modules.
     """
-    reasons = (
-        (adapter.dora, "uses DoRA, whose update is not low rank ({0} first)"),
-        (adapter.biases, "has lora_bias: updates of biases ({0} first)"),
-        (adapter.saved, "holds whole tensors beside its LoRA ({0} first)"),
-    )
-    for tensors, reason in reasons:
-        if tensors:
-            raise ValueError(
-                f"Adapter {adapter.folder} {reason.format(next(iter(tensors)))}, which a merged "
-                "adapter cannot hold; write a full model by --export full."
-            )
+    if more := beside_low_rank(adapter):
+        raise ValueError(
+            f"Adapter {adapter.folder} {more}, which a merged adapter cannot hold; write a full "
+            "model by --export full."
+        )
 
 
 def check_same_base(

@@ -136,6 +136,7 @@ class Base:
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Map canonical names of linear layers and embeddings to their (d_out, d_in).
 
+        A tied lm_head has that of embed_tokens: an adapter can change it, though the files lack it.
         From the headers; on the Hub or quantised, where those are far or of packed numbers, from
         the config.
         """
@@ -147,6 +148,9 @@ class Base:
                 for name, parameter in self._skeleton().named_parameters()
                 if name.endswith(".weight") and parameter.dim() == 2
             }
+        embeddings = [shape for name, shape in shapes.items() if name.endswith("embed_tokens")]
+        if embeddings:
+            shapes.setdefault("lm_head", embeddings[0])
         return {module: (d_out, d_in) for module, (d_out, d_in) in shapes.items()}
 
     def quantized_in_training(self) -> frozenset[str]:

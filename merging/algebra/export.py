@@ -1,6 +1,5 @@
 """A merge carried out: as an adapter, as a full model, or as the figures alone."""
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from torch import Tensor
 
 from merging.algebra.adapters import Adapter
 from merging.algebra.base import Base
-from merging.algebra.full_model import ExportReport, Onto, SaveDtype, export_full
+from merging.algebra.full_model import ExportReport, Onto, SaveDtype, check_tied, export_full
 from merging.algebra.merge import Merge
-from merging.algebra.modes import MODES, RankLimit
+from merging.algebra.modes import RankLimit
 from merging.algebra.threads import one_thread
 from merging.algebra.writer import verify_adapter, write_adapter
 
@@ -113,30 +112,32 @@ def export_model(
 
 def _replaced(merge: Merge, adapters: Sequence[Adapter], base: Base) -> dict[str, Tensor]:
     """Biases and whole tensors that adapters trained: the base's plus the weighted differences."""
-    options = merge.options
-    if merge.is_weighing:
-        weights = merge.coefficients
-    elif MODES[merge.mode].elects:  # they average what agrees, whatever the sum of the weights
-        weights = [options.lam * weight / math.fsum(options.weights) for weight in options.weights]
-    else:
-        weights = [options.lam * weight for weight in options.weights]
+    held = [_beside(adapter, base) for adapter in adapters]
+    check_tied(base, {name.removesuffix(".weight") for own in held for name in own})
     replaced: dict[str, Tensor] = {}
+    for name in sorted({name for own in held for name in own}):
+        original = replaced[name] = base.tensors[name].read().float()
+        shares = merge.shares([name in own for own in held])
+        for own, share in zip(held, shares, strict=True):
+            if name in own:
+                value, is_difference = own[name]
+                difference = value.float() if is_difference else value.float() - original
+                replaced[name] = replaced[name] + share * difference
+    return replaced
 
-    def add(adapter: Adapter, name: str, weight: float, value: Tensor, is_difference: bool) -> None:
+
+def _beside(adapter: Adapter, base: Base) -> dict[str, tuple[Tensor, bool]]:
+    """What an adapter has beside its updates, and whether that is a difference from the base's."""
+    found = {f"{module}.bias": (bias, True) for module, bias in adapter.biases.items()}
+    found |= {name: (tensor, False) for name, tensor in adapter.saved.items()}
+    shapes = base.shapes() if found else {}
+    for name, (tensor, _) in found.items():
         stored = base.tensors.get(name)
-        if stored is None or stored.shape != tuple(value.shape):
-            there = "no such tensor" if stored is None else f"one of shape {stored.shape}"
+        shape = stored.shape if stored else shapes.get(name.removesuffix(".weight"))  # tied
+        if shape != tuple(tensor.shape):
+            there = f"one of shape {shape}" if shape else "no such tensor"
             raise ValueError(
-                f"Adapter {adapter.folder} holds {name} of shape {tuple(value.shape)}, and the "
+                f"Adapter {adapter.folder} holds {name} of shape {tuple(tensor.shape)}, and the "
                 f"base has {there}; pass the base that it was trained on."
             )
-        original = stored.read().float()
-        difference = value.float() if is_difference else value.float() - original
-        replaced[name] = replaced.get(name, original) + weight * difference
-
-    for adapter, weight in zip(adapters, weights, strict=True):
-        for module, bias in adapter.biases.items():
-            add(adapter, f"{module}.bias", weight, bias, is_difference=True)
-        for name, tensor in adapter.saved.items():
-            add(adapter, name, weight, tensor, is_difference=False)
-    return replaced
+    return found

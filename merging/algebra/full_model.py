@@ -8,13 +8,14 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import torch
 from torch import Tensor
 
 from common.json_files import write_json
@@ -75,10 +76,11 @@ def export_full(
     Raises:
         ValueError: the base is quantised, not whole or of unknown kind; `out` exists and is not
             empty; an update fits no tensor, is of another shape, is of a tied layer, or is not
-            finite in the dtype on disk; or the disk is too small. Nothing is left at `out`.
+            finite in the dtype on disk; the base has NaN or Inf; or the disk is too small. Nothing
+            is left at `out`.
     """
     base.check_unquantized()
-    _check_tied(base, delta, replace)
+    check_tied(base, _changed(base, delta, replace))
     _check_replaced(base, replace)
     through_nf4 = base.quantized_in_training() if onto == "nf4" else frozenset()
     writer = _TensorWriter(base, delta, replace, through_nf4, save_dtype)
@@ -124,19 +126,23 @@ class _TensorWriter:
         dtype = _saved_dtype(tensor, self.save_dtype)
         is_changed = update is not None or replacement is not None or is_through_nf4
         if not is_changed and dtype == tensor.dtype:
-            target.writelines(tensor.chunks())
+            for values in tensor.chunks():
+                tensor.check_finite(values)
+                target.write(values.view(torch.uint8).numpy().data)
             return
         _check_update(self.base, tensor, update, replacement)
         weight = tensor.read()
+        tensor.check_finite(weight)
         if replacement is not None:
             rounding = write_sum(target, replacement, update, weight, FLOAT_DTYPES[dtype])
         else:
             start = nf4_round_trip(weight.float()) if is_through_nf4 else weight
             rounding = write_sum(target, start, update, None, FLOAT_DTYPES[dtype])
         if not math.isfinite(rounding.lost + rounding.update):
+            what = f"{tensor.name} with its update" if is_changed else tensor.stored_name
             raise ValueError(
-                f"{tensor.name} with its update has NaN or values beyond {dtype}; check the "
-                "adapter, or pass --save_dtype float32."
+                f"{what} has NaN or values beyond {dtype}; pass --save_dtype float32, or smaller "
+                "--weights or --lambda, or check the adapter."
             )
         if rounding.update:
             self.report.rounding[tensor.name] = rounding
@@ -146,14 +152,28 @@ def _is_tied_module(module: str) -> bool:
     return module == "lm_head" or module.endswith("embed_tokens")
 
 
-def _check_tied(
+def _changed(
     base: Base, delta: Callable[[str], Tensor | None], replace: Mapping[str, Tensor]
-) -> None:
-    if not base.is_tied:
-        return
-    embeddings = [t.module for t in base.tensors.values() if _is_tied_module(t.module)]
-    for module in sorted({"lm_head", *embeddings}):
-        if f"{module}.weight" in replace or delta(module) is not None:
+) -> set[str]:
+    """Modules whose weights are replaced, and those of a tied base's two that have an update."""
+    modules = {tensor.module for tensor in base.tensors.values()} | {"lm_head"}
+    tied = filter(_is_tied_module, modules if base.is_tied else ())
+    replaced = {name.removesuffix(".weight") for name in replace}
+    return replaced.union(name for name in tied if delta(name) is not None)
+
+
+def check_tied(base: Base, modules: Iterable[str]) -> None:
+    """Refuse to write updates of one of two layers that share their weights.
+
+    Args:
+        base: a full model.
+        modules: canonical names of those with updates or whole tensors.
+
+    Raises:
+        ValueError: one is lm_head or embed_tokens, and the base ties them.
+    """
+    for module in sorted(filter(_is_tied_module, modules)):
+        if base.is_tied:
             raise ValueError(
                 f"The update of {module} cannot be exported: {base.name} ties lm_head to "
                 "embed_tokens, so that it would change both; leave that module out."

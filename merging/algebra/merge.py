@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from merging.algebra.adapters import Adapter
+from merging.algebra.adapters import Adapter, beside_low_rank
 from merging.algebra.core import cosines, decompose, gram, overlaps
 from merging.algebra.dense_figures import dense_figures
 from merging.algebra.factorise import concatenate, from_core, from_dense
@@ -21,12 +21,13 @@ from merging.algebra.methods import (
     mask_seed,
     num_kept,
 )
-from merging.algebra.modes import MODES, Options, RankLimit, renormalize
+from merging.algebra.modes import MODES, Mode, Options, RankLimit, renormalize
 from merging.algebra.module import Module, make_modules
 from merging.algebra.threads import one_thread, side_by_side
 from merging.algebra.thresholds import keep_from_, magnitude_threshold
 
 ReadWeight = Callable[[str], Tensor]
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +42,8 @@ class Merge:
         modules: by canonical name, sorted.
         gram: (N, N) float64 inner products of the whole adapters.
         seed: of the masks of the dare modes.
-        missing: `renorm` divides by the sum of the weights of the adapters that have a module.
+        missing: `renorm` divides by the sum of the weights of the adapters that have a module, a
+            bias or a whole tensor.
         trim_scope: what a density is the share of, in `ties` and `magnitude_prune`: of each
             module's entries or of the whole adapter's.
         thresholds: per adapter, the magnitude from which trimming over the whole of it keeps.
@@ -73,6 +75,22 @@ class Merge:
         """Return how much of each adapter is in the sum, of a mode that weighs whole adapters."""
         return COEFFICIENTS[self.mode](self.gram, self.options)
 
+    def shares(self, is_there: Sequence[bool]) -> list[float]:
+        """Return how much of each adapter is in a tensor that is weighed whole, as a bias is.
+
+        Where signs are elected it is the mean of those that have the tensor, else as in a module.
+
+        Args:
+            is_there: for each adapter, true where it has the tensor.
+        """
+        options, coefficients = self._options(is_there)
+        if self.is_weighing:
+            return coefficients
+        held = [w for w, is_here in zip(options.weights, is_there, strict=True) if is_here]
+        if MODES[self.mode].elects and any(held):
+            options = renormalize(options, is_there)
+        return [options.lam * weight for weight in options.weights]
+
     def low_rank(self, name: str, rank: RankLimit = "full") -> tuple[LowRank, float]:
         """Factorise the merged update of a module; return the share of its energy that is kept too.
 
@@ -86,7 +104,7 @@ class Merge:
             total = sum(update.rank for update in module.updates if update is not None)
             return from_dense(self.dense(name), total if rank == "full" else rank)
         if rank == "full" and self.is_weighing:
-            return concatenate(module.updates, self._options(module)[1]), 1.0
+            return concatenate(module.updates, self._options(module.is_there)[1]), 1.0
         cores = decompose(module.updates, module.shape)
         return from_core(cores, self._core(module, cores.cores), rank)
 
@@ -95,7 +113,7 @@ class Merge:
         module = self.modules[name]
         if self.is_low_rank and not module.has_dora:
             return self.low_rank(name)[0].dense()
-        options, coefficients = self._options(module)
+        options, coefficients = self._options(module.is_there)
         deltas = side_by_side(partial(self._delta, module), range(len(module.updates)))
         if self.is_weighing:
             return torch.stack([c * d for c, d in zip(coefficients, deltas, strict=True)]).sum(0)
@@ -162,18 +180,18 @@ class Merge:
 
     def _core(self, module: Module, cores: Tensor) -> Tensor:
         """The merged core of a mode whose result lies in the adapters' common space."""
-        options, coefficients = self._options(module)
+        options, coefficients = self._options(module.is_there)
         if self.mode in CORE:
             return CORE[self.mode](cores, options, min(module.shape))
         weights = torch.tensor(coefficients, dtype=torch.float64)
         return torch.einsum("n,nij->ij", weights, cores)
 
-    def _options(self, module: Module) -> tuple[Options, list[float]]:
-        """The settings for one module, and the coefficients where the mode has them."""
+    def _options(self, is_there: Sequence[bool]) -> tuple[Options, list[float]]:
+        """The settings for what these adapters have, and the coefficients of a mode with them."""
         options = self.options
-        present = [update is not None for update in module.updates]
-        if self.missing == "renorm" and not all(present):
-            options = renormalize(options, present)
+        is_weighted = MODES[self.mode].weights is not None
+        if self.missing == "renorm" and is_weighted and not all(is_there):
+            options = renormalize(options, is_there)
         if not self.is_weighing:
             return options, []
         return options, COEFFICIENTS[self.mode](self.gram, options)
@@ -204,17 +222,26 @@ def start_merge(
         read_weight: as in Merge.
 
     Raises:
-        ValueError: DoRA with a mode that needs norms or cores of low-rank updates, or an adapter
-            of zero that is to be scaled.
+        ValueError: DoRA with a mode that needs norms or cores of low-rank updates, updates that
+            are or become too large for float32, or an adapter that is to be scaled and is zero or
+            has more than low-rank updates.
     """
-    if normalize and any(adapter.dora for adapter in adapters):
-        raise ValueError(
-            "--normalize takes low-rank updates, and an adapter uses DoRA; leave it out."
-        )
+    for adapter in adapters if normalize else ():
+        if more := beside_low_rank(adapter):
+            raise ValueError(
+                f"--normalize scales low-rank updates alone, and adapter {adapter.folder} {more}; "
+                "leave it out."
+            )
     modules = make_modules(adapters, [1.0] * len(adapters))
     total = _total_gram(modules)
+    norms = total.diagonal().sqrt()
+    for adapter, norm in zip(adapters, norms.tolist(), strict=True):
+        if not norm <= _LARGEST:
+            raise ValueError(
+                f"Adapter {adapter.folder} has updates of norm {norm:.1e}, and float32 ends at "
+                f"{_LARGEST:.1e}: its training diverged or its lora_alpha is wrong; take another."
+            )
     if normalize:
-        norms = total.diagonal().sqrt()
         if not norms.all():
             raise ValueError("--normalize cannot scale an adapter that is zero; leave it out.")
         modules = make_modules(adapters, (norms.mean() / norms).tolist())
@@ -227,13 +254,15 @@ def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
     """Return the same adapters merged in another way.
 
     Raises:
-        ValueError: DoRA with a mode that needs norms or cores of low-rank updates.
+        ValueError: DoRA with a mode that needs norms or cores of low-rank updates, or settings
+            that scale updates beyond float32.
     """
     if not MODES[mode].takes_dora and any(module.has_dora for module in merge.modules.values()):
         raise ValueError(
             f"An adapter uses DoRA, whose update is not low rank, and --mode {mode} takes low-rank "
             f"ones: use one of {', '.join(row.name for row in MODES.values() if row.takes_dora)}."
         )
+    _check_scale(merge.gram, MODES[mode], options)
     merge = replace(merge, mode=mode, options=options, thresholds=None)
     if merge.trim_scope == "tensor" or not MODES[mode].trims:
         return merge
@@ -242,6 +271,17 @@ def with_mode(merge: Merge, mode: str, options: Options) -> Merge:
         for index in range(len(merge.gram))
     ]
     return replace(merge, thresholds=tuple(thresholds))
+
+
+def _check_scale(gram: Tensor, mode: Mode, options: Options) -> None:
+    """Refuse numbers by which updates, or whole tensors of whatever norm, leave float32."""
+    norm = max(1.0, float(gram.diagonal().max().sqrt()))
+    if not abs(options.lam) * max(map(abs, options.weights)) * norm <= _LARGEST:
+        weights = f"--weights {','.join(map(str, options.weights))} and " if mode.weights else ""
+        raise ValueError(
+            f"{weights}--lambda {options.lam} scale updates beyond {_LARGEST:.1e}, where float32 "
+            "ends; pass smaller numbers."
+        )
 
 
 def _total_gram(modules: Mapping[str, Module]) -> Tensor:

@@ -165,6 +165,7 @@ def trim_(delta: Tensor, density: float) -> None:
 def _drop_(density: float, delta: Tensor, seed: int) -> None:
     """Keep each entry with probability `density` and divide by it, drop the others, in place."""
     generator = torch.Generator().manual_seed(seed)
+    density = max(density, torch.finfo(delta.dtype).tiny)  # of a smaller one the inverse is Inf
     for block in delta.view(-1).split(_BLOCK):
         is_kept = torch.rand(len(block), generator=generator).lt_(density)
         block.mul_(is_kept).mul_(1 / density)

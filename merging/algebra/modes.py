@@ -196,10 +196,14 @@ def renormalize(options: Options, present: Sequence[bool]) -> Options:
 
     It is the other rule for missing modules: in place of counting an absent adapter as an update
     of zero, divide by the sum of the weights present. Means over agreeing entries do so anyway.
+    The same goes for a bias or a whole tensor.
 
     Args:
         options: those of the merge.
         present: for each adapter, true where it has the module.
+
+    Raises:
+        ValueError: the weights present sum to 0.
     """
     total = sum(weight for weight, is_here in zip(options.weights, present, strict=True) if is_here)
     if total == 0:

@@ -29,6 +29,11 @@ class Module:
     cores: Tensor
 
     @property
+    def is_there(self) -> list[bool]:
+        """Return for each adapter True where it has the module."""
+        return [update is not None for update in self.updates]
+
+    @property
     def has_dora(self) -> bool:
         """Return True where some update is more than low rank."""
         return any(magnitude is not None for magnitude in self.magnitudes)

@@ -136,10 +136,8 @@ def _is_saved(config: AdapterConfig, name: str) -> bool:
     return (
         (name.endswith(".bias") and config.bias != "none")
         or _EMBEDDINGS.fullmatch(name) is not None
-        or any(
-            re.match(rf"(?:.*\.)?(?:{m}|{canonical(m)})\.", name)
-            for m in config.modules_to_save or ()
-        )
+        # as PEFT: all modules whose names end so, `norm` for `input_layernorm` too
+        or any(f"{m}." in name or f"{canonical(m)}." in name for m in config.modules_to_save or ())
     )
 
 

@@ -66,14 +66,11 @@ def write_sum(
             exact = exact + update[block]
         rounded = exact.to(dtype)
         target.write(rounded.view(torch.uint8).numpy().data)
-        if replaced is not None:
-            change = exact - replaced[block].float()
-        elif update is not None:
-            change = update[block]
-        else:
-            continue
         squares_lost += _square(rounded.float() - exact)
-        squares_update += _square(change)
+        if replaced is not None:
+            squares_update += _square(exact - replaced[block].float())
+        elif update is not None:
+            squares_update += _square(update[block])
     return Rounding(math.sqrt(squares_update), math.sqrt(squares_lost))
 
 

@@ -19,7 +19,8 @@ FLOAT_DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-_CHUNK = 1 << 20  # bytes; larger ones fall out of the cache, at a third of the speed
+# Bytes, of whole numbers; larger ones fall out of the cache, at a third of the speed.
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,19 @@ class StoredTensor:
         """Return True where it holds unquantised numbers."""
         return self.dtype in FLOAT_DTYPES
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield its bytes as they are stored."""
-        with self.path.open("rb") as file:
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield its numbers in order, in flat pieces, each written over the one before.
+
+        They are bytes where it is none of FLOAT_DTYPES.
+        """
+        piece = torch.from_numpy(np.empty(min(_CHUNK, self.num_bytes), dtype=np.uint8))
+        dtype = FLOAT_DTYPES.get(self.dtype, torch.uint8)
+        with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
             for position in range(0, self.num_bytes, _CHUNK):
-                yield file.read(min(_CHUNK, self.num_bytes - position))
+                piece = piece[: self.num_bytes - position]
+                file.readinto(piece.numpy().data)
+                yield piece.view(dtype)
 
     def read(self) -> Tensor:
         """Load it, in the dtype it is stored in (one of FLOAT_DTYPES)."""
@@ -70,6 +78,19 @@ class StoredTensor:
             file.seek(self.start)
             file.readinto(content.data)
         return torch.from_numpy(content).view(FLOAT_DTYPES[self.dtype]).view(self.shape)
+
+    def check_finite(self, values: Tensor) -> None:
+        """Verify numbers of it, by their extremes: nearly as fast as memory is read.
+
+        Raises:
+            ValueError: one is NaN or infinite.
+        """
+        low, high = values.aminmax()  # both are NaN where one value is
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(
+                f"The base model is damaged: {self.stored_name} in {self.path} has NaN or Inf; "
+                "copy or download it again."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

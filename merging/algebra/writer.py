@@ -37,6 +37,9 @@ def write_adapter(
         base_model: what `base_model_name_or_path` is to say.
         revision: of `base_model` on the Hub.
         dtype: of the tensors in the file.
+
+    Raises:
+        ValueError: a value is beyond that dtype.
     """
     assert updates and all(update.rank > 0 for update in updates.values())
     ranks = {name: updates[name].rank for name in sorted(updates)}
@@ -67,13 +70,22 @@ def write_adapter(
     }
     tensors = {}
     for name in ranks:
-        a, b = _fold(updates[name])
-        tensors[f"base_model.model.{name}.lora_A.weight"] = a.to(dtype).contiguous()
-        tensors[f"base_model.model.{name}.lora_B.weight"] = b.to(dtype).contiguous()
+        for part, factor in zip("AB", _fold(updates[name]), strict=True):
+            tensor = factor.to(dtype).contiguous()
+            _check_finite(name, tensor)
+            tensors[f"base_model.model.{name}.lora_{part}.weight"] = tensor
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     share(folder / WEIGHTS_FILE)
     write_json(folder / CONFIG_FILE, dict(sorted(config.items())))
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    if not tensor.isfinite().all():
+        raise ValueError(
+            f"The merge of {name} has NaN or values that {tensor.dtype} has not; pass smaller "
+            "--weights or --lambda, or check the adapters."
+        )
 
 
 def verify_adapter(

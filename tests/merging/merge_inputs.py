@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -60,6 +61,11 @@ def write_run(folder: Path, task: str, **settings: object) -> None:
     """A run.json of ours beside an adapter."""
     content = {"task": task, "settings": {"quantization": "none", **settings}}
     (folder / "run.json").write_text(json.dumps(content))
+
+
+def by_peft(folder: Path) -> dict[str, Tensor]:
+    """The embedded model with an adapter, as PEFT merges it."""
+    return PeftModel.from_pretrained(load_tiny(), str(folder)).merge_and_unload().state_dict()
 
 
 def run(

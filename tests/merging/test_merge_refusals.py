@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
@@ -22,6 +21,7 @@ from tests.merging.merge_inputs import (
     LAYERS,
     Q0,
     TINY,
+    by_peft,
     edit_config,
     edit_tensors,
     run,
@@ -204,6 +204,47 @@ def test_a_refusal_is_one_sentence_that_names_the_adapter_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("export", ["adapter", "full"])
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (
+            "linear --lambda 1e39",
+            "--weights 0.5,0.5 and --lambda 1e+39 scale updates beyond 3.4",
+        ),
+        ("linear --weights 1e300,1", "--weights 1e+300,1.0 and --lambda 1.0 scale updates beyond"),
+        (
+            "ties --weights 1e300,1e300 --lambda 1e300",
+            "1e+300,1e+300 and --lambda 1e+300",
+        ),
+        ("tsv --lambda=-1e39", "--lambda -1e+39 scale updates beyond"),
+        ("core_ties --lambda 1e308", "--lambda 1e+308 scale updates beyond"),
+    ],
+)
+def test_numbers_too_large_are_named_as_the_cause(
+    export: str, options: str, part: str, adapters: Path, tmp_path: Path
+) -> None:
+    words = ("--mode", *options.split(), "--export", export)
+    result = run(adapters, tmp_path / "out", *words)
+    assert part in sentence(result.exit_code, result.output)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_adapter_whose_update_float32_has_not_is_named(own: Path, tmp_path: Path) -> None:
+    edit_config(own / "b", lora_alpha=1e39)
+    result = run(own, tmp_path / "out", "--mode", "linear")
+    message = sentence(result.exit_code, result.output)
+    assert f"Adapter {own / 'b'} has updates of norm" in message and "lora_alpha" in message
+
+
+def test_a_share_too_small_to_divide_by_keeps_nothing(adapters: Path, tmp_path: Path) -> None:
+    options = ("--mode", "dare_linear", "--density", 1e-300)
+    result = run(adapters, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    found, base = (load_file(place / "model.safetensors") for place in (tmp_path / "out", TINY))
+    assert all(torch.equal(tensor, base[name]) for name, tensor in found.items())
+
+
 def test_a_pickle_is_merged_where_it_holds_tensors_alone(own: Path, tmp_path: Path) -> None:
     weights = own / "a/adapter_model.safetensors"
     torch.save(load_file(weights), own / "a/adapter_model.bin")
@@ -226,6 +267,18 @@ def test_a_copy_of_the_base_under_the_same_name_is_taken_with_a_warning(
     result = run(own, tmp_path / "out", "--mode", "linear")
     assert result.exit_code == 0, result.output
     assert f"was trained on elsewhere/tiny; {TINY} is taken to be the same model." in result.output
+
+
+def test_an_adapter_given_twice_is_merged_with_a_warning(own: Path, tmp_path: Path) -> None:
+    shutil.copytree(own / "a", own / "copy")
+    result = run(own, tmp_path / "out", "--mode", "linear", names=["a", "b", "copy"])
+    assert result.exit_code == 0, result.output
+    warning = f"{own / 'a'} and {own / 'copy'} hold the same weights, so one adapter counts 2 times"
+    assert f"Warning: {warning}" in result.output
+    said = read_json(tmp_path / "out/merge_report.json")["warnings"]
+    assert [text.startswith(warning) for text in said].count(True) == 1
+    result = run(own, tmp_path / "two", "--mode", "linear")
+    assert result.exit_code == 0 and "the same weights" not in result.output
 
 
 def test_of_a_quantised_base_an_adapter_can_be_written_and_no_full_model(
@@ -282,10 +335,6 @@ def test_adapters_of_other_dtypes_are_merged_and_listed(own: Path, tmp_path: Pat
 
 def exported(folder: Path) -> dict[str, Tensor]:
     return PaliGemmaForConditionalGeneration.from_pretrained(folder).state_dict()
-
-
-def by_peft(folder: Path) -> dict[str, Tensor]:
-    return PeftModel.from_pretrained(load_tiny(), str(folder)).merge_and_unload().state_dict()
 
 
 def test_dora_and_its_biases_are_exported_as_peft_merges_them(own: Path, tmp_path: Path) -> None:

@@ -176,6 +176,26 @@ def test_a_file_with_a_token_is_refused(secret: str, copy: Path, hub: ModelHub) 
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "model.safetensors"])
+@pytest.mark.parametrize("size", [4, 1000, -1])
+def test_weights_that_are_cut_are_refused(name: str, size: int, copy: Path, hub: ModelHub) -> None:
+    content = (copy / "adapter_model.safetensors").read_bytes()
+    (copy / name).write_bytes(content[:size])
+    for words in ((), ("--dry_run",)):
+        result = push(copy, REPO, *words)
+        assert f"{copy / name} is damaged" in sentence(result.exit_code, result.output)
+    assert hub.requests == []
+
+
+def test_a_model_that_lacks_a_file_of_its_index_is_refused(copy: Path, hub: ModelHub) -> None:
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))
+    result = push(copy, REPO)
+    message = sentence(result.exit_code, result.output)
+    assert f"{index} lists model-00001-of-00001.safetensors, which is not" in message
+    assert hub.requests == []
+
+
 def test_what_is_no_finished_run_is_refused(copy: Path, hub: ModelHub, tmp_path: Path) -> None:
     (copy / "trainer_state.json").unlink()
     result = push(copy, REPO)

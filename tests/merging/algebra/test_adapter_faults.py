@@ -1,6 +1,7 @@
 """Adapters that are damaged or do not fit are refused."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,6 +191,15 @@ def test_the_error_found_is_the_relative_difference_of_the_matrices(tmp_path: Pa
     expected = (other.dense() - update.dense()).norm() / other.dense().norm()
     (error,) = verify_adapter(tmp_path, {Q: other}, tolerance=10).values()
     assert error == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_factors_beyond_the_dtype_are_no_fault_of_an_adapter_s_training(tmp_path: Path) -> None:
+    update = LowRank(b=torch.full((6, 1), 1e-30), a=torch.full((1, 7), math.inf), scale=1.0)
+    with pytest.raises(
+        ValueError, match=f"merge of {Q} has NaN or values that torch.float32 has not; pass"
+    ):
+        write_adapter(tmp_path / "out", {Q: update}, BASE)
+    assert not (tmp_path / "out").exists()
 
 
 def test_terms_that_cancel_do_not_look_like_damage(tmp_path: Path) -> None:

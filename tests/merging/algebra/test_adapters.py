@@ -214,8 +214,9 @@ def test_lora_bias_comes_with_its_scale_applied(tmp_path: Path) -> None:
         ({"bias": "lora_only"}, {"linear.bias"}),
         ({"bias": "all"}, {"linear.bias", "conv.bias", "head.bias"}),
         ({"modules_to_save": ["head"]}, {"head.weight", "head.bias"}),
+        ({"modules_to_save": ["ead"]}, {"head.weight", "head.bias"}),  # PEFT asks for the end alone
     ],
-    ids=["lora_only", "all", "modules_to_save"],
+    ids=["lora_only", "all", "modules_to_save", "end of a name"],
 )
 def test_whole_tensors_are_kept_as_they_are(
     config: dict[str, Any], expected: set[str], tmp_path: Path

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from merging.algebra.base import open_base
 from merging.algebra.full_model import export_full
@@ -193,6 +194,39 @@ def test_an_update_that_is_not_finite_is_refused(
     updates = {Q_PROJ: torch.zeros(8, 16)}
     updates[Q_PROJ][3, 4] = value
     refused(sharded, tmp_path / "out", r"q_proj\.weight .*NaN", updates.get)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("updates", [{}, {Q_PROJ: torch.zeros(8, 16)}], ids=["copied", "changed"])
+def test_a_base_with_nan_or_inf_is_refused_as_the_cause(
+    sharded: Path, tmp_path: Path, value: float, dtype: torch.dtype, updates: dict[str, Tensor]
+) -> None:
+    tensors = load_file(sharded / SHARDS[0])
+    tensors[Q_PROJ_ON_DISK] = torch.zeros(8, 16, dtype=dtype)
+    tensors[Q_PROJ_ON_DISK][7, 15] = value  # the last one
+    save_file(tensors, sharded / SHARDS[0])
+    message = f"base model is damaged: {Q_PROJ_ON_DISK} in {sharded / SHARDS[0]} has NaN or Inf; "
+    refused(sharded, tmp_path / "out", message, updates.get)
+
+
+def test_a_base_with_values_that_another_dtype_has_not_is_refused(
+    sharded: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(sharded / SHARDS[0])
+    tensors[Q_PROJ_ON_DISK] = torch.full((8, 16), 1e39, dtype=torch.float64)  # float32 has 3e38
+    save_file(tensors, sharded / SHARDS[0])
+    message = rf"^{Q_PROJ_ON_DISK} has NaN or values beyond BF16; "
+    refused(sharded, tmp_path / "out", message, save_dtype="bfloat16")
+
+
+def test_what_is_no_number_and_what_is_empty_is_passed_on(sharded: Path, tmp_path: Path) -> None:
+    tensors = load_file(sharded / SHARDS[0])
+    tensors[Q_PROJ_ON_DISK] = torch.full((8, 16), 255, dtype=torch.uint8)  # NaN by its bits
+    tensors["empty"] = torch.zeros(0)
+    save_file(tensors, sharded / SHARDS[0])
+    export_full(open_base(str(sharded)), tmp_path / "out", nothing)
+    assert raw(tmp_path / "out" / SHARDS[0]) == raw(sharded / SHARDS[0])
 
 
 def test_a_full_disk_is_said_before_anything_is_written(

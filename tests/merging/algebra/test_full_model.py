@@ -127,7 +127,7 @@ def test_large_tensors_are_written_whole(
     sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("merging.algebra.rounding._BLOCK", 7)
-    monkeypatch.setattr("merging.algebra.stored_tensors._CHUNK", 7)
+    monkeypatch.setattr("merging.algebra.stored_tensors._CHUNK", 24)
     updates = random_updates(str(sharded), Q_PROJ)
     report = export_full(open_base(str(sharded)), tmp_path / "out", updates.get)
     before = load_file(sharded / SHARDS[0])
