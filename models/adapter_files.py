@@ -31,7 +31,7 @@ _LORA_KEY = re.compile(
     r"(?P<module>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector|lora_embedding_A"
     r"|lora_embedding_B)(?:\.(?!weight$|bias$)[^.]+)?(?:\.(?P<parameter>weight|bias))?"
 )
-_SAVED_KEY = re.compile(r"(?P<module>.+)\.modules_to_save\.[^.]+\.(?P<parameter>.+)")
+_SAVED_KEY = re.compile(r"(?P<module>.+)\.modules_to_save\.(?:[^.]+\.)?(?P<parameter>.+)")
 # of the base, as it was: a raw state dict holds it too
 _FROZEN_KEY = re.compile(r".+\.original_module\..+|(?:.*\.)?lm_head\.base_layer\.weight")
 
@@ -89,6 +89,8 @@ def read_adapter_files(folder: Path, model_type: str | None = None) -> AdapterFi
         if module is not None:
             trained_as[canonical(module, model_type)] = module
         if name in tensors:
+            if module is None and tensors[name].equal(tensor):
+                continue  # with bias="all" PEFT writes biases of saved modules twice
             raise ValueError(
                 f"Adapter {folder} holds {key} a second time under another name; keep one of them."
             )

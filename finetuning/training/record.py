@@ -19,7 +19,8 @@ from tasks.base import Dataset
 
 logger = logging.getLogger(__name__)
 
-# settings that a resumed run may have otherwise: how long, how often, where to
+# settings that a resumed run may have otherwise: how long, how often, where to; what is scored
+# may be other where the best checkpoint was not chosen by it
 _MAY_CHANGE = {
     *("num_epochs", "max_steps", "save_steps", "save_total_limit", "logging_steps", "num_workers"),
     "gradient_checkpointing",  # its gradients are equal to the bit

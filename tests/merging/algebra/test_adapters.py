@@ -215,8 +215,12 @@ def test_lora_bias_comes_with_its_scale_applied(tmp_path: Path) -> None:
         ({"bias": "all"}, {"linear.bias", "conv.bias", "head.bias"}),
         ({"modules_to_save": ["head"]}, {"head.weight", "head.bias"}),
         ({"modules_to_save": ["ead"]}, {"head.weight", "head.bias"}),  # PEFT asks for the end alone
+        (
+            {"bias": "all", "modules_to_save": ["head"]},
+            {"linear.bias", "conv.bias", "head.weight", "head.bias"},
+        ),
     ],
-    ids=["lora_only", "all", "modules_to_save", "end of a name"],
+    ids=["lora_only", "all", "modules_to_save", "end of a name", "both"],
 )
 def test_whole_tensors_are_kept_as_they_are(
     config: dict[str, Any], expected: set[str], tmp_path: Path
