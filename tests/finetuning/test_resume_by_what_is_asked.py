@@ -66,10 +66,10 @@ def test_what_stopped_early_goes_on_with_more_patience_alone(
         trainer = trained(loaded, recipe, tmp_path, scores)
         trainer.model.unload()
         assert trainer.state.global_step == 4
-    patient = replace(recipe, early_stopping_patience=3)
-    trainer = trained(loaded, patient, tmp_path, [20.0])
+    patient = replace(recipe, early_stopping_patience=4)
+    trainer = trained(loaded, patient, tmp_path, [20.0, 20.0])
     trainer.model.unload()
-    assert trainer.state.global_step == 5
+    assert trainer.state.global_step == 6
 
 
 def test_steps_between_logs_and_checkpoints_are_those_asked_for_now(

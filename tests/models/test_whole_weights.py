@@ -62,6 +62,20 @@ def test_a_weight_too_many_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "no place for 1 weights of" in line and "extra first" in line
 
 
+def test_weights_that_nothing_reads_may_be_missing(tmp_path: Path) -> None:
+    maker("llava")(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    last = max(
+        key.split("layers.")[1][0] for key in tensors if "vision_tower" in key and "layers." in key
+    )
+    unread = [k for k in tensors if "vision_tower" in k and f"layers.{last}." in k]
+    for key in unread:  # features are taken of the layer before
+        del tensors[key]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert unread
+    load(tmp_path)
+
+
 @pytest.mark.parametrize("index", ["{", '{"weight_map": {"a": 5}}'])
 def test_a_damaged_index_of_shards_is_refused(tmp_path: Path, index: str) -> None:
     shutil.copytree(TINY, tmp_path / "base")
