@@ -5,19 +5,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import click
-
-from common.near_paths import cannot_be_read
 from models.checkpoint import adapter_folder, read_config, run_folder_of
-from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file, trained_on
+from models.run_record import RUN_FILE, prompt_settings, read_run, trained_on
 from palitune.user_modules import load_modules_of
 from tasks.base import Task
 from tasks.registry import get_task, task_names
 from tasks.table_images import SEPARATOR
 from tasks.tables import header_of
 
-# what a file may not decide: to run a checkpoint's code, to write over a run, to publish it
-_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run", "push_to_hub", "private"}
 _RUNS_DIRS = (Path("runs"), Path("results"))  # where train, and where ablate writes
 _DEPTHS = ("*/run.json", "*/*/run.json")
 READER = "csv_qa"  # reads a table where nothing else says who does
@@ -167,20 +162,3 @@ def _find_run(name: str, runs_dir: Path | None) -> Path:
             "--model_path."
         )
     return matches[0]
-
-
-def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
-    """Take the settings of a run.json as defaults; options given beside it win."""
-    if path is None:
-        return
-    try:
-        run = read_run_file(Path(path))
-    except OSError as error:
-        raise click.UsageError(f"--config {cannot_be_read(path, error)}") from error
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if run.get("task") != ctx.command.name:
-        raise click.UsageError(f"{path} is of task {run.get('task')}, not {ctx.command.name}.")
-    known = {parameter.name for parameter in ctx.command.params}
-    settings = run["settings"].items()
-    ctx.default_map = {name: v for name, v in settings if name in known - _ONLY_TYPED}

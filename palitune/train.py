@@ -19,8 +19,8 @@ from palitune.closing import eval_words
 from palitune.command import Option, saying_how_to_resume
 from palitune.headers import announce_training
 from palitune.push import prepare_push, push_options
+from palitune.repeat import load_config
 from palitune.results import evaluate_and_show, train_and_show
-from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
 from palitune.user_modules import OwnCodeCommand, metric_option, module_options
 from tasks.base import Task, TaskSource
