@@ -10,9 +10,10 @@ import click
 from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest
-from finetuning.training.recipe import Recipe
+from finetuning.training.recipe import ALL, Recipe
 from finetuning.training.run_state import check_came_to_its_end
 from finetuning.training.tracker_names import add_tracker
+from models.run_record import read_run
 from models.settings import GENERATION
 from palitune import options, table_options
 from palitune.closing import eval_words
@@ -22,6 +23,7 @@ from palitune.push import prepare_push, push_options
 from palitune.repeat import load_config
 from palitune.results import evaluate_and_show, train_and_show
 from palitune.sources import make_source, make_sources
+from palitune.typed import typed_options
 from palitune.user_modules import OwnCodeCommand, metric_option, module_options
 from tasks.base import Task, TaskSource
 from tasks.own_metric import with_metric
@@ -31,6 +33,15 @@ if TYPE_CHECKING:
     from finetuning.training.job import Job
 
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
+_OF_SCORING = {
+    *("eval_split", "max_eval_samples", "eval_seed", "seed", "num_workers", "on_bad_image"),
+    *("prompt_template", "system_message", "max_length", "truncate", "dtype", "eval_batch_size"),
+    *("clip_model", "num_viz_samples", "images_budget", *GENERATION),
+}
+_OF_TRAINING = {
+    *(name for name in ALL if name not in _OF_SCORING),
+    *("model_path", "revision", "hub_config", "hub_split", "use_wandb", "overwrite", "dry_run"),
+}
 
 
 def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL) -> click.Command:
@@ -162,7 +173,8 @@ def _own_options(task: Task) -> list[click.Parameter]:
         Option(
             ["--skip_training"],
             is_flag=True,
-            help="Only score the run in the output folder, as eval.py does.",
+            help="Only score the run in the output folder, as eval.py does; options of the "
+            "training are refused where the run had others.",
         ),
     ]
 
@@ -179,6 +191,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             f"--skip_training scores the run in --output_dir, and {values['output_dir']} holds "
             "none; train first, or name its folder."
         )
+    _refuse_training_options(values)
     # the run's own precision, revision and answers count, and the two name the training split
     run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
     values = with_run_reading(task, {**values, **run_settings}, values["output_dir"])
@@ -209,6 +222,21 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             resume=values["resume"],
         )
     )
+
+
+def _refuse_training_options(values: Mapping[str, Any]) -> None:
+    """Refuse typed options that no scoring reads, unless the run was trained with them."""
+    trained_with = read_run(values["output_dir"]).get("settings", {})
+    idle = [
+        f"--{name}"
+        for name in sorted(typed_options() & _OF_TRAINING)
+        if name not in trained_with or values[name] != trained_with[name]
+    ]
+    if idle:
+        raise ValueError(
+            f"--skip_training scores the run as it was trained and takes no {' or '.join(idle)}; "
+            "leave out one or the other."
+        )
 
 
 def _joint_help(names: Sequence[str]) -> str:
