@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from finetuning.training.recipe import Recipe
 from models.checkpoint import adapter_folder, read_config, run_folder_of
 from models.run_record import RUN_FILE, prompt_settings, read_run, trained_on
 from palitune.user_modules import load_modules_of
@@ -93,6 +94,20 @@ def recorded_metric(
             "--metric."
         )
     return named[0] if named else None
+
+
+def check_decoding(
+    task: Task, model: str | None, revision: str | None, decoding: Mapping[str, Any]
+) -> None:
+    """Verify settings of generation that are given beside those of a run and of a task.
+
+    Raises:
+        ValueError: one is out of its range or has no effect, or they contradict each other.
+    """
+    run = {} if model is None else prompt_settings(_run_of(model, revision), task.name)
+    others = ("max_new_tokens", "min_new_tokens", "do_sample")
+    known = {name: run[name] for name in others if run.get(name) is not None}
+    Recipe(**({"max_new_tokens": task.max_new_tokens} | known | dict(decoding)))
 
 
 def _run_of(name: str, revision: str | None) -> dict[str, Any]:

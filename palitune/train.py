@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from finetuning.training.job import Job
 
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
+_OF_ADAPTER = {
+    *("lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_vision"),
+    *("use_dora", "use_rslora"),
+}
 _OF_SCORING = {
     *("eval_split", "max_eval_samples", "eval_seed", "seed", "num_workers", "on_bad_image"),
     *("prompt_template", "system_message", "max_length", "truncate", "dtype", "eval_batch_size"),
@@ -135,11 +139,17 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
         values: of every option of the command.
 
     Raises:
-        ValueError: a value is out of its range, or data is not where it should be.
+        ValueError: a value is out of its range or has no effect, or data is not where it should
+            be.
     """
     from finetuning.training.job import Job
 
     check_came_to_its_end(values["model_path"])
+    if values["lora_init_from"] and (idle := sorted(typed_options() & _OF_ADAPTER)):
+        raise ValueError(
+            f"--lora_init_from goes on from an adapter, which decides {', '.join(idle)}; leave out "
+            f"{' and '.join(f'--{name}' for name in idle)}."
+        )
     settings = dict(values)
     for name in ("skip_training", "dry_run", "push_to_hub", "private"):
         settings.pop(name, None)
@@ -182,7 +192,7 @@ def _own_options(task: Task) -> list[click.Parameter]:
 def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     """Evaluate the adapter of the output folder, on the data that training would score it on."""
     from palitune.requests import make_model_request, make_prompt_request
-    from palitune.runs import with_run_reading
+    from palitune.runs import check_decoding, with_run_reading
 
     if values["skip_evaluation"]:
         raise ValueError("--skip_training and --skip_evaluation leave nothing to do; pass one.")
@@ -196,6 +206,12 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
     values = with_run_reading(task, {**values, **run_settings}, values["output_dir"])
     source = click.get_current_context().get_parameter_source
+    decoding = {
+        name: values[name]
+        for name in GENERATION
+        if source(name) is not ParameterSource.DEFAULT and values[name] is not None
+    }
+    check_decoding(task, str(values["output_dir"]), None, decoding)
     evaluate_and_show(
         EvaluationRequest(
             task=with_metric(task, values.get("metric")),
@@ -207,11 +223,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             num_workers=values["num_workers"],
             on_bad_image=values["on_bad_image"],
             batch_size=values["eval_batch_size"],
-            decoding={
-                name: values[name]
-                for name in GENERATION
-                if source(name) is not ParameterSource.DEFAULT and values[name] is not None
-            },
+            decoding=decoding,
             prompt=make_prompt_request(values),
             metrics=MetricsRequest(
                 clip_model=values["clip_model"],

@@ -73,6 +73,26 @@ def check_batch(size: int | Auto, accumulated: int, wanted: int | None) -> None:
         )
 
 
+def check_generation(settings: Mapping[str, Any]) -> None:
+    """Verify that settings of generation go together; absent ones and None are the default.
+
+    Raises:
+        ValueError: one would have no effect, or the fewest tokens are more than the most.
+    """
+    drawn = [name for name in ("temperature", "top_p") if settings.get(name) not in (None, 1.0)]
+    if drawn and not settings.get("do_sample"):
+        raise ValueError(
+            f"{' and '.join(drawn)} would change nothing, as answers are drawn with do_sample "
+            "alone; add it, or leave out the others."
+        )
+    fewest, most = settings.get("min_new_tokens") or 0, settings.get("max_new_tokens")
+    if most is not None and fewest > most:
+        raise ValueError(
+            f"min_new_tokens {fewest} is over max_new_tokens {most}; lower the one or raise the "
+            "other."
+        )
+
+
 def in_words(kind: Any) -> str:
     """Return how a sentence names the values of a type."""
     words: dict[Any, str] = {
