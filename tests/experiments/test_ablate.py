@@ -15,12 +15,23 @@ import yaml
 from PIL import Image
 
 from common.json_files import write_json
+from experiments.ablation import read_ablation
 from experiments.cell import METRICS
+from experiments.grid_runs import runs
 from finetuning.training.checkpoints import staged
 from finetuning.training.output_folder import resume_arguments
-from tests.experiments.grids import invoke, summary, write_grid
+from tests.experiments.grids import invoke, option, summary, write_grid
 from tests.helpers import read_page
 from tests.models.tiny_families import maker
+
+
+def test_an_initial_adapter_decides_in_place_of_the_variant(grid: Path) -> None:
+    content = yaml.safe_load(grid.read_text()) | {"sweep": {"lora_init_from": ["runs/a"]}}
+    grid.write_text(yaml.safe_dump(content))
+    found = runs(read_ablation(grid))
+    assert all("--lora_init_from" in run.options for run in found)
+    assert not any("--lora_rank" in run.options or "--use_dora" in run.options for run in found)
+    assert all(option(run, "quantization") == "none" for run in found)
 
 
 def test_every_score_stands_in_json_table_and_image(grid: Path, stubbed: list[str]) -> None:

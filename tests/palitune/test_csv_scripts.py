@@ -121,6 +121,8 @@ def test_skip_training_refuses_what_it_would_not_read(trained: Path, options: st
     result = run("quic360", *words, "--skip_training", *options.split(), exit_code=2)
     message = sentence(result.exit_code, result.output)
     assert f"takes no {options.split()[0]};" in message
+    cold = ("--skip_training", "--temperature", "0.5")
+    assert "temperature would change nothing" in run("quic360", *words, *cold, exit_code=2).output
     assert hashes(trained / "run") == before
 
 
