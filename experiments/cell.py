@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common.files import file_hash
 from common.json_files import read_json, write_json
 from evaluation.answer_log import has_answers
 from evaluation.own_code import KEY
@@ -12,6 +13,7 @@ from experiments.grid_runs import Run
 from experiments.processes import run_process
 from finetuning.training.checkpoints import newest
 from finetuning.training.output_folder import resume_arguments
+from models.checkpoint import resolve
 from models.run_record import evaluation_folder, read_run
 
 METRICS = "generation_metrics.json"  # the last file of a run: with it the run is finished
@@ -53,13 +55,17 @@ def is_interrupted(run: Run) -> bool:
 
 def write_metrics(run: Run, seconds: float) -> None:
     """Write what a finished run measured, and the options it ran with."""
-    metrics, predictions, data = {}, None, {}
+    metrics, predictions = {}, None
+    data = {"base_fingerprint": read_run(run.folder).get("base_fingerprint")}
     if (folder := _scores(run)) is not None:
         metrics = read_json(folder / "metrics.json")
         predictions = (folder / "predictions.jsonl").relative_to(run.folder).as_posix()
     if run.is_base:  # it has no run.json, which says of a training what it was scored on, and how
         origin = metrics["provenance"]
         data = {"eval_data": origin["data"], KEY: origin.get(KEY)}
+        of_model = {name: run.values[name] for name in ("revision", "model_type")}
+        base = resolve(run.values["model_path"], **of_model)
+        data["base_fingerprint"] = base.fingerprint
     kept = ("split", "num_examples", "metric", "value", "metrics", "uncertainty")
     record = {
         "run": run.name,
@@ -73,6 +79,7 @@ def write_metrics(run: Run, seconds: float) -> None:
         "seconds": seconds,
         "options": list(run.options),
         **data,
+        "adapter_sha256": adapter_hash(run),
     }
     write_json(run.folder / METRICS, record, ensure_ascii=False)
 
@@ -87,8 +94,12 @@ def _scores(run: Run) -> Path | None:
     return evaluation_folder(run.folder, trained, run.task, scored["split"])
 
 
-def recorded_data(run: Run) -> dict[str, Any]:
-    """Return what the record of a finished run says of its data, by `train_data`, `eval_data`."""
-    if not run.is_base:
-        return read_run(run.folder)
-    return read_json(run.folder / METRICS)
+def adapter_hash(run: Run) -> str | None:
+    """Return the sha256 of a run's adapter; None where there is none, or it was removed."""
+    weights = run.folder / "adapter_model.safetensors"
+    return file_hash(weights) if weights.is_file() else None
+
+
+def recorded(run: Run) -> dict[str, Any]:
+    """Return what the records of a finished run say, its data and its weights among it."""
+    return read_run(run.folder) | read_json(run.folder / METRICS)

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.files import check_writable
-from common.json_files import read_json
 from common.progress import Bar
 from evaluation.index_page import INDEX
 from evaluation.own_code import KEY, used_code
 from experiments.ablation import Ablation
 from experiments.ablation_index import check_grid_index
 from experiments.ablation_summary import SUMMARY, errors_before, summary_table, write_summary
-from experiments.cell import METRICS, is_interrupted, log_of, recorded_data, run_one
+from experiments.cell import METRICS, adapter_hash, is_interrupted, log_of, recorded, run_one
 from experiments.grid_runs import Run
 from experiments.ray_runs import RaySettings, run_on_ray
+from models.fingerprint import same_weights
 
 if TYPE_CHECKING:
     from finetuning.training.job import Job
@@ -30,6 +30,7 @@ _OF_SPEED = {
     *("num_workers", "eval_batch_size", "gradient_checkpointing"),
     *("logging_steps", "save_steps", "save_total_limit", "images_budget"),
 }
+_WEIGHTS = {"base_fingerprint": "base weights", "adapter_sha256": "adapter weights"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ def _check(
     """Find wrong values, tables, models and layers before the first run starts.
 
     Returns:
-        Run -> its data and the user's code that it uses, as run.json describes them.
+        Run -> its data, its base and the user's code that it uses, as run.json describes them.
 
     Raises:
         ValueError: names the run and what is wrong with it.
@@ -178,7 +179,8 @@ def _check(
             own_code = used_code([pair.task for pair in job.tasks], checkpoint.family)
         except ValueError as error:
             raise ValueError(f"{training.name}: {error}") from error
-        used = {KEY: own_code} if own_code else {}
+        used: dict[str, Any] = {KEY: own_code} if own_code else {}
+        used["base_fingerprint"] = checkpoint.fingerprint
         data[run.name] = described[key] | used
         if run.is_base:
             commands.check_evaluation(run.options)
@@ -233,12 +235,13 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
         data: what it is to be trained and scored on, as run.json describes it.
 
     Raises:
-        ValueError: it was finished with other settings or data; names what differs.
+        ValueError: it was finished with other settings, data or weights; names what differs.
     """
     file = run.folder / METRICS
     if file.is_file():
         of_speed = _OF_SPEED | {"batch_size"} if run.is_base else _OF_SPEED
-        options = (read_json(file)["options"], run.options)
+        found = recorded(run)
+        options = (found["options"], run.options)
         was, now = (_settings(words, of_speed) for words in options)
         remedy = "give the grid another experiment_name, or remove that folder."
         if set(was) != set(now):
@@ -247,8 +250,12 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
             raise ValueError(
                 f"{run.folder} was finished with {old} and is now to have {new}; {remedy}"
             )
-        recorded = recorded_data(run)
-        changed = [name for name in data if recorded.get(name) != data[name]]
+        current = {**data, "adapter_sha256": adapter_hash(run)}
+        changed = [
+            _WEIGHTS.get(name, name)
+            for name in current
+            if not _is_same(name, found.get(name), current[name])
+        ]
         if changed:
             raise ValueError(
                 f"{run.folder} was finished with other {' and '.join(changed)} than its files hold "
@@ -256,6 +263,11 @@ def state(run: Run, data: Mapping[str, Any]) -> str:
             )
         return "finished"
     return "interrupted" if is_interrupted(run) else "new"
+
+
+def _is_same(name: str, was: Any, now: Any) -> bool:
+    """Compare an entry of a record; weights that it does not know are taken for the same."""
+    return same_weights(was, now) is not False if name in _WEIGHTS else bool(was == now)
 
 
 def _settings(options: Sequence[str], of_speed: AbstractSet[str]) -> list[str]:

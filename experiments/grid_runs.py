@@ -135,7 +135,7 @@ def _run(
         "data_root": None if task is None else task.data_root,
         **(ablation.data.tables if get_task(task_name).reads_tables else {}),
         "num_workers": ablation.data.num_workers,
-        **_variant_options(variant),
+        **_variant_options(variant, settings),
         **training_options(ablation.training, model.torch_dtype),
         "skip_evaluation": not ablation.evaluation.enabled,
         **settings,
@@ -174,7 +174,9 @@ def _model_options(model: ModelEntry, swept: AbstractSet[str]) -> dict[str, Any]
     return options
 
 
-def _variant_options(variant: Variant) -> dict[str, Any]:
+def _variant_options(variant: Variant, settings: Mapping[str, Any]) -> dict[str, Any]:
+    if "lora_init_from" in settings:  # that adapter decides the others
+        return {"quantization": variant.quantization}
     return {
         "lora_rank": variant.r,
         "lora_alpha": variant.alpha,

@@ -101,17 +101,18 @@ def check(settings: Settings, steps: "tuple[Step, ...]", commands: Commands) -> 
 def download_dataset(settings: Settings, show: Show) -> None:
     """Save the data set's parts to dataset/raw."""
     from experiments.pipeline_data import RECORD as DATA_RECORD
-    from experiments.pipeline_data import write_dataset
+    from experiments.pipeline_data import check_source, write_dataset
 
     folder = raw_folder(settings)
+    assert settings.dataset is not None
     made_with = {
         "dataset": settings.dataset,
         "dataset_config": settings.dataset_config,
         "seed": settings.seed,
     }
+    check_source(folder, settings.dataset)
     if is_done("download-dataset", folder / DATA_RECORD, made_with, show):
         return
-    assert settings.dataset is not None
     columns = settings.collator.dataset_columns
     record = write_dataset(
         folder, settings.dataset, settings.dataset_config, columns, settings.seed

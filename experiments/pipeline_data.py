@@ -8,13 +8,14 @@ from random import Random
 from typing import Any
 
 from common.hub import hub_is_reachable
-from common.json_files import write_json
+from common.json_files import read_json, write_json
 from common.near_paths import did_you_mean
 from experiments.pipeline_config import Columns
 from merging.algebra.staging import atomic_folder
 from tasks.cells import text_cell
 
 RECORD = "dataset.json"
+SOURCE = "source.json"  # beside the record, which says the same of the same content anywhere
 _NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
@@ -49,6 +50,7 @@ def write_dataset(
     """
     import datasets
 
+    files = _digest(name)  # before they are read, so that a change on the way tells
     found = _load(name, config)
     parts = _known_parts(found, name)
     for part, table in parts.items():
@@ -71,8 +73,39 @@ def write_dataset(
     made_with = {"dataset": name, "dataset_config": config, "seed": seed}
     with atomic_folder(folder) as unfinished:
         datasets.DatasetDict(parts).save_to_disk(str(unfinished))
+        write_json(unfinished / SOURCE, {"files": files})
         write_json(unfinished / RECORD, {"made_with": made_with, **record}, ensure_ascii=False)
     return record
+
+
+def check_source(folder: Path, name: str) -> None:
+    """Refuse the copy of a data set whose folder has changed since; one that is gone may be.
+
+    Args:
+        folder: of the copy, which need not be there yet.
+        name: of the data set.
+
+    Raises:
+        ValueError: files were added, removed, or written again.
+    """
+    record = folder / SOURCE
+    before = read_json(record)["files"] if record.is_file() else None
+    if None not in (before, now := _digest(name)) and before != now:
+        raise ValueError(
+            f"{folder}: download-dataset was done with other files than {name} holds now; remove "
+            f"{folder} to do it anew, or give another --root."
+        )
+
+
+def _digest(name: str) -> str | None:
+    """Of the names, sizes and times of a folder's files; None of what is no folder."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return None
+    # the content of a large folder would take minutes at each start
+    files = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    entries = [(path.relative_to(folder).as_posix(), s.st_size, s.st_mtime_ns) for path, s in files]
+    return hashlib.sha256(ascii(entries).encode()).hexdigest()
 
 
 def _load(name: str, config: str | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 from common.hints import names_here, why_not_needed
 from experiments.training_options import own_name, own_value
 from finetuning.training.recipe import Recipe
-from finetuning.training.settings import SEEDS, check_setting
+from finetuning.training.settings import SEEDS, check_setting, in_words
 
 # settings of a model that its training takes
 OF_MODELS = ("image_size", "min_pixels", "max_pixels")
@@ -158,7 +158,7 @@ def _values(name: str, place: str, values: Any) -> tuple[Any, ...]:
     for number, given in enumerate(values):
         value = _value(own_value(name, given), kind)
         if value is None:
-            raise ValueError(f"{place}[{number}] must be {_in_words(kind)}, got {_show(given)}.")
+            raise ValueError(f"{place}[{number}] must be {in_words(kind)}, got {_show(given)}.")
         try:
             check_setting(name, value, allowed, kind)
         except ValueError as error:
@@ -180,19 +180,6 @@ def _value(given: Any, kind: Any) -> Any:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError:
         return None
-
-
-def _in_words(kind: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    parts = [part for part in get_args(kind) or (kind,) if part is not type(None)]
-    texts = [part for part in parts if isinstance(part, str)]  # the choices of a Literal
-    for part in parts:
-        if part not in words and not isinstance(part, str):
-            texts += get_args(part)
-    numbers = [words[part] for part in parts if part in words]
-    if numbers:
-        return " or ".join([*numbers, *texts])
-    return f"one of {', '.join(texts)}"
 
 
 def _show(value: Any) -> str:

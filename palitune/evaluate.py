@@ -23,7 +23,7 @@ from palitune.idle import refuse_idle
 from palitune.requests import make_model_request, make_prompt_request
 from palitune.results import evaluate_and_show
 from palitune.resuming import saying_how_to_resume
-from palitune.runs import resolve_model_options
+from palitune.runs import check_decoding, resolve_model_options
 from palitune.sources import make_source
 from palitune.typed import typed_command, typed_options
 from palitune.user_modules import TaskCommand, TaskOption, metric_option, module_options
@@ -95,8 +95,10 @@ def make_request(
     """
     task, values = resolve_model_options(values)
     decoding = {name: values[name] for name in GENERATION if values[name] is not None}
-    Recipe(**decoding, images_budget=values["images_budget"])  # checks their ranges
+    Recipe(images_budget=values["images_budget"])  # checks its range
     name = values["model_path"]
+    revision = None if values["base_model"] else values["revision"]
+    check_decoding(task, name, revision, decoding)
     model = None if name is None else make_model_request(name, values)
     predictions = values["predictions"]
     if predictions is not None and model is None:

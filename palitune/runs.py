@@ -5,11 +5,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import click
-
-from common.near_paths import cannot_be_read
+from finetuning.training.recipe import Recipe
 from models.checkpoint import adapter_folder, read_config, run_folder_of
-from models.run_record import RUN_FILE, prompt_settings, read_run, read_run_file, trained_on
+from models.run_record import RUN_FILE, prompt_settings, read_run, trained_on
 from palitune.idle import refuse_idle
 from palitune.user_modules import load_modules_of
 from tasks.base import Task
@@ -17,8 +15,6 @@ from tasks.registry import get_task, task_names
 from tasks.table_images import SEPARATOR
 from tasks.tables import header_of
 
-# what a file may not decide: to run a checkpoint's code, to write over a run, to publish it
-_ONLY_TYPED = {"trust_remote_code", "overwrite", "resume", "dry_run", "push_to_hub", "private"}
 _RUNS_DIRS = (Path("runs"), Path("results"))  # where train, and where ablate writes
 _DEPTHS = ("*/run.json", "*/*/run.json")
 READER = "csv_qa"  # reads a table where nothing else says who does
@@ -104,6 +100,20 @@ def recorded_metric(
     return named[0] if named else None
 
 
+def check_decoding(
+    task: Task, model: str | None, revision: str | None, decoding: Mapping[str, Any]
+) -> None:
+    """Verify settings of generation that are given beside those of a run and of a task.
+
+    Raises:
+        ValueError: one is out of its range or has no effect, or they contradict each other.
+    """
+    run = {} if model is None else prompt_settings(_run_of(model, revision), task.name)
+    others = ("max_new_tokens", "min_new_tokens", "do_sample")
+    known = {name: run[name] for name in others if run.get(name) is not None}
+    Recipe(**({"max_new_tokens": task.max_new_tokens} | known | dict(decoding)))
+
+
 def _run_of(name: str, revision: str | None) -> dict[str, Any]:
     return read_run(run_folder_of(adapter_folder(name, revision) or Path(name).expanduser()))
 
@@ -171,20 +181,3 @@ def _find_run(name: str, runs_dir: Path | None) -> Path:
             "--model_path."
         )
     return matches[0]
-
-
-def load_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
-    """Take the settings of a run.json as defaults; options given beside it win."""
-    if path is None:
-        return
-    try:
-        run = read_run_file(Path(path))
-    except OSError as error:
-        raise click.UsageError(f"--config {cannot_be_read(path, error)}") from error
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if run.get("task") != ctx.command.name:
-        raise click.UsageError(f"{path} is of task {run.get('task')}, not {ctx.command.name}.")
-    known = {parameter.name for parameter in ctx.command.params}
-    settings = run["settings"].items()
-    ctx.default_map = {name: v for name, v in settings if name in known - _ONLY_TYPED}

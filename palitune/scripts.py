@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,7 +30,8 @@ def parse_job(task_name: str, words: Sequence[str]) -> "Job":
     Raises:
         ValueError: a word is wrong.
     """
-    return make_job([task_name], _parse(training_command(task_name), words))
+    with _context(training_command(task_name), words) as context:
+        return make_job([task_name], context.params)
 
 
 def parse_recipe(task_name: str, words: Sequence[str]) -> Recipe:
@@ -39,17 +40,17 @@ def parse_recipe(task_name: str, words: Sequence[str]) -> Recipe:
     Raises:
         ValueError: a word is wrong.
     """
-    values = _parse(training_command(task_name), words)
+    values = _context(training_command(task_name), words).params
     return Recipe(**{entry.name: values[entry.name] for entry in fields(Recipe)})
 
 
 def check_evaluation(words: Sequence[str]) -> None:
     """Raise ValueError where a word of an evaluation's command is wrong."""
-    _parse(evaluate_command(), words)
+    _context(evaluate_command(), words)
 
 
-def _parse(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
+def _context(command: click.Command, words: Sequence[str]) -> click.Context:
     try:
-        return command.make_context(command.name, list(words)).params
+        return command.make_context(command.name, list(words))
     except click.ClickException as error:
         raise ValueError(error.format_message()) from error

@@ -10,20 +10,21 @@ import click
 from click.core import ParameterSource
 
 from evaluation.request import EvaluationRequest, MetricsRequest
-from finetuning.training.recipe import Recipe
+from finetuning.training.recipe import ALL, Recipe
 from finetuning.training.run_state import check_came_to_its_end
 from finetuning.training.tracker_names import add_tracker
-from models.run_record import RUN_FILE
+from models.run_record import RUN_FILE, read_run
 from models.settings import GENERATION
 from palitune import options, table_options
 from palitune.closing import eval_words
 from palitune.command import Option
 from palitune.headers import announce_training
 from palitune.push import prepare_push, push_options
+from palitune.repeat import load_config
 from palitune.results import evaluate_and_show, train_and_show
 from palitune.resuming import saying_how_to_resume
-from palitune.runs import load_config
 from palitune.sources import make_source, make_sources
+from palitune.typed import typed_options
 from palitune.user_modules import OwnCodeCommand, metric_option, module_options
 from tasks.base import Task, TaskSource
 from tasks.own_metric import with_metric
@@ -33,6 +34,19 @@ if TYPE_CHECKING:
     from finetuning.training.job import Job
 
 DEFAULT_MODEL = "google/paligemma-3b-pt-448"
+_OF_ADAPTER = {
+    *("lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_vision"),
+    *("use_dora", "use_rslora"),
+}
+_OF_SCORING = {
+    *("eval_split", "max_eval_samples", "eval_seed", "seed", "num_workers", "on_bad_image"),
+    *("prompt_template", "system_message", "max_length", "truncate", "dtype", "eval_batch_size"),
+    *("clip_model", "num_viz_samples", "images_budget", *GENERATION),
+}
+_OF_TRAINING = {
+    *(name for name in ALL if name not in _OF_SCORING),
+    *("model_path", "revision", "hub_config", "hub_split", "use_wandb", "overwrite", "dry_run"),
+}
 
 
 def finetune_command(task_name: str, recipe: Recipe, model: str = DEFAULT_MODEL) -> click.Command:
@@ -126,11 +140,17 @@ def make_job(names: Sequence[str], values: Mapping[str, Any]) -> "Job":
         values: of every option of the command.
 
     Raises:
-        ValueError: a value is out of its range, or data is not where it should be.
+        ValueError: a value is out of its range or has no effect, or data is not where it should
+            be.
     """
     from finetuning.training.job import Job
 
     check_came_to_its_end(values["model_path"])
+    if values["lora_init_from"] and (idle := sorted(typed_options() & _OF_ADAPTER)):
+        raise ValueError(
+            f"--lora_init_from goes on from an adapter, which decides {', '.join(idle)}; leave out "
+            f"{' and '.join(f'--{name}' for name in idle)}."
+        )
     settings = dict(values)
     for name in ("skip_training", "dry_run", "push_to_hub", "private"):
         settings.pop(name, None)
@@ -164,7 +184,8 @@ def _own_options(task: Task) -> list[click.Parameter]:
         Option(
             ["--skip_training"],
             is_flag=True,
-            help="Only score the run in the output folder, as eval.py does.",
+            help="Only score the run in the output folder, as eval.py does; options of the "
+            "training are refused where the run had others.",
         ),
     ]
 
@@ -172,7 +193,7 @@ def _own_options(task: Task) -> list[click.Parameter]:
 def _score_run(task: Task, values: Mapping[str, Any]) -> None:
     """Evaluate the adapter of the output folder, on the data that training would score it on."""
     from palitune.requests import make_model_request, make_prompt_request
-    from palitune.runs import with_run_reading
+    from palitune.runs import check_decoding, with_run_reading
 
     if values["skip_evaluation"]:
         raise ValueError("--skip_training and --skip_evaluation leave nothing to do; pass one.")
@@ -181,10 +202,17 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             f"--skip_training scores the run in --output_dir, and {values['output_dir']} holds "
             "none; train first, or name its folder."
         )
+    _refuse_training_options(values)
     # the run's own precision, revision and answers count, and the two name the training split
     run_settings = dict.fromkeys(("quantization", "revision", "hub_split", "hub_config"))
     values = with_run_reading(task, {**values, **run_settings}, values["output_dir"])
     source = click.get_current_context().get_parameter_source
+    decoding = {
+        name: values[name]
+        for name in GENERATION
+        if source(name) is not ParameterSource.DEFAULT and values[name] is not None
+    }
+    check_decoding(task, str(values["output_dir"]), None, decoding)
     evaluate_and_show(
         EvaluationRequest(
             task=with_metric(task, values.get("metric")),
@@ -196,11 +224,7 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             num_workers=values["num_workers"],
             on_bad_image=values["on_bad_image"],
             batch_size=values["eval_batch_size"],
-            decoding={
-                name: values[name]
-                for name in GENERATION
-                if source(name) is not ParameterSource.DEFAULT and values[name] is not None
-            },
+            decoding=decoding,
             prompt=make_prompt_request(values),
             metrics=MetricsRequest(
                 clip_model=values["clip_model"],
@@ -211,6 +235,21 @@ def _score_run(task: Task, values: Mapping[str, Any]) -> None:
             resume=values["resume"],
         )
     )
+
+
+def _refuse_training_options(values: Mapping[str, Any]) -> None:
+    """Refuse typed options that no scoring reads, unless the run was trained with them."""
+    trained_with = read_run(values["output_dir"]).get("settings", {})
+    idle = [
+        f"--{name}"
+        for name in sorted(typed_options() & _OF_TRAINING)
+        if name not in trained_with or values[name] != trained_with[name]
+    ]
+    if idle:
+        raise ValueError(
+            f"--skip_training scores the run as it was trained and takes no {' or '.join(idle)}; "
+            "leave out one or the other."
+        )
 
 
 def _joint_help(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from common.near_paths import did_you_mean
 from evaluation.prompt_template import check_template
 from evaluation.prompting import Prompter, make_prompter
 from finetuning.training.recipe import Recipe
+from finetuning.training.settings import check_generation
 from finetuning.training.tracker_names import check_trackers
 from models.base import Family
 from models.checkpoint import Checkpoint, adapter_folder, resolve
@@ -77,6 +78,9 @@ def check_model(job: Job) -> tuple[Job, Checkpoint]:
     """
     recipe = job.recipe
     check_template(recipe.prompt_template)
+    for pair in job.tasks:
+        most = recipe.max_new_tokens or pair.task.max_new_tokens
+        check_generation({"min_new_tokens": recipe.min_new_tokens, "max_new_tokens": most})
     check_trackers(recipe.report_to)
     checkpoint = resolve(
         job.model_path,
@@ -155,6 +159,15 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
         return train_data, None
     if note:
         logger.warning("%s: %s", task.name, note)
+    tables = [pair.source.tables.get(data.split) for data in (train_data, eval_data)]
+    places = [table and Path(table).expanduser().resolve() for table in tables]
+    if train_data.split == eval_data.split or (places[0] and places[0] == places[1]):
+        logger.warning(
+            "Warning: %s is scored on examples that it is trained on (%s), which tells nothing of "
+            "new ones; hold out a part by `palitune split TABLE`.",
+            task.name,
+            tables[1] or eval_data.split,
+        )
     return train_data, _scored(eval_data, recipe)
 
 

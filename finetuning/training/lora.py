@@ -122,7 +122,9 @@ def add_lora(model: "PreTrainedModel", family: Family, recipe: Recipe) -> Any:
 
     set_seed(recipe.seed)
     if recipe.lora_init_from is not None:
-        logger.info("going on from %s: its rank, alpha and layers count", recipe.lora_init_from)
+        logger.info(
+            "going on from %s: its rank, alpha, dropout and layers count", recipe.lora_init_from
+        )
         from models.adapter_loading import put_adapter
 
         return put_adapter(model, Path(recipe.lora_init_from), is_trainable=True)

@@ -65,7 +65,9 @@ def clear(folder: Path) -> None:
     for name in (CHECKPOINTS, "evaluation", "tensorboard", "wandb"):
         shutil.rmtree(folder / name, ignore_errors=True)
     weights = ("adapter_model.safetensors", "adapter_config.json")
-    for name in (*weights, STATE, WATCHED, CURVES, "README.md", "sample.png"):
+    # what a grid and the pipeline recorded is of the run that goes
+    records = ("generation_metrics.json", "pipeline.json")
+    for name in (*weights, *records, STATE, WATCHED, CURVES, "README.md", "sample.png"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from finetuning.training.settings import (
     Recomputation,
     Scheduler,
     check_batch,
+    check_generation,
     check_setting,
 )
 from models.loading import Dtype
@@ -116,7 +117,9 @@ class Recipe:
         False, "Model", "Scale the LoRA update by alpha / sqrt(rank), as rsLoRA does."
     )
     lora_init_from: str | None = setting(
-        None, "Model", "Start from this adapter; its rank, alpha and layers are used."
+        None,
+        "Model",
+        "Start from this adapter, which decides rank, alpha, dropout, layers and DoRA.",
     )
     gradient_checkpointing: Recomputation = setting(
         "auto",
@@ -184,12 +187,7 @@ class Recipe:
     loss_reduction: LossReduction = setting(
         "example", "Optimisation", "Average the loss per example first, or over all tokens."
     )
-    seed: int = setting(
-        0,
-        "Optimisation",
-        "Seed every random choice with this number.",
-        **SEEDS,
-    )
+    seed: int = setting(0, "Optimisation", "Seed every random choice with this number.", **SEEDS)
     # --- generation
     max_new_tokens: int | None = setting(
         None, "Generation", "Generate at most this many tokens [default: the task's].", minimum=1
@@ -278,6 +276,7 @@ class Recipe:
             raise ValueError(
                 "compile and gradient_checkpointing on do not go together; leave one of them out."
             )
+        check_generation(vars(self))
         check_batch(self.batch_size, self.gradient_accumulation_steps, self.effective_batch_size)
         if self.warmup_steps and self.lr_scheduler_type == "constant":
             raise ValueError(

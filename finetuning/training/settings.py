@@ -16,7 +16,7 @@ SEEDS = {"minimum": 0, "maximum": 2**32 - 1}  # as numpy takes them
 
 
 def check_setting(name: str, value: Any, allowed: Mapping[str, Any], kind: Any) -> None:
-    """Verify the value of a setting; None is always allowed.
+    """Verify the value of a setting.
 
     Args:
         name: as the user knows it.
@@ -25,10 +25,13 @@ def check_setting(name: str, value: Any, allowed: Mapping[str, Any], kind: Any) 
         kind: the annotation.
 
     Raises:
-        ValueError: it is out of range; names it, the value and the range.
+        ValueError: it is out of range, or None where the annotation has no None; names it, the
+            value and the range.
     """
     if value is None:
-        return
+        if type(None) in get_args(kind):
+            return
+        raise ValueError(f"{name} must be {in_words(kind)}, got nothing.")
     if isinstance(value, float) and not isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value}.")
     choices = get_args(kind)
@@ -68,3 +71,40 @@ def check_batch(size: int | Auto, accumulated: int, wanted: int | None) -> None:
             f"effective_batch_size {wanted} is not batch_size times gradient_accumulation_steps, "
             f"{size} x {accumulated}; leave it out, or take batch_size auto."
         )
+
+
+def check_generation(settings: Mapping[str, Any]) -> None:
+    """Verify that settings of generation go together; absent ones and None are the default.
+
+    Raises:
+        ValueError: one would have no effect, or the fewest tokens are more than the most.
+    """
+    drawn = [name for name in ("temperature", "top_p") if settings.get(name) not in (None, 1.0)]
+    if drawn and not settings.get("do_sample"):
+        raise ValueError(
+            f"{' and '.join(drawn)} would change nothing, as answers are drawn with do_sample "
+            "alone; add it, or leave out the others."
+        )
+    fewest, most = settings.get("min_new_tokens") or 0, settings.get("max_new_tokens")
+    if most is not None and fewest > most:
+        raise ValueError(
+            f"min_new_tokens {fewest} is over max_new_tokens {most}; lower the one or raise the "
+            "other."
+        )
+
+
+def in_words(kind: Any) -> str:
+    """Return how a sentence names the values of a type."""
+    words: dict[Any, str] = {
+        **{int: "a whole number", float: "a number", bool: "true or false", str: "text"},
+        list[str]: "a list of texts",
+    }
+    parts = [kind] if kind in words else [p for p in get_args(kind) if p is not type(None)]
+    texts = [part for part in parts if isinstance(part, str)]  # the choices of a Literal
+    for part in parts:
+        if part not in words and not isinstance(part, str):
+            texts += get_args(part)
+    numbers = [words[part] for part in parts if part in words]
+    if numbers:
+        return " or ".join([*numbers, *texts])
+    return f"one of {', '.join(texts)}"

@@ -3,128 +3,35 @@
 import csv
 import json
 import os
-import random
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from common.json_files import write_json
-from evaluation.provenance import describe_data
-from experiments.ablation_summary import SUMMARY
+from experiments.ablation import read_ablation
 from experiments.cell import METRICS
-from experiments.grid_runs import Run
+from experiments.grid_runs import runs
 from finetuning.training.checkpoints import staged
 from finetuning.training.output_folder import resume_arguments
-from palitune.main import palitune
-from tasks.base import Source
-from tasks.registry import get_task
+from tests.experiments.grids import invoke, option, summary, write_grid
 from tests.helpers import read_page
 from tests.models.tiny_families import maker
 
-CSV_QA = get_task("csv_qa")
-COLOURS = ("red", "blue", "green")
 
-
-def write_tables(folder: Path) -> dict[str, str]:
-    """Coloured images and the question of their colour, in three tables."""
-    rng = random.Random(0)
-    found = {}
-    for split, number in (("train", 12), ("val", 2), ("test", 4)):
-        rows = ["image,instruction,response"]
-        for index in range(number):
-            colour = rng.choice(COLOURS)
-            Image.new("RGB", (48, 32), colour).save(folder / f"{split}{index}.png")
-            rows.append(f"{split}{index}.png,what colour is it?,{colour}")
-        (folder / f"{split}.csv").write_text("\n".join(rows) + "\n")
-        found[f"{split}_csv"] = str(folder / f"{split}.csv")
-    return found
-
-
-def write_grid(folder: Path, models: Sequence[tuple[str, str]], **training: Any) -> Path:
-    variants = [
-        {"name": "r2", "r": 2, "alpha": 4, "target_modules": "attention", "quantization": "none"},
-        {"name": "r4", "r": 4, "alpha": 8, "quantization": "none"},
-    ]
-    grid = {
-        "experiment_name": "try",
-        "output_dir": str(folder / "results"),
-        "data": write_tables(folder),
-        "models": [{"name": name, "hf_model_id": path} for name, path in models],
-        "lora_variants": variants,
-        "training": {"max_steps": 2, "generation_max_new_tokens": 2, **training},
-    }
-    file = folder / "grid.yaml"
-    file.write_text(yaml.safe_dump(grid))
-    return file
-
-
-@pytest.fixture
-def grid(tmp_path: Path, pico1: Path) -> Path:
-    return write_grid(tmp_path, [("pali", str(pico1))])
-
-
-def option(run: Run, name: str) -> str:
-    return run.options[run.options.index(f"--{name}") + 1]
-
-
-@pytest.fixture
-def stubbed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Runs that write the figure 40 + rank, or fail where the name is in the list returned."""
-    broken: list[str] = []
-
-    def command(run: Run) -> list[str]:
-        rank = option(run, "lora_rank")
-        metrics = {
-            "split": "test",
-            "num_examples": 4,
-            "metric": "rouge_l",
-            "value": 40.0 + int(rank),
-            "metrics": {"rouge_l": 40.0 + int(rank), "CIDEr": None},
-            "uncertainty": {"interval_95": [39.0, 45.0]},
-        }
-        files = {split: Path(option(run, f"{split}_csv")) for split in ("train", "val", "test")}
-        record = {
-            "task": "csv_qa",
-            "settings": {},
-            **{
-                f"{use}_data": describe_data(split, CSV_QA.load(split, Source(tables=files)))
-                for use, split in (("train", "train"), ("eval", "test"))
-            },
-        }
-        lines = [
-            "import pathlib, sys",
-            f"sys.exit('Error: it broke.') if {run.name in broken} else None",
-            f"folder = pathlib.Path({str(run.folder)!r})",
-            "(folder / 'evaluation' / 'csv_other').mkdir(parents=True, exist_ok=True)",
-            "(folder / 'evaluation' / 'test').mkdir(exist_ok=True)",
-            "(folder / 'evaluation/test/report.html').write_text('a page')",
-            f"(folder / 'run.json').write_text({json.dumps(record)!r})",
-            f"(folder / 'evaluation/test/metrics.json').write_text({json.dumps(metrics)!r})",
-            "(folder / 'evaluation/csv_other/metrics.json').write_text('{\"value\": 1.0}')",
-        ]
-        return [sys.executable, "-c", "\n".join(lines)]
-
-    monkeypatch.setattr(Run, "command", property(command))
-    return broken
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(palitune, ["ablate", *map(str, arguments)])
-
-
-def summary(grid: Path) -> dict[str, dict[str, Any]]:
-    file = grid.parent / "results" / "try" / SUMMARY
-    return {row["run"]: row for row in json.loads(file.read_text())["runs"]}
+def test_an_initial_adapter_decides_in_place_of_the_variant(grid: Path) -> None:
+    content = yaml.safe_load(grid.read_text()) | {"sweep": {"lora_init_from": ["runs/a"]}}
+    grid.write_text(yaml.safe_dump(content))
+    found = runs(read_ablation(grid))
+    assert all("--lora_init_from" in run.options for run in found)
+    assert not any("--lora_rank" in run.options or "--use_dora" in run.options for run in found)
+    assert all(option(run, "quantization") == "none" for run in found)
 
 
 def test_every_score_stands_in_json_table_and_image(grid: Path, stubbed: list[str]) -> None:
@@ -223,39 +130,6 @@ def test_a_cluster_that_is_not_there_is_one_sentence(grid: Path, stubbed: list[s
     assert "--ray 127.0.0.1:1 cannot be reached" in result.output
     result = invoke("--config", grid, "--ray_gpus", "1")
     assert result.exit_code == 2 and "add --ray" in result.output
-
-
-def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[str]) -> None:
-    assert invoke("--config", grid).exit_code == 0
-    grid.write_text(grid.read_text().replace("max_steps: 2", "max_steps: 3"))
-    result = invoke("--config", grid)
-    assert result.exit_code == 2
-    assert "was finished with max_steps 2 and is now to have max_steps 3; give" in result.output
-
-
-def test_a_finished_run_of_other_data_is_refused(grid: Path, stubbed: list[str]) -> None:
-    assert invoke("--config", grid).exit_code == 0
-    table = grid.parent / "test.csv"
-    table.write_text(table.read_text().replace("what colour is it?", "which colour?"))
-    result = invoke("--config", grid)
-    assert result.exit_code == 2
-    assert "pali__r2 was finished with other eval_data than its files hold now" in result.output
-
-
-def test_a_torn_record_is_named(grid: Path, stubbed: list[str]) -> None:
-    assert invoke("--config", grid).exit_code == 0
-    (grid.parent / "results/try/pali__r2" / METRICS).write_text('{"run": "pa')
-    result = invoke("--config", grid)
-    assert result.exit_code == 2
-    assert "generation_metrics.json is not valid JSON" in result.output
-
-
-def test_what_changes_no_figure_may_change_after_a_run(grid: Path, stubbed: list[str]) -> None:
-    assert invoke("--config", grid).exit_code == 0
-    content = yaml.safe_load(grid.read_text())
-    content["training"] |= {"per_device_eval_batch_size": 1, "gradient_checkpointing": True}
-    grid.write_text(yaml.safe_dump(content))
-    assert "pali__r2: finished before" in invoke("--config", grid).output
 
 
 def test_an_interrupted_run_waits_for_resume(grid: Path, stubbed: list[str]) -> None:

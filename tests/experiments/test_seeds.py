@@ -12,15 +12,18 @@ import pytest
 import yaml
 from PIL import Image
 
+from common.json_files import write_json
 from evaluation.provenance import describe_data
 from experiments.ablation_summary import SUMMARY
 from experiments.cell import METRICS
 from experiments.comparison_chart import draw_comparison
 from experiments.grid_runs import Run
 from experiments.seed_means import group_seeds, spread
+from models.checkpoint import resolve
 from tasks.base import Source
-from tests.experiments.test_ablate import CSV_QA, invoke, option, start, write_tables
-from tests.helpers import REPOSITORY, read_page
+from tests.experiments.grids import CSV_QA, invoke, option, write_tables
+from tests.experiments.test_ablate import start
+from tests.helpers import REPOSITORY, read_json, read_page
 
 # Of 2, 4 and 9: mean 15 / 3 = 5; deviations -3, -1 and 4; (9 + 1 + 16) / (3 - 1) = 13.
 VALUES = {1: 2.0, 2: 4.0, 3: 9.0}
@@ -263,6 +266,17 @@ def test_a_base_that_was_scored_on_other_examples_is_refused(
     result = invoke("--config", grid, "--only", "tiny__base")
     assert result.exit_code == 2
     assert "tiny__base was finished with other eval_data than its files hold now" in result.output
+
+
+def test_a_base_whose_weights_have_changed_is_refused(grid: Path, stubbed: list[str]) -> None:
+    assert invoke("--config", grid, "--only", "base").exit_code == 0
+    file = grid.parent / "results/try/tiny__base" / METRICS
+    record = read_json(file)
+    assert record["base_fingerprint"] == resolve("tiny").fingerprint
+    write_json(file, record | {"base_fingerprint": "w2:0123456789abcdef"})
+    result = invoke("--config", grid, "--only", "base")
+    assert result.exit_code == 2
+    assert "tiny__base was finished with other base weights than its files" in result.output
 
 
 def test_an_interrupted_base_waits_for_resume(grid: Path, stubbed: list[str]) -> None:

@@ -16,7 +16,7 @@ from models.clip import load_clip
 from tasks.base import MissingSplit, Source, TaskSource
 from tasks.images import FileImage
 from tasks.registry import get_task
-from tests.helpers import hashes, read_json, read_lines
+from tests.helpers import hashes, read_json, read_lines, sentence
 from tests.models.test_clip import make_clip
 from tests.palitune.commands import run
 
@@ -108,6 +108,22 @@ def expect_clip_scores(folder: Path, clip: Path) -> None:
     assert metrics["clip_metrics"]["RefCLIP-S"] == pytest.approx(fmean(ref_clip_s), abs=1e-5)
     assert fmean(clip_s) > 0
     assert metrics["clip_model"] == str(clip)
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--dry_run", "--overwrite", "--max_steps 100", "--learning_rate 1", "--use_wandb",
+     "--quantization none", "--model_path tiny"],
+)  # fmt: skip
+def test_skip_training_refuses_what_it_would_not_read(trained: Path, options: str) -> None:
+    before = hashes(trained / "run")
+    words = (*tables(trained / "data"), "--output_dir", trained / "run", *GUIDE)
+    result = run("quic360", *words, "--skip_training", *options.split(), exit_code=2)
+    message = sentence(result.exit_code, result.output)
+    assert f"takes no {options.split()[0]};" in message
+    cold = ("--skip_training", "--temperature", "0.5")
+    assert "temperature would change nothing" in run("quic360", *words, *cold, exit_code=2).output
+    assert hashes(trained / "run") == before
 
 
 def test_skip_training_scores_the_run_and_leaves_what_the_guide_promises(

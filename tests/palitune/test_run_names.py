@@ -14,7 +14,7 @@ from models.loading import load_family
 from palitune.evaluate import evaluate_command
 from palitune.main import palitune
 from palitune.runs import resolve_model_options
-from tests.experiments.test_ablate import write_tables
+from tests.experiments.grids import write_tables
 from tests.helpers import sentence
 from tests.models.tiny_families import maker
 

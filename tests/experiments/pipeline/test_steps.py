@@ -127,6 +127,21 @@ def test_a_step_done_with_data_of_other_content_is_refused(root: Path, commands:
     assert len(commands.calls) == 4
 
 
+def test_the_copy_of_a_folder_that_has_changed_is_refused(root: Path, commands: Commands) -> None:
+    steps("run")
+    told = "dataset/raw: download-dataset was done with other files than"
+    table = next((root / "source/train").glob("*.arrow"))
+    os.utime(table, ns=(0, 0))  # written again, in as many bytes
+    assert told in (output := steps("run", exit_code=2).output)
+    assert "remove dataset/raw to do it anew" in output and len(commands.calls) == 4
+    shutil.rmtree(root / "dataset")
+    assert "eval-base: done before" in steps("run").output  # it holds the same
+    (root / "source/notes.txt").touch()
+    assert told in steps("download-dataset", exit_code=2).output
+    shutil.rmtree(root / "source")  # a copy needs it no longer
+    assert "download-dataset: done before" in steps("download-dataset").output
+
+
 def test_an_adapter_that_was_lost_is_named(root: Path, commands: Commands) -> None:
     steps("run")
     (root / "results/model/adapter_model.safetensors").unlink()
