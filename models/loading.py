@@ -20,7 +20,7 @@ from models.quantization import (
     prepare_quantized,
     quantization_config,
 )
-from models.whole_weights import load_whole
+from models.whole_weights import INDEX, load_whole, read_index
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ def _one_bar_at_a_time() -> Iterator[None]:
 
 
 def check_weights(checkpoint: Checkpoint) -> None:
-    """Raise ValueError where a folder, of the base or of the adapter, holds no weights at all."""
+    """Raise ValueError where a folder, of base or adapter, has no weights, or no true index."""
     base = Path(checkpoint.base)
     names = ("*.safetensors", "pytorch_model*.bin")
     if base.is_dir() and not any(file for name in names for file in base.glob(name)):
@@ -236,6 +236,8 @@ def check_weights(checkpoint: Checkpoint) -> None:
             f"{base} holds no weights (*.safetensors or pytorch_model*.bin); copy or download "
             "them into it, beside its config.json."
         )
+    if (base / INDEX).is_file():
+        read_index(base / INDEX)
     if checkpoint.adapter is not None:
         check_adapter_weights(checkpoint.adapter)
 

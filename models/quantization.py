@@ -42,11 +42,19 @@ def stored_quantization(config: Mapping[str, Any]) -> str | None:
 
     Args:
         config: the content of config.json.
+
+    Raises:
+        ValueError: it says so in another form.
     """
     text_config = config.get("text_config") or {}
     stored = config.get("quantization_config") or text_config.get("quantization_config")
     if not stored:
         return None
+    if not isinstance(stored, dict):
+        raise ValueError(
+            f"The model's config.json has {stored!r} as quantization_config, where an object is "
+            "expected; copy or download it again."
+        )
     method = str(stored.get("quant_method", "an unknown method"))
     if method == "bitsandbytes" and stored.get("load_in_8bit"):
         return "int8"

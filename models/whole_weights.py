@@ -4,9 +4,14 @@ import logging
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from common.json_files import read_json
+
 logger = logging.getLogger(__name__)
+
+INDEX = "model.safetensors.index.json"  # of a model in several files
 
 
 def load_whole(
@@ -54,6 +59,22 @@ def load_whole(
             min(surplus),
         )
     return model
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """Return the content of an index of shards, whose `weight_map` is weight -> file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    index = read_json(path)
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise ValueError(
+            f"{path} is no index of safetensors shards: it has no weight_map of files; copy or "
+            "download it again."
+        )
+    return index
 
 
 @contextmanager

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.json_files import read_json
 from merging.algebra.stored_tensors import Shard, StoredTensor, read_shard
 from models.checkpoint import read_config
 from models.registry import family_of
+from models.whole_weights import INDEX, read_index
 
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 # What a folder holds beside its weights and config.json so that it can be used.
 COMPANIONS = (
     "generation_config.json",
@@ -87,13 +86,7 @@ class Base:
         path = self.folder / INDEX
         if (self.folder / WEIGHTS).is_file() or not path.is_file():
             return None
-        index = read_json(path)
-        if not isinstance(index.get("weight_map"), dict):
-            raise ValueError(
-                f"{path} is no index of safetensors shards: it has no weight_map; copy or "
-                "download it again."
-            )
-        return index
+        return read_index(path)
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from common.json_files import write_json
-from merging.algebra.base import COMPANIONS, INDEX, Base
+from merging.algebra.base import COMPANIONS, Base
 from merging.algebra.rounding import Rounding, nf4_round_trip, write_sum
 from merging.algebra.staging import atomic_folder
 from merging.algebra.stored_tensors import FLOAT_DTYPES, Shard, StoredTensor
+from models.whole_weights import INDEX
 
 SaveDtype = Literal["auto", "float32", "bfloat16"]
 Onto = Literal["original", "nf4"]

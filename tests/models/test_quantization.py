@@ -169,6 +169,12 @@ def test_the_config_says_how_the_weights_are_stored(
     assert stored_quantization(config) == expected
 
 
+@pytest.mark.parametrize("value", ["nf4", ["nf4"], 4])
+def test_a_config_that_says_it_in_another_form_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="as quantization_config, where an object is expected"):
+        stored_quantization({"quantization_config": value})
+
+
 @pytest.mark.parametrize(
     ("quantization", "stored", "message"),
     [
