@@ -6,7 +6,7 @@ Format: PEFT 0.21.2, https://github.com/huggingface/peft, `peft/tuners/lora/conf
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,7 @@ CONFIG_FILE = "adapter_config.json"
 # these leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take something out of it
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 
+T = TypeVar("T")
 Rank = Annotated[int, Meta(gt=0)]
 # none is larger in earnest, and far larger ones leave no numbers; NaN is refused too
 Alpha = Annotated[float, Meta(ge=-1e6, le=1e6)]
@@ -68,12 +69,7 @@ def typed_config(path: Path, content: Mapping[str, Any]) -> AdapterConfig:
     Raises:
         ValueError: a field is not what it must be; names it.
     """
-    try:
-        config = msgspec.convert(content, AdapterConfig)
-    except msgspec.ValidationError as error:
-        raise ValueError(
-            f"{path} is not the configuration of a LoRA adapter: {error}; save it anew with PEFT."
-        ) from error
+    config = converted(path, content, AdapterConfig)
     for name, pattern in _patterns(config):
         try:
             re.compile(pattern)
@@ -83,6 +79,16 @@ def typed_config(path: Path, content: Mapping[str, Any]) -> AdapterConfig:
                 "save it anew with PEFT."
             ) from error
     return config
+
+
+def converted(path: Path, content: Mapping[str, Any], kind: type[T]) -> T:
+    """Return the fields of a type from a config's object; raise ValueError as `typed_config`."""
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{path} is not the configuration of a LoRA adapter: {error}; save it anew with PEFT."
+        ) from error
 
 
 def _patterns(config: AdapterConfig) -> Iterator[tuple[str, str]]:

@@ -150,8 +150,8 @@ def check_whole_tensors(files: AdapterFiles, parameters: Collection[str]) -> Non
     Raises:
         ValueError: some are missing; says how many and names the first.
     """
-    bias = files.config.get("bias", "none")
-    wanted = {name for name in parameters if saved_whole(files.config, name)}
+    bias, entries = files.config.get("bias", "none"), files.config.get("modules_to_save")
+    wanted = {name for name in parameters if saved_whole(entries, name)}
     if bias == "all":
         wanted |= {name for name in parameters if name.endswith(".bias")}
     elif bias == "lora_only":
@@ -178,7 +178,8 @@ def change_of_base(files: AdapterFiles) -> str | None:
     if change := changing_setting(files.config):
         return change
     whole = (n for n in files.tensors if not _LORA_KEY.fullmatch(n) and "trainable_tokens" not in n)
-    return next((n for n in whole if not saved_whole(files.config, n)), None)
+    entries = files.config.get("modules_to_save")
+    return next((name for name in whole if not saved_whole(entries, name)), None)
 
 
 def _own_key(key: str) -> str:

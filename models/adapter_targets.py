@@ -98,14 +98,14 @@ def _fits(wanted: str | Iterable[str], name: str) -> bool:
     return any(name == entry or name.endswith(f".{entry}") for entry in wanted)
 
 
-def saved_whole(config: Mapping[str, Any], name: str) -> bool:
-    """Return True where a parameter, by its canonical name, is of a module to save whole.
+def saved_whole(entries: Iterable[str] | None, name: str) -> bool:
+    """Return True where a parameter is of a module that is saved whole.
 
-    PEFT takes each module whose name ends with an entry (`peft/utils/other.py`, `_set_trainable`).
+    PEFT takes each module whose name ends with an entry, `norm` for `input_layernorm` too
+    (`peft/utils/other.py`, `_set_trainable`).
+
+    Args:
+        entries: a config's `modules_to_save`.
+        name: the parameter's canonical one.
     """
-    parts = name.split(".")[:-1]
-    modules = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    entries = [
-        e for entry in config.get("modules_to_save") or () for e in (entry, canonical(entry))
-    ]
-    return any(module.endswith(entry) for module in modules for entry in entries)
+    return any(f"{m}." in name or f"{canonical(m)}." in name for m in entries or ())

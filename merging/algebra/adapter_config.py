@@ -6,7 +6,7 @@ import msgspec
 
 from common.json_files import read_json
 from common.near_paths import did_you_mean
-from models.adapter_config import CONFIG_FILE, PLAIN_STARTS, AdapterConfig, typed_config
+from models.adapter_config import CONFIG_FILE, PLAIN_STARTS, AdapterConfig, converted, typed_config
 
 
 class _Kind(msgspec.Struct):
@@ -41,13 +41,7 @@ def read_config_file(folder: Path) -> AdapterConfig:
             f"{folder} holds {what}: it has no {CONFIG_FILE}; give the folder of a LoRA adapter."
         )
     content = read_json(path)
-    try:
-        kind = msgspec.convert(content, _Kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(
-            f"{path} is not the configuration of a LoRA adapter: {error}; save it anew with PEFT."
-        ) from error
-    _check_kind(folder, kind)
+    _check_kind(folder, converted(path, content, _Kind))
     config = typed_config(path, content)
     if config.init_lora_weights not in PLAIN_STARTS:
         raise ValueError(

@@ -22,8 +22,7 @@ from models.adapter_files import (
     check_whole_tensors,
     read_adapter_files,
 )
-from models.adapter_targets import by_pattern
-from models.names import canonical
+from models.adapter_targets import by_pattern, saved_whole
 from models.run_record import read_run
 
 _LORA_KEY = re.compile(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)(?:\.(weight|bias))?")
@@ -136,8 +135,7 @@ def _is_saved(config: AdapterConfig, name: str) -> bool:
     return (
         (name.endswith(".bias") and config.bias != "none")
         or _EMBEDDINGS.fullmatch(name) is not None
-        # as PEFT: all modules whose names end so, `norm` for `input_layernorm` too
-        or any(f"{m}." in name or f"{canonical(m)}." in name for m in config.modules_to_save or ())
+        or saved_whole(config.modules_to_save, name)
     )
 
 
