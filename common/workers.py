@@ -1,5 +1,6 @@
-"""The number of processes that read images beside the one that computes."""
+"""The number of processes that read images, and of threads where a process reads its own."""
 
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Literal
@@ -36,5 +37,16 @@ def count_workers(asked: int | Literal["auto"], num_examples: int) -> int:
         return asked
     if num_examples < FEW_EXAMPLES:
         return 0
-    num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(0, min(_MOST, usable_cpus() // num_processes - 1))
+    return max(0, min(_MOST, _own_cpus() - 1))
+
+
+def count_threads() -> int:
+    """Return how many threads of this process decode images: one in a process that only reads."""
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return max(1, min(_MOST, _own_cpus()))
+
+
+def _own_cpus() -> int:
+    """Count the processors, shared out among this machine's processes of one command."""
+    return usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,10 +1,18 @@
-"""Examples -> tokens and pixels, many at once: each image is opened once, small ones together."""
+"""Examples -> tokens and pixels, many at once: each image is opened once, small ones together.
+
+Pillow and NumPy release Python's lock for most of the time, so a process that computes between its
+batches reads each of them on all its processors.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
+from common.threads import map_ahead
+from common.workers import count_threads
 from models.base import Family
 from models.encoding import Encoded, Message
 from tasks.base import Example, ImageRef
@@ -12,9 +20,8 @@ from tasks.base import Example, ImageRef
 if TYPE_CHECKING:
     from PIL import Image
 
-Group = tuple[list[int], "list[Image.Image]"]  # places of examples, and the images they show
-
 _PIXELS = 2**22  # of images that are open at once; those of one example may have more
+_SMALL = 2**16  # pixels of an image that is decoded about as soon as a thread begins with it
 
 
 def encode_examples(
@@ -33,12 +40,18 @@ def encode_examples(
     of_images: dict[tuple[ImageRef, ...], list[int]] = {}
     for place, example in enumerate(examples):
         of_images.setdefault(example.images, []).append(place)
+    groups = list(of_images.values())
+    first = [examples[places[0]] for places in groups]  # one of each
+    num_threads = min(count_threads(), len(first))
+    if num_threads > 1 and _is_small(first[0].image):
+        num_threads = 1
+    parts = [[example] for example in first] if num_threads > 1 else [first]
+    prepared = map_ahead(partial(_prepare, family), parts, num_threads)
     encoded: dict[int, Encoded] = {}
-    for groups in _opened(examples, list(of_images.values())):
-        for (places, _), entries in zip(
-            groups, _encode(family, examples, conversations, groups), strict=True
-        ):
-            encoded |= zip(places, entries, strict=True)
+    for places, seen in zip(groups, chain.from_iterable(prepared), strict=True):
+        with naming(examples[places[0]]):
+            entries = family.put_together(seen, [conversations[place] for place in places])
+        encoded |= zip(places, entries, strict=True)
     return [
         dataclasses.replace(encoded[place], example_id=example.example_id)
         for place, example in enumerate(examples)
@@ -55,36 +68,39 @@ def naming(example: Example) -> Iterator[None]:
         raise ValueError(f"{reason} (example {example.example_id}).") from error
 
 
-def _opened(examples: Sequence[Example], groups: Sequence[list[int]]) -> Iterator[list[Group]]:
-    """Open the images of several groups at a time, as long as they are small."""
-    opened: list[Group] = []
-    num_pixels = 0
-    for places in groups:
-        with naming(examples[places[0]]):
-            images = [image.open() for image in examples[places[0]].images]
-        opened.append((places, images))
-        num_pixels += sum(image.width * image.height for image in images)
-        if num_pixels >= _PIXELS:
-            yield opened
-            opened, num_pixels = [], 0
-    if opened:
-        yield opened
-
-
-def _encode(
-    family: Family,
-    examples: Sequence[Example],
-    conversations: Sequence[Sequence[Message]],
-    groups: Sequence[Group],
-) -> list[list[Encoded]]:
-    shown = [images for _, images in groups]
-    talks = [[conversations[place] for place in places] for places, _ in groups]
+def _is_small(image: ImageRef) -> bool:
     try:
-        return family.encode_batch(shown, talks)
+        width, height = image.dimensions()
     except ValueError:
-        if len(groups) == 1:
-            with naming(examples[groups[0][0][0]]):
+        return True  # opening it will say what is wrong
+    return width * height < _SMALL
+
+
+def _prepare(family: Family, examples: Sequence[Example]) -> list[Any]:
+    """Open and prepare the images of each example; those of several at a time where small."""
+    prepared: list[Any] = []
+    opened: list[list[Image.Image]] = []
+    num_pixels = 0
+    for example in examples:
+        with naming(example):
+            opened.append([image.open() for image in example.images])
+        num_pixels += sum(image.width * image.height for image in opened[-1])
+        if num_pixels >= _PIXELS or example is examples[-1]:
+            start = len(prepared)
+            prepared += _prepare_opened(family, examples[start : start + len(opened)], opened)
+            opened, num_pixels = [], 0
+    return prepared
+
+
+def _prepare_opened(
+    family: Family, examples: Sequence[Example], opened: Sequence[Sequence["Image.Image"]]
+) -> list[Any]:
+    try:
+        return family.prepare(opened)
+    except ValueError:
+        if len(examples) == 1:
+            with naming(examples[0]):
                 raise
         # each alone: the one at fault is named
-        alone = (_encode(family, examples, conversations, [group]) for group in groups)
-        return [entries for group in alone for entries in group]
+        pairs = zip(examples, opened, strict=True)
+        return [_prepare_opened(family, [example], [images])[0] for example, images in pairs]

@@ -88,15 +88,22 @@ class Prompter:
         Raises:
             ValueError: over the budget, or an image cannot be used; names the example.
         """
-        return self.encode_all([example], answer)[0]
+        return self.encode_all([example], [answer])[0]
 
-    def encode_all(self, examples: Sequence[Example], answer: str | None = None) -> list[Encoded]:
+    def encode_all(
+        self, examples: Sequence[Example], answers: Sequence[str | None] | None = None
+    ) -> list[Encoded]:
         """Encode examples in their order; those on the same images share their pixels.
+
+        Args:
+            examples: what is asked.
+            answers: of each, to train on.
 
         Raises:
             ValueError: as `encode`.
         """
-        conversations = [self.messages(example, answer) for example in examples]
+        given = [None] * len(examples) if answers is None else answers
+        conversations = list(map(self.messages, examples, given))
         return encode_examples(self.family, examples, conversations)
 
     def num_tokens(self, turns: Sequence[Message]) -> int:

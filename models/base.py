@@ -224,25 +224,21 @@ class Family(ABC):
         self, images: Sequence["Image.Image"], conversations: Sequence[Sequence[Message]]
     ) -> list[Encoded]:
         """Encode several conversations on the same images, which share their pixels."""
-        from models.pixels import as_taken
-
-        seen = self.process_images([as_taken(image, self.image_processor) for image in images])
+        (seen,) = self.prepare([images])
         return self.put_together(seen, conversations)
 
-    def put_together(
-        self, seen: Sequence[Seen], conversations: Sequence[Sequence[Message]]
-    ) -> list[Encoded]:
-        """Put the tokens of processed images into the conversations on them."""
+    def prepare(self, shown: Sequence[Sequence["Image.Image"]]) -> list[Any]:
+        """Make of the images of each example what `put_together` takes; threads may call this."""
+        from models.pixels import as_taken
+
+        processor = self.image_processor
+        taken = ([as_taken(image, processor) for image in images] for images in shown)
+        return list(map(self.process_images, taken))
+
+    def put_together(self, seen: Any, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
+        """Put the tokens of prepared images into the conversations on them."""
         conversations = [with_places(messages, len(seen)) for messages in conversations]
         return [with_images(*self.tokenize(messages), seen) for messages in conversations]
-
-    def encode_batch(
-        self,
-        shown: Sequence[Sequence["Image.Image"]],
-        conversations: Sequence[Sequence[Sequence[Message]]],
-    ) -> list[list[Encoded]]:
-        """Encode the conversations on several lists of images, as `encode_all` those on one."""
-        return [self.encode_all(*pair) for pair in zip(shown, conversations, strict=True)]
 
     def process_images(self, images: Sequence["Image.Image"]) -> Sequence[Seen]:
         """Return the pixels and the ids of each image of an example."""

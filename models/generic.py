@@ -140,18 +140,22 @@ class Generic(ChatFamily):
         """Return the same as a token; what it becomes may hold others."""
         return int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
-    def encode_all(
-        self, images: Sequence["Image.Image"], conversations: Sequence[Sequence[Message]]
+    def prepare(self, shown: Sequence[Sequence["Image.Image"]]) -> list[list["Image.Image"]]:
+        """Leave the images to the processor, which tokenises: threads cannot share a tokenizer."""
+        from models.pixels import as_taken
+
+        return [[as_taken(image, self.image_processor) for image in images] for images in shown]
+
+    def put_together(
+        self, seen: Sequence["Image.Image"], conversations: Sequence[Sequence[Message]]
     ) -> list[Encoded]:
         """Encode several; an image's text is tokenised where it stands, as the processor does.
 
         Gemma 3 has line breaks around its image, which are one token with those of the layout.
         """
-        from models.pixels import as_taken
-
-        inputs = self._process([as_taken(image, self.image_processor) for image in images])
+        inputs = self._process(seen)
         ids = inputs.pop("input_ids")[0].tolist()
-        conversations = [with_places(messages, len(images)) for messages in conversations]
+        conversations = [with_places(messages, len(seen)) for messages in conversations]
         if _OFFSETS not in inputs:
             return [with_images(*self.tokenize(m), [(inputs, ids)]) for m in conversations]
         texts = [offset["replacement"] for offset in inputs.pop(_OFFSETS)[0]]

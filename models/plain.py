@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 from models.base import Family
 from models.encoding import (
     IMAGE_PLACEHOLDER,
-    Encoded,
     Illustrated,
     Message,
     Seen,
@@ -53,27 +52,20 @@ class PlainFamily(Family):
         pixels = self.image_processor(images=images)["pixel_values"]
         return [({"pixel_values": torch.as_tensor(entry)}, self.image_ids) for entry in pixels]
 
-    def encode_batch(
-        self,
-        shown: Sequence[Sequence["Image.Image"]],
-        conversations: Sequence[Sequence[Sequence[Message]]],
-    ) -> list[list[Encoded]]:
-        """Encode as in Family: all images in one call, which checks its settings at length."""
+    def prepare(self, shown: Sequence[Sequence["Image.Image"]]) -> list[list[Seen]]:
+        """Prepare as in Family: all images in one call, which checks its settings at length."""
         from models.pixels import as_taken
 
         if not self._sees_as_here:
-            return super().encode_batch(shown, conversations)
+            return super().prepare(shown)
         images = [as_taken(image, self.image_processor) for own in shown for image in own]
         seen = iter(self._process(images))
-        return [
-            self.put_together([next(seen) for _ in own], talks)
-            for own, talks in zip(shown, conversations, strict=True)
-        ]
+        return [[next(seen) for _ in own] for own in shown]
 
     @property
     def _sees_as_here(self) -> bool:
         """Return True where no family derived from this one has its own way with an image."""
-        ways = ("process_image", "process_images", "encode_all")
+        ways = ("process_image", "process_images")
         methods = ((getattr(self, way), getattr(PlainFamily, way)) for way in ways)
         return all(getattr(own, "__func__", None) is here for own, here in methods)
 

@@ -17,6 +17,8 @@ from tasks.checks import check_ids, name_some
 # Pillow's own hard limit (it warns from the half of it on): the largest scans of DocVQA pass,
 # 600 MB of RGB is the most that one image can take.
 MAX_PIXELS = 178_956_970
+# once and for all: threads share the filters, so none can set one of its own for a while
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,7 @@ def read_dimensions(file: BinaryIO, name: str) -> tuple[int, int]:
         ValueError: it has none that is known; begins with `name`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file).size
+        return Image.open(file).size
     except Image.DecompressionBombError as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
@@ -187,9 +187,7 @@ def decode_image(content: bytes, name: str) -> Image.Image:
         ValueError: not an image, truncated or too large; begins with `name`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content))
         image.load()
         ImageOps.exif_transpose(image, in_place=True)  # without a copy where it is upright
         return _on_white(image)

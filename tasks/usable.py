@@ -1,16 +1,13 @@
 """The examples of a split that can be used: every image is decoded, each once."""
 
 import logging
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
 
-from PIL import Image
-
 from common.progress import Bar
+from common.threads import map_ahead
 from common.workers import usable_cpus
 from tasks.base import Dataset, ImageRef, Source, Task
 from tasks.checks import check_ids, name_some
@@ -59,15 +56,9 @@ def unreadable_images(dataset: Dataset, num_workers: int | Literal["auto"] = "au
             images.setdefault(name, image)
             examples[name].append(example.example_id)
     threads = usable_cpus() if num_workers == "auto" else max(1, num_workers)
-    # the filters of warnings are shared by all threads, so they are set around them
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(threads) as pool,
-        Bar(f"decoding {dataset.task.name} {dataset.split}", len(images), "images") as bar,
-    ):
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        reasons = []
-        for reason in pool.map(_fault, images.values()):
+    reasons = []
+    with Bar(f"decoding {dataset.task.name} {dataset.split}", len(images), "images") as bar:
+        for reason in map_ahead(_fault, images.values(), threads):
             reasons.append(reason)
             bar.advance()
     faults: dict[int | str, Fault] = {}  # one of each example, whose images may all be bad

@@ -1,6 +1,7 @@
 """Training examples -> encoded ones, in a seeded order that resuming repeats."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,6 +16,8 @@ from models.base import Family
 from models.encoding import Encoded
 from tasks.answer_choice import AnswerSampling
 from tasks.base import Dataset
+
+Key = tuple[int, int]  # (epoch, index)
 
 _NUM_SAMPLED = 16
 
@@ -34,11 +37,17 @@ class EncodedExamples(TorchDataset[Encoded]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Encoded:
-        epoch, index = key
-        example = self.dataset[index]
-        answer = self.dataset.task.target(example, epoch, self.seed, self.sampling)
-        return self.prompter.encode(example, answer)
+    def __getitem__(self, key: Key) -> Encoded:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Encoded]:
+        """Encode a batch, in order."""
+        examples = [self.dataset[index] for _, index in keys]
+        answers = [
+            self.dataset.task.target(example, epoch, self.seed, self.sampling)
+            for example, (epoch, _) in zip(examples, keys, strict=True)
+        ]
+        return self.prompter.encode_all(examples, answers)
 
     def probable_longest(self) -> list[int]:
         """Return the places of some examples, of which one is about as long as any.
@@ -66,11 +75,20 @@ class JointExamples(TorchDataset[Encoded]):
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, key: tuple[int, int]) -> Encoded:
-        epoch, index = key
-        number = bisect_right(self.ends, index)
-        start = self.ends[number] - len(self.parts[number])
-        return self.parts[number][epoch, index - start]
+    def __getitem__(self, key: Key) -> Encoded:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Encoded]:
+        """Encode a batch, in order; the examples of a task at once."""
+        of_parts: dict[int, list[int]] = defaultdict(list)
+        for place, (_, index) in enumerate(keys):
+            of_parts[bisect_right(self.ends, index)].append(place)
+        encoded: dict[int, Encoded] = {}
+        for number, places in of_parts.items():
+            start = self.ends[number] - len(self.parts[number])
+            own = [(keys[place][0], keys[place][1] - start) for place in places]
+            encoded |= zip(places, self.parts[number].__getitems__(own), strict=True)
+        return [encoded[place] for place in range(len(keys))]
 
     def probable_longest(self) -> list[int]:
         """Return the places of some examples of each task."""

@@ -1,12 +1,13 @@
 """How many processes read images."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 
 from common import workers
-from common.workers import FEW_EXAMPLES, count_workers, usable_cpus
+from common.workers import FEW_EXAMPLES, count_threads, count_workers, usable_cpus
 
 
 @pytest.fixture
@@ -37,6 +38,23 @@ def test_the_processes_of_one_machine_share_it(
 def test_a_large_machine_starts_eight(cpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     assert count_workers("auto", 10_000) == 8
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "processes", "expected"), [(6, 1, 6), (6, 2, 3), (6, 4, 1), (6, 8, 1), (64, 1, 8)]
+)
+def test_threads_read_on_all_processors_of_a_process(
+    cpus: Path, monkeypatch: pytest.MonkeyPatch, num_cpus: int, processes: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(num_cpus)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert count_threads() == expected
+
+
+def test_a_worker_that_reads_beside_others_has_one_thread(cpus: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(count_threads) == 1
+    assert count_threads() == 6
 
 
 @pytest.mark.parametrize("asked", [0, 3, 40])

@@ -1,5 +1,6 @@
 """Many examples are encoded as each alone, their images opened a few at a time."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,13 @@ def test_small_images_are_open_together_and_large_ones_alone(
 ) -> None:
     monkeypatch.setattr(batch_encoding, "_PIXELS", num_pixels)
     found: list[int] = []
-    encode = PaliGemma.encode_batch
+    prepare = PaliGemma.prepare
 
-    def counted(self: Any, shown: Sequence[Any], talks: Sequence[Any]) -> Any:
+    def counted(self: Any, shown: Sequence[Any]) -> Any:
         found.append(len(shown))
-        return encode(self, shown, talks)
+        return prepare(self, shown)
 
-    monkeypatch.setattr(PaliGemma, "encode_batch", counted)
+    monkeypatch.setattr(PaliGemma, "prepare", counted)
     prompter_of().encode_all(examples)
     assert found == sizes
 
@@ -110,9 +111,9 @@ class OwnImages(PaliGemma):
         return [({"pixel_values": p["pixel_values"] + 7}, ids) for p, ids in seen]
 
 
-class OwnEncoding(PaliGemma):
-    def encode_all(self, images: Sequence[Image.Image], conversations: Sequence[Any]) -> Any:
-        return super().encode_all([image.rotate(180) for image in images], conversations)
+class OwnPreparing(PaliGemma):
+    def prepare(self, shown: Sequence[Sequence[Image.Image]]) -> Any:
+        return super().prepare([[image.rotate(180) for image in images] for images in shown])
 
 
 class OwnPlain(PlainFamily):
@@ -134,7 +135,7 @@ def test_a_plain_family_may_have_images_of_any_number_of_tokens(examples: list[E
     ]
 
 
-@pytest.mark.parametrize("kind", [OwnImage, OwnImages, OwnEncoding])
+@pytest.mark.parametrize("kind", [OwnImage, OwnImages, OwnPreparing])
 def test_a_derived_familys_own_way_with_an_image_is_taken(
     kind: type[Family], examples: list[Example], tmp_path: Path
 ) -> None:
@@ -145,10 +146,57 @@ def test_a_derived_familys_own_way_with_an_image_is_taken(
     made = (prompter_of(each).encode_all(asked)[0] for each in (kind, PaliGemma))
     own, base = (encoded.pixels["pixel_values"] for encoded in made)
     # normalised to -1 and 1
-    if kind is OwnEncoding:
+    if kind is OwnPreparing:
         assert float(base[0, 0, 0]) == 1 and float(own[0, 0, 0]) == -1
     else:
         assert torch.equal(own, base + 7)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the threads in which images are prepared; three of them, whatever the images."""
+    monkeypatch.setattr(batch_encoding, "count_threads", lambda: 3)
+    monkeypatch.setattr(batch_encoding, "_SMALL", 1)
+    names: list[str] = []
+    prepare = PaliGemma.prepare
+
+    def noted(self: Any, shown: Sequence[Any]) -> Any:
+        names.append(threading.current_thread().name)
+        return prepare(self, shown)
+
+    monkeypatch.setattr(PaliGemma, "prepare", noted)
+    return names
+
+
+def test_large_images_are_prepared_in_threads_each_once(
+    examples: list[Example], threads: list[str]
+) -> None:
+    prompter = prompter_of()
+    many = prompter.encode_all(examples)
+    assert len(threads) == 4 and threading.current_thread().name not in threads
+    for example, encoded in zip(examples, many, strict=True):
+        alone = prompter.encode(example)
+        assert encoded.input_ids == alone.input_ids
+        assert encoded.example_id == example.example_id
+        assert torch.equal(encoded.pixels["pixel_values"], alone.pixels["pixel_values"])
+    assert len({id(encoded.pixels) for encoded in many}) == 4
+
+
+def test_small_images_have_no_threads(
+    examples: list[Example], threads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_encoding, "_SMALL", 4001)  # the first has 4,000 pixels
+    prompter_of().encode_all(examples)
+    assert threads == [threading.current_thread().name]
+
+
+def test_a_thread_names_the_example_at_fault(
+    examples: list[Example], threads: list[str], tmp_path: Path
+) -> None:
+    gone = replace(examples[2], image=FileImage(str(tmp_path / "gone.png")), example_id="gone")
+    for asked in ([*examples[:3], gone, *examples[3:]], [gone, *examples]):
+        with one_sentence("gone.png does not exist", "(example gone)"):
+            prompter_of().encode_all(asked)
 
 
 def test_of_many_examples_the_one_at_fault_is_named(

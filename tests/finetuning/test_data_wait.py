@@ -54,17 +54,17 @@ def test_a_training_measures_its_own_share(
     pico1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    read, loss = EncodedExamples.__getitem__, AnswerTrainer.compute_loss
-    monkeypatch.setattr(EncodedExamples, "__getitem__", clock.moving(read, 3))
+    read, loss = EncodedExamples.__getitems__, AnswerTrainer.compute_loss
+    monkeypatch.setattr(EncodedExamples, "__getitems__", clock.moving(read, 12))
     monkeypatch.setattr(AnswerTrainer, "compute_loss", clock.moving(loss, 4))
     changes: dict[str, Any] = {"max_train_samples": 8, "num_epochs": 3, "save_steps": 100}
     changes |= {"skip_evaluation": True, "quantization": "none"}
     finetune(job(pico1, tmp_path / "run", **changes))
     logs = read_json(tmp_path / "run/trainer_state.json")["log_history"]
-    # each of 3 epochs reads 8 examples and has 2 steps
+    # each of 3 epochs has 2 steps of 4 examples
     name = "training_data_wait_share"
     shares = [log[name] for log in logs if name in log]
-    assert shares == [3 * 8 * 3 / (3 * 8 * 3 + 3 * 2 * 4)]
+    assert shares == [3 * 2 * 12 / (3 * 2 * 12 + 3 * 2 * 4)]
 
 
 @pytest.mark.parametrize(("few", "num_workers"), [(9, 0), (8, 2)])

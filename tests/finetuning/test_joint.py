@@ -225,6 +225,10 @@ def test_each_example_of_a_mixed_batch_has_its_own_tasks_prompt_and_answer(
             if index < end
         )
         assert answer in [text.strip() for text in part.dataset[index - start].references]
+    keys = [(0, 9), (1, 2), (0, 4), (2, 10), (0, 0), (0, 5)]  # the tasks by turns
+    for key, encoded in zip(keys, examples.__getitems__(keys), strict=True):
+        assert texts(examples, encoded) == texts(examples, examples[key])
+        assert encoded.example_id == examples[key].example_id
     assert [part.prompter.max_length for part in examples.parts] == [64, 64, 256]
     batch = examples.parts[0].prompter.family.collate([examples[0, 0], examples[0, 4]])
     first, second = batch["input_ids"].tolist()

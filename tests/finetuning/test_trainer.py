@@ -207,9 +207,9 @@ def test_the_epoch_reaches_the_target(loaded: LoadedModel, tmp_path: Path) -> No
     seen: list[tuple[int, int]] = []
 
     class Recording(EncodedExamples):
-        def __getitem__(self, key: tuple[int, int]) -> Any:
-            seen.append(key)
-            return super().__getitem__(key)
+        def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Any:
+            seen.extend(keys)
+            return super().__getitems__(keys)
 
     trainer = make(loaded, replace(RECIPE, num_epochs=2, batch_size=8), tmp_path)
     examples = trainer.train_dataset

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor
 
+from common.threads import map_ahead
 from models import pixels
 from models.base import Family
 from models.checkpoint import resolve
@@ -74,13 +75,25 @@ def test_a_batch_of_images_has_the_tensors_of_each(pair: tuple[Family, Family]) 
     family, plain = pair
     images = [decode_image(stored(mode, size), "noise") for mode in ("L", "RGB") for size in SIZES]
     question = [("user", "what?")]
-    batch = family.encode_batch([[image] for image in images], [[question] for _ in images])
-    for image, (quick,) in zip(images, batch, strict=True):
+    for image, seen in zip(images, family.prepare([[image] for image in images]), strict=True):
+        (quick,) = family.put_together(seen, [question])
         slow = plain.encode(image.convert("RGB"), question)
         assert quick.input_ids == slow.input_ids
         assert quick.pixels.keys() == slow.pixels.keys()
         for name in quick.pixels:
             assert torch.equal(quick.pixels[name], slow.pixels[name]), name
+
+
+def test_threads_prepare_what_one_does(pair: tuple[Family, Family]) -> None:
+    family, _ = pair
+    images = [decode_image(stored(mode, size), "noise") for mode in ("L", "RGB") for size in SIZES]
+    talks = [[("user", "what?")]]
+    ahead = map_ahead(lambda image: family.prepare([[image]])[0], 4 * images, 4)
+    for image, seen in zip(4 * images, ahead, strict=True):
+        (found,), (alone,) = family.put_together(seen, talks), family.encode_all([image], talks)
+        assert found.input_ids == alone.input_ids
+        for name in alone.pixels:
+            assert torch.equal(found.pixels[name], alone.pixels[name]), name
 
 
 def test_every_family_takes_the_quick_steps(pair: tuple[Family, Family]) -> None:
