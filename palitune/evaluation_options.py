@@ -144,8 +144,8 @@ def example_options() -> list[click.Parameter]:
         count_option(
             "--num_workers",
             "Data",
-            "Read images in this many processes; auto takes one a free processor, none for few "
-            "images.",
+            "Read images in this many processes; auto takes one a free processor. With 0, auto's "
+            "choice for few images, threads read them between the batches.",
             default="auto",
             minimum=0,
         ),

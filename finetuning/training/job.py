@@ -218,7 +218,7 @@ def load_selection(pair: TaskSource, recipe: Recipe, eval_data: Dataset | None) 
 def with_initial_adapter(
     recipe: Recipe, checkpoint: Checkpoint, model_type: str | None = None
 ) -> Recipe:
-    """Return the recipe with rank, alpha and kind of the adapter that training goes on from.
+    """Return the recipe with rank, alpha, layers and kind of the adapter that it goes on from.
 
     Raises:
         ValueError: it is none, or of another base.
@@ -243,9 +243,11 @@ def with_initial_adapter(
         check_adapter_weights(folder)
     except ValueError as error:
         raise ValueError(f"--lora_init_from cannot go on from {folder}: {error}") from error
+    layers = config.get("target_modules") or ""  # a regex where the adapter was trained here
     return replace(
         recipe,
         lora_init_from=str(folder),
+        lora_target_modules=layers if isinstance(layers, str) else ",".join(sorted(layers)),
         lora_rank=config["r"],
         lora_alpha=config["lora_alpha"],
         lora_dropout=config.get("lora_dropout", 0.0),

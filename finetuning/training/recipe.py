@@ -83,7 +83,8 @@ class Recipe:
     num_workers: int | Auto = setting(
         "auto",
         "Data",
-        "Read images in this many processes; auto takes one a free processor, none for few images.",
+        "Read images in this many processes; auto takes one a free processor. With 0, auto's "
+        "choice for few images, threads read them between the steps.",
         minimum=0,
     )
     on_bad_image: OnBadImage = setting(

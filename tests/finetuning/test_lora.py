@@ -131,11 +131,21 @@ def test_a_run_that_goes_on_records_the_shape_of_the_adapter_it_has(
     pico1: Path, tmp_path: Path
 ) -> None:
     loaded = load_model(resolve(str(pico1)), quantization="none", device="cpu")
-    first = replace(RECIPE, lora_rank=2, lora_alpha=6, use_rslora=True)
+    first = replace(
+        RECIPE, lora_rank=2, lora_alpha=6, use_rslora=True, lora_target_modules="q_proj"
+    )
     add_lora(loaded.model, loaded.family, first).save_pretrained(tmp_path)
     start = replace(RECIPE, lora_init_from=str(tmp_path))
     adopted = with_initial_adapter(start, resolve(str(pico1)))
     assert (adopted.lora_rank, adopted.lora_alpha, adopted.use_rslora) == (2, 6, True)
+    layer = "model.language_model.layers.1.self_attn"
+    layers = re.compile(adopted.lora_target_modules)
+    assert layers.fullmatch(f"{layer}.q_proj") and not layers.fullmatch(f"{layer}.v_proj")
+    # of others' adapters it is a list
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    listed = config | {"target_modules": ["v_proj", "k_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(listed))
+    assert with_initial_adapter(start, resolve(str(pico1))).lora_target_modules == "k_proj,v_proj"
     assert with_initial_adapter(RECIPE, resolve(str(pico1))) == RECIPE
 
 
