@@ -118,6 +118,12 @@ def _add(kind: type[Family]) -> type[Family]:
                 f"{family.name} serves; set model_types = () and choose it by --model_type "
                 f"{kind.name}."
             )
+    for name in ("encode", "encode_all"):
+        if getattr(kind, name) is not getattr(Family, name):
+            raise ValueError(
+                f"{where}: {kind.__name__} has its own {name}, which no batch is encoded by; "
+                "override process_image, prepare or tokenize."
+            )
     _added.append(kind)
     return kind
 

@@ -78,6 +78,8 @@ def test_a_family_of_a_new_type_is_found_by_it(tmp_path: Path) -> None:
         ('("mine_type",)', '("llava",)', ("model_types has llava", "--model_type mine")),
         ('    model_types = ("mine_type",)\n', "", ("model_types has paligemma", "()")),
         ('("mine_type",)', '"mine_type"', ("model_types must be", "'mine_type'")),
+        ("renames =", "encode_all = encode = print  #", ("has its own encode,", "process_image")),
+        ("renames =", "encode_all = print  #", ("has its own encode_all,", "process_image")),
     ],
 )
 def test_a_family_that_cannot_be_added_is_told(
