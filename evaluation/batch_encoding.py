@@ -7,8 +7,6 @@ batches reads each of them on all its processors.
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from common.threads import map_ahead
@@ -43,12 +41,12 @@ def encode_examples(
     groups = list(of_images.values())
     first = [examples[places[0]] for places in groups]  # one of each
     num_threads = min(count_threads(), len(first))
-    if num_threads > 1 and _is_small(first[0].image):
-        num_threads = 1
-    parts = [[example] for example in first] if num_threads > 1 else [first]
-    prepared = map_ahead(partial(_prepare, family), parts, num_threads)
+    if num_threads > 1 and not _is_small(first[0].image):
+        prepared = map_ahead(lambda example: next(_prepare(family, [example])), first, num_threads)
+    else:
+        prepared = _prepare(family, first)
     encoded: dict[int, Encoded] = {}
-    for places, seen in zip(groups, chain.from_iterable(prepared), strict=True):
+    for places, seen in zip(groups, prepared, strict=True):
         with naming(examples[places[0]]):
             entries = family.put_together(seen, [conversations[place] for place in places])
         encoded |= zip(places, entries, strict=True)
@@ -76,20 +74,17 @@ def _is_small(image: ImageRef) -> bool:
     return width * height < _SMALL
 
 
-def _prepare(family: Family, examples: Sequence[Example]) -> list[Any]:
+def _prepare(family: Family, examples: Sequence[Example]) -> Iterator[Any]:
     """Open and prepare the images of each example; those of several at a time where small."""
-    prepared: list[Any] = []
     opened: list[list[Image.Image]] = []
     num_pixels = 0
-    for example in examples:
+    for place, example in enumerate(examples, 1):
         with naming(example):
             opened.append([image.open() for image in example.images])
         num_pixels += sum(image.width * image.height for image in opened[-1])
-        if num_pixels >= _PIXELS or example is examples[-1]:
-            start = len(prepared)
-            prepared += _prepare_opened(family, examples[start : start + len(opened)], opened)
+        if num_pixels >= _PIXELS or place == len(examples):
+            yield from _prepare_opened(family, examples[place - len(opened) : place], opened)
             opened, num_pixels = [], 0
-    return prepared
 
 
 def _prepare_opened(

@@ -85,6 +85,22 @@ def test_small_images_are_open_together_and_large_ones_alone(
     assert found == sizes
 
 
+def test_large_images_are_not_kept_until_all_are_open(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a family may leave them to what puts tokens and images together
+    monkeypatch.setattr(batch_encoding, "_PIXELS", 1)
+    events: list[str] = []
+
+    def noted(name: str, function: Any) -> Any:
+        return lambda *arguments: events.append(name) or function(*arguments)
+
+    monkeypatch.setattr(FileImage, "open", noted("open", FileImage.open))
+    monkeypatch.setattr(PaliGemma, "put_together", noted("put", PaliGemma.put_together))
+    prompter_of().encode_all(examples)
+    assert events == 4 * ["open", "put"]
+
+
 def test_all_images_are_processed_in_one_call(examples: list[Example]) -> None:
     prompter = prompter_of()
     process, calls = type(prompter.family.image_processor).__call__, []
