@@ -37,7 +37,8 @@ from models.checkpoint import resolve
 from models.encoding import Encoded
 from models.loading import load_family
 from tasks.base import Example, Turn
-from tasks.images import BytesImage, decode_image
+from tasks.decoding import decode_image
+from tasks.images import BytesImage
 from tasks.registry import get_task
 
 Read = Callable[[Sequence[bytes]], list[Any]]

@@ -18,8 +18,8 @@ import msgspec
 from PIL import Image
 
 from common.near_paths import cannot_be_read
+from tasks.decoding import decode_image, read_dimensions
 from tasks.faults import Fault
-from tasks.images import decode_image, read_dimensions
 from tasks.tables import note_line
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from models import pixels
 from models.base import Family
 from models.checkpoint import resolve
 from models.loading import load_family
-from tasks.images import decode_image
+from tasks.decoding import decode_image
 from tests.models.tiny_families import NAMES, maker
 
 MODES = ("L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "RGB")

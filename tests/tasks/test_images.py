@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import images
+from tasks import decoding, images
 from tasks.base import Dataset
-from tasks.images import ArrayImage, FileImage, check_dataset, decode_image, missing_images
+from tasks.decoding import decode_image
+from tasks.images import ArrayImage, FileImage, check_dataset, missing_images
 from tests.helpers import REPOSITORY, Load, one_sentence
 from tests.official_files import write_vqav2
 
@@ -115,6 +116,33 @@ def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
         FileImage(f"{tmp_path}/a.jpg").open()
 
 
+@pytest.mark.parametrize(
+    ("format_", "num_pages", "is_said"),
+    [
+        *[("TIFF", 3, True), ("GIF", 2, True), ("PNG", 2, True), ("WEBP", 2, True)],
+        *[("TIFF", 1, False), ("GIF", 1, False), ("MPO", 2, False), ("JPEG", 1, False)],
+    ],
+)
+def test_of_several_pages_the_first_counts_which_is_said_once(
+    format_: str,
+    num_pages: int,
+    is_said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(decoding, "_said", [])
+    first, *others = (Image.new("RGB", (20, 10), (250 - 90 * n, 0, 0)) for n in range(num_pages))
+    more: dict[str, Any] = {"save_all": True, "append_images": others} if others else {}
+    content = encode(first, format_, **more)
+    with caplog.at_level("WARNING"):
+        for name in ("scan", "other"):
+            red = decode_image(content, name).convert("RGB").getpixel((0, 0))
+            assert abs(red[0] - 250) < 5
+    assert [record.getMessage() for record in caplog.records] == is_said * [
+        "scan has several pages or frames: of it and any other such file the first is used."
+    ]
+
+
 def test_a_decompression_bomb_is_refused_with_the_limit() -> None:
     with one_sentence("bomb has more than 178,956,970 pixels"):
         decode_image(encode(Image.new("1", (20_000, 10_000))), "bomb")
@@ -122,7 +150,7 @@ def test_a_decompression_bomb_is_refused_with_the_limit() -> None:
 
 def test_the_stated_limit_is_pillows_own() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
-    assert images.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    assert decoding.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
 def test_a_large_scan_passes_without_a_warning() -> None:
