@@ -109,6 +109,7 @@ def model_card(
         f"| steps | {num_steps} |",
         *[f"| {name} | {markdown(settings[name])} |" for name in shown],
         "",
+        *(_choice(run, curves.best_step, num_steps) if curves and curves.best_step else []),
         *score_table(_scores(metrics)),
         *notes,
         *[line for entry in metrics for line in _decoding(entry)],
@@ -116,6 +117,16 @@ def model_card(
         *example,
     ]
     return "\n".join([*lines, *(["## Use", "", code, ""] if code else [])])
+
+
+def _choice(run: Mapping[str, Any], best_step: int, num_steps: int) -> list[str]:
+    """Say which step's weights were kept, and by what."""
+    scores = " and ".join(
+        f"{markdown(found['metric'])} on {found['num_examples']} examples of "
+        f"{markdown(name)}, split {markdown(found['split'])}"
+        for name, found in run["chosen_by"].items()
+    )
+    return [f"The adapter is of step {best_step} of {num_steps}, the best by {scores}.", ""]
 
 
 def _header(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], title: str) -> str:
