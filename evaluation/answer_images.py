@@ -1,5 +1,6 @@
 """Ask a model about images of one's own: no data set, no score."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from evaluation.request import ModelRequest, PromptRequest
 from tasks.base import Example, Task, Turn
 from tasks.images import FileImage
 from tasks.table_images import join_names
+
+logger = logging.getLogger(__name__)
+_NUM_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +141,16 @@ def _files(place: Path) -> list[Path]:
     if not place.is_dir():
         return [place]
     known = Image.registered_extensions()
-    found = sorted(path for path in place.iterdir() if path.suffix.lower() in known)
+    inside = sorted(place.iterdir())
+    found = [path for path in inside if path.suffix.lower() in known and not path.is_dir()]
     if not found:
         raise ValueError(f"There is no image in {place}; name files, or a folder with some.")
+    if left := [path.name for path in inside if path not in found]:
+        more = f" and {len(left) - _NUM_NAMED} more" if len(left) > _NUM_NAMED else ""
+        logger.warning(
+            "Of %s these are left out, as no files with the ending of an image: %s%s.",
+            place,
+            ", ".join(left[:_NUM_NAMED]),
+            more,
+        )
     return found

@@ -6,30 +6,40 @@ from pathlib import Path
 from typing import Any
 
 from common.markup import markdown
+from evaluation.prompt_template import filled
+from evaluation.prompting import make_prompter
 from models.base import Family
 from models.chat import ChatFamily
 from models.checkpoint import TINY
 from models.plain import PlainFamily
+from models.settings import GENERATION, Decoding
+from tasks.base import Task
 
 _ADAPTER = """from peft import PeftModel
 from PIL import Image
-from transformers import AutoProcessor, {auto_class}
+from transformers import AutoProcessor, GenerationConfig, {auto_class}
 {imports}
 folder = "."  # of this file
-base = {auto_class}.from_pretrained({base})
-model = PeftModel.from_pretrained(base, folder)
+model = {auto_class}.from_pretrained({base})
+{stops}
+model = PeftModel.from_pretrained(model, folder)
 """
 _TINY = "from models.checkpoint import TINY  # the model inside PaliTune, which must be installed\n"
 _FULL_MODEL = """from PIL import Image
-from transformers import AutoProcessor, {auto_class}
+from transformers import AutoProcessor, GenerationConfig, {auto_class}
 
 folder = "."  # of this file
 model = {auto_class}.from_pretrained(folder)
+{stops}
 """
+# as models.loading has it: scores are measured without a checkpoint's own penalties
+_STOPS = """ends = ("eos_token_id", "pad_token_id")  # all that counts of generation_config.json
+ends = {name: getattr(model.generation_config, name) for name in ends}
+model.generation_config = GenerationConfig(**ends)"""
 _USAGE = """processor = AutoProcessor.from_pretrained(folder)
 image = Image.open("image.png").convert("RGB")
 {inputs}
-output = model.generate(**inputs, max_new_tokens={max_new_tokens}, do_sample=False)
+output = model.generate(**inputs, {decoding})
 new = output[0, inputs["input_ids"].shape[1] :]
 print(processor.decode(new, skip_special_tokens=True).strip())"""
 _INPUTS = 'inputs = processor(images=image, text={text}, return_tensors="pt")'
@@ -37,9 +47,10 @@ _CHAT_INPUTS = """# processors that also take videos need torchvision
 question = {text}
 content = [{{"type": "image", "image": image}}, {{"type": "text", "text": question}}]
 inputs = processor.apply_chat_template(
-    [{{"role": "user", "content": content}}],
+    [{system}{{"role": "user", "content": content}}],
     add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
 )"""
+_SYSTEM = '{{"role": "system", "content": [{{"type": "text", "text": {text}}}]}}, '
 _LICENCE_KEYS = ("license", "license_name", "license_link")
 
 
@@ -107,12 +118,19 @@ def result(
     )
 
 
+def asked_as(task: Task, family: Family, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings of prompt and decoding; the task's own where it gives none."""
+    prompter = make_prompter(task, family, settings.get("prompt_template"))
+    own = {"max_new_tokens": task.max_new_tokens, "num_beams": task.num_beams}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return own | given | {"prompt_template": prompter.template}
+
+
 def usage(
     family: Family,
     base: str,
     revision: str | None,
-    template: str,
-    max_new_tokens: int,
+    asked: Mapping[str, Any],
     *,
     is_adapter: bool,
     question: str = "What is in the image?",
@@ -123,16 +141,17 @@ def usage(
         family: of the base.
         base: folder, Hub id or `tiny`, as it was named.
         revision: commit of the base on the Hub; None of a folder.
-        template: of the prompt, with `{question}`.
-        max_new_tokens: length of the answer at most.
+        asked: settings of prompt and decoding; `prompt_template` and `max_new_tokens` are there.
         is_adapter: whether the weights go onto the base, or are a full model.
         question: the one that is asked.
     """
-    prompt = template.replace("{question}", question)
+    prompt = filled(asked["prompt_template"], question)
     if isinstance(family, PlainFamily) and family.image_mark is not None:
         inputs = _INPUTS.format(text=_literal(f"{family.image_mark}{prompt}"))
     elif isinstance(family, ChatFamily):
-        inputs = _CHAT_INPUTS.format(text=_literal(prompt))
+        message = asked.get("system_message")
+        system = _SYSTEM.format(text=_literal(message)) if message else ""
+        inputs = _CHAT_INPUTS.format(text=_literal(prompt), system=system)
     else:
         return None
     is_tiny = base in ("tiny", str(TINY))
@@ -141,9 +160,27 @@ def usage(
         imports=_TINY if is_tiny else "",
         base="TINY" if is_tiny else _literal(base if revision else _place(base)),
         inputs=inputs,
-        max_new_tokens=max_new_tokens,
+        stops=_STOPS,
+        decoding=_decoding(asked),
     )
     return f"```python\n{code}\n```"
+
+
+def _decoding(asked: Mapping[str, Any]) -> str:
+    """Return the arguments of `generate` that differ from its defaults, and the greedy one."""
+    found = {name: asked[name] for name in GENERATION if asked.get(name) is not None}
+    settings = Decoding(**found)
+    shown: dict[str, float] = {
+        "max_new_tokens": settings.max_new_tokens,
+        "do_sample": settings.do_sample,
+    }
+    if settings.min_new_tokens:
+        shown["min_new_tokens"] = settings.min_new_tokens
+    if settings.num_beams > 1:
+        shown["num_beams"] = settings.num_beams
+    drawn = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+    shown |= drawn if settings.do_sample else {}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def _literal(text: str) -> str:

@@ -17,6 +17,7 @@ from tasks.base import Task
 if TYPE_CHECKING:
     from evaluation.prediction import Predictor
     from models.base import Family
+    from models.loading import Dtype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,11 @@ class FoundModel:
     fed_by: Checkpoint
     run: Mapping[str, Any]
     quantization: Quantization
+
+    @property
+    def dtype(self) -> "Dtype":
+        """Return the precision of what is not quantised: the one asked for, else the run's."""
+        return self.wanted.dtype or self.run.get("settings", {}).get("dtype") or "auto"
 
     def family(self) -> "Family":
         """Load what feeds the model.
@@ -83,7 +89,7 @@ class FoundModel:
         loaded = load_model(
             self.checkpoint,
             quantization=self.quantization,
-            dtype=self.wanted.dtype or self.run.get("settings", {}).get("dtype") or "auto",
+            dtype=self.dtype,
             device=self.wanted.device,
             family=family,
             beside=beside,

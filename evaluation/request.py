@@ -69,6 +69,18 @@ class PromptRequest:
     max_length: int | None = None
     truncate: bool = False
 
+    def __post_init__(self) -> None:
+        empty = [
+            name
+            for name, text in (("prompt", self.template), ("system message", self.system_message))
+            if text is not None and not text.strip()
+        ]
+        if empty:
+            raise ValueError(
+                f"The {empty[0]} is empty, which would quietly be the run's own; leave it out for "
+                "that one, or write a text."
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsRequest:

@@ -2,9 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ from evaluation.answer_images import check_question
 from evaluation.example_checks import check_images
 from evaluation.found_model import FoundModel, find_model
 from evaluation.request import ModelRequest, PromptRequest
-from models.fingerprint import same_weights
-from models.quantization import Quantization, dequantized_on_cpu
+from evaluation.shared_base import check_one_base, in_one_precision
+from models.quantization import dequantized_on_cpu
 from models.run_record import trained_on
 from tasks.base import Example, ImageRef, Task, Turn
 from tasks.registry import get_task, task_names
@@ -36,7 +36,7 @@ class Question:
         task: whose prompt, decoding and cleaning are taken.
         turns: the conversation; the last is the question, empty where the prompt holds none.
         prompt: settings of the prompt; those of each run where absent.
-        max_new_tokens: most tokens of an answer; those of the run or the task where None.
+        decoding: settings by name, in place of those of the run or the task.
         how: how a question is given, in messages.
         further_images: those behind the first; the turns may say where they stand.
     """
@@ -45,7 +45,7 @@ class Question:
     task: Task
     turns: tuple[Turn, ...]
     prompt: PromptRequest
-    max_new_tokens: int | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
     how: str = "by --question"
     further_images: tuple[ImageRef, ...] = ()
 
@@ -101,6 +101,7 @@ class SideBySide:
         self._held = ExitStack()
         self._held.enter_context(dequantized_on_cpu(model))  # once, not for each answer
         self._is_stopping = threading.Event()
+        self._is_unwanted: Callable[[], bool] = self._is_stopping.is_set
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         base.register_forward_pre_hook(self._check_stop)  # called for each token
 
@@ -116,12 +117,19 @@ class SideBySide:
         models = self.candidates.values()
         return [one.found.prompter(task, asked, one.family).template for one in models]
 
-    def answer(self, name: str, question: Question) -> Answer:
+    def answer(
+        self, name: str, question: Question, is_unwanted: Callable[[], bool] = lambda: False
+    ) -> Answer:
         """Have a model answer as `palitune predict` does.
+
+        Args:
+            name: of the model.
+            question: what is asked.
+            is_unwanted: asked before each token; the answer ends, as an error, where it is true.
 
         Raises:
             ValueError: the prompt needs a question and there is none or takes none and there is
-                one, it is too long, or the image cannot be used.
+                one, it is too long, the image cannot be used, or the answer was ended.
         """
         candidate = self.candidates[name]
         start = perf_counter()
@@ -140,15 +148,20 @@ class SideBySide:
                 f"The question is over the {prompter.max_length} text tokens that the prompt of "
                 f"{name} may have; shorten it."
             )
-        most = question.max_new_tokens
         with self._lock, self._active(candidate):
+            self._is_unwanted = is_unwanted
             predictor = candidate.found.predictor(
                 question.task,
                 prompter,
                 batch_size=1,
-                decoding={} if most is None else {"max_new_tokens": most},
+                decoding=question.decoding,
                 model=self._model,
             )
+            fewest = predictor.decoding.min_new_tokens
+            if fewest > predictor.decoding.max_new_tokens:
+                raise ValueError(
+                    f"{name} writes {fewest} tokens at least, as its run records; allow as many."
+                )
             try:
                 raw = predictor.answer_one(example)
             except (MemoryError, RuntimeError) as error:
@@ -167,7 +180,7 @@ class SideBySide:
         self._is_stopping.set()
 
     def _check_stop(self, *_: object) -> None:
-        if self._is_stopping.is_set():
+        if self._is_stopping.is_set() or self._is_unwanted():
             raise ValueError("The models were stopped before they had answered.")
 
     @contextmanager
@@ -195,9 +208,8 @@ def load_side_by_side(requests: Sequence[ModelRequest], task: Task | None) -> Si
             changes its base, or no task is known.
     """
     found = [find_model(request, PromptRequest()) for request in requests]
-    _check_one_base(found)
-    quantization = _one_quantization(found)
-    found = [replace(one, quantization=quantization) for one in found]
+    check_one_base(found)
+    found = in_one_precision(found)
     own = [[task] if task else [get_task(name) for name in trained_on(one.run)] for one in found]
     known = tuple(dict.fromkeys(task for tasks in own for task in tasks))
     if not known:
@@ -247,39 +259,6 @@ def tell_apart(paths: Sequence[str]) -> list[str]:
 def _parts(path: str) -> tuple[str, ...]:
     folder = Path(path).expanduser()
     return folder.absolute().parts[1:] if folder.is_dir() else (path,)
-
-
-def _check_one_base(found: Sequence[FoundModel]) -> None:
-    """Refuse the same model twice, and models of several bases."""
-    first = found[0].checkpoint
-    seen: dict[Path | None, str] = {}
-    for one in found:
-        path, own = one.wanted.path, one.checkpoint
-        is_same_base = (own.base, own.revision) == (first.base, first.revision) or same_weights(
-            own.fingerprint, first.fingerprint
-        )
-        if not is_same_base or own.family is not first.family:
-            raise ValueError(
-                f"{found[0].wanted.path} stands on {first.base}, and {path} on {own.base}: one "
-                "base is held in memory, so name a base and adapters of it alone."
-            )
-        if own.adapter in seen:
-            raise ValueError(f"{seen[own.adapter]} and {path} are one model; name each once.")
-        seen[own.adapter] = path
-
-
-def _one_quantization(found: Sequence[FoundModel]) -> Quantization:
-    """Return the precision of the base: the one asked for, else that of the adapters."""
-    adapters = [one for one in found if one.checkpoint.adapter is not None] or found
-    by_precision = {one.quantization: one.wanted.path for one in adapters}
-    if len(by_precision) > 1:
-        said = " and ".join(f"{path} in {name}" for name, path in by_precision.items())
-        raise ValueError(
-            f"One base is held in one precision, and there are {said}; choose by --quantization."
-        )
-    (quantization,) = by_precision
-    logger.info("The base is held once, in %s.", quantization)
-    return quantization
 
 
 def _load(found: Sequence[FoundModel], family: "Family") -> tuple[Any, dict[Path | None, str]]:

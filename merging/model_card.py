@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from common.markup import markdown
-from evaluation.card import header, result, score_table, usage
+from evaluation.card import asked_as, header, result, score_table, usage
 from merging.algebra.modes import MODES
 from merging.inputs import Inputs
 from merging.request import MergeRequest
-from models.registry import lineage
 from tasks.registry import get_task
 
 _SETTINGS = {"density": "density", "t": "t", "weights": "weights"}  # option -> field of Options
@@ -148,13 +147,11 @@ def _usage(inputs: Inputs, *, is_adapter: bool) -> str | None:
     family = inputs.family
     if family is None:
         return None
-    template, length = "{question}", _MAX_NEW_TOKENS
+    asked: dict[str, Any] = {"prompt_template": "{question}", "max_new_tokens": _MAX_NEW_TOKENS}
     for name, settings in list(inputs.prompt_settings.items())[:1]:
-        task = get_task(name)
-        template = settings.get("prompt_template") or task.prompt(*lineage(type(family)))
-        length = settings.get("max_new_tokens") or task.max_new_tokens
+        asked = asked_as(get_task(name), family, settings)
     base, revision = inputs.base.name, inputs.checkpoint.revision
-    return usage(family, base, revision, template, length, is_adapter=is_adapter)
+    return usage(family, base, revision, asked, is_adapter=is_adapter)
 
 
 def _is_on_hub(folder: Path) -> bool:

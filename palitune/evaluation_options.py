@@ -1,12 +1,10 @@
 """The options of an evaluation, by the heading under which `--help` shows them."""
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from finetuning.training.recipe import Recipe
-from models.loading import Dtype
 from models.settings import GENERATION
 from palitune import options
 from palitune.command import Option, count_option
@@ -111,13 +109,7 @@ def loading_options() -> list[click.Parameter]:
         options.revision_option(),
         *options.family_options(),
         options.quantization_option("an adapter's"),
-        Option(
-            ["--dtype"],
-            group="Model",
-            type=click.Choice(get_args(Dtype)),
-            help="Compute in this precision; layers that are not quantised are held in it "
-            "[default: an adapter's, else auto].",
-        ),
+        options.dtype_option("an adapter's"),
         options.device_option(),
     ]
 

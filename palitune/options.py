@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from finetuning.training.recipe import ALL, Recipe
+from models.loading import Dtype
 from models.quantization import Quantization
 from models.settings import Auto, FamilyOptions
 from palitune.command import CountOrAuto, Option
@@ -108,6 +109,21 @@ def quantization_option(own: str) -> Option:
         group="Model",
         type=click.Choice(get_args(Quantization)),
         help=f"Hold the language model in this precision [default: {own} own, else none].",
+    )
+
+
+def dtype_option(own: str) -> Option:
+    """Make the option that names the precision of what is not quantised.
+
+    Args:
+        own: whose precision is the default.
+    """
+    return Option(
+        ["--dtype"],
+        group="Model",
+        type=click.Choice(get_args(Dtype)),
+        help="Compute in this precision; layers that are not quantised are held in it "
+        f"[default: {own}, else auto].",
     )
 
 

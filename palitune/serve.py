@@ -43,6 +43,7 @@ def serve_command() -> click.Command:
             options.revision_option(),
             *options.family_options(),
             options.quantization_option("the adapters'"),
+            options.dtype_option("the adapters'"),
             options.device_option(),
         ],
         callback=_serve,

@@ -5,10 +5,13 @@ prompt of its own task, so that the text of the last message is the question; th
 as that task has it. What is not understood is refused, none of it is passed over.
 """
 
+import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import fastapi
 import msgspec
@@ -83,7 +86,8 @@ def add_chat_api(app: fastapi.FastAPI, models: SideBySide) -> None:
         try:
             asked = _read_request(await _body(request))
             question = _question(asked, models)
-            answer = await run_in_threadpool(models.answer, asked.model, question)
+            async with _left(request) as has_left:
+                answer = await run_in_threadpool(models.answer, asked.model, question, has_left)
         except ValueError as error:
             return _error(str(error), error.status if isinstance(error, _Refusal) else 400)
         except Exception:
@@ -100,6 +104,16 @@ def add_chat_api(app: fastapi.FastAPI, models: SideBySide) -> None:
 
     app.add_route("/v1/chat/completions", complete, methods=["POST"])
     app.add_route("/v1/models", list_models, methods=["GET"])
+
+
+@asynccontextmanager
+async def _left(request: fastapi.Request) -> AsyncIterator[Callable[[], bool]]:
+    """Watch inside the block whether the client, whose request was read, has left."""
+    left = asyncio.ensure_future(request.receive())  # nothing else can come
+    try:
+        yield left.done
+    finally:
+        left.cancel()
 
 
 async def _body(request: fastapi.Request) -> bytes:
@@ -130,21 +144,28 @@ def _question(asked: _Request, models: SideBySide) -> Question:
         known = ", ".join(models.candidates)
         raise _Refusal(f"There is no model {asked.model}; there are {known}.", 404)
     messages = asked.messages
+    images = _images(messages)
     system = _text(messages.pop(0)) if messages[0].role == "system" else None
     if not messages or any(message.role == "system" for message in messages):
         raise ValueError("Messages are at most one of role system, first, and then others.")
     if messages[-1].role != "user":
         raise ValueError("The last message must be of role user: it is what is asked.")
-    images = _images(messages)
     return Question(
         image=images[0],
         further_images=images[1:],
         task=models.candidates[asked.model].tasks[0],
         turns=tuple(_turn(message, len(images)) for message in messages),
         prompt=PromptRequest(system_message=system),
-        max_new_tokens=asked.max_tokens or asked.max_completion_tokens,
+        decoding=_decoding(asked),
         how="as text of the last message",
     )
+
+
+def _decoding(asked: _Request) -> dict[str, Any]:
+    """The settings in place of the run's; a temperature of 0 draws nothing."""
+    most = asked.max_tokens or asked.max_completion_tokens
+    found: dict[str, Any] = {} if most is None else {"max_new_tokens": most}
+    return found | ({"do_sample": False} if asked.temperature == 0 else {})
 
 
 def _text(message: _Message) -> str:
@@ -164,23 +185,23 @@ def _turn(message: _Message, num_images: int) -> Turn:
             texts.append("")
         else:
             texts[-1] += "\n" * isinstance(before, _TextPart) + part.text
-    if len(texts) > 1 and role != "user":
-        raise ValueError("An image can be shown by a message of role user alone.")
     return Turn(role, *join_texts(texts))
 
 
 def _images(messages: list[_Message]) -> tuple[BytesImage, ...]:
-    urls = [
-        part.image_url.url
+    shown = [
+        (message.role, part.image_url.url)
         for message in messages
         if not isinstance(message.content, str)
         for part in message.content
         if isinstance(part, _ImagePart)
     ]
-    if not urls:
+    if any(role != "user" for role, _ in shown):
+        raise ValueError("An image can be shown by a message of role user alone.")
+    if not shown:
         raise ValueError("A conversation is about an image or several, and none is given.")
     images = []
-    for url in urls:
+    for _, url in shown:
         image = read_image(url, "image_url")
         if not isinstance(image, BytesImage):
             raise ValueError(

@@ -78,10 +78,19 @@ def serve(
         port = listener.getsockname()[1]
         guarded = _OwnOnly(app, {f"{host}:{port}".encode() for host in (HOST, "localhost")})
         config = uvicorn.Config(guarded, log_level="error", timeout_graceful_shutdown=1)
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        finally:
-            models.stop()
+        _Server(config, models).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends what the models are writing before it waits for the answers on their way."""
+
+    def __init__(self, config: uvicorn.Config, models: SideBySide) -> None:
+        super().__init__(config)
+        self._models = models
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._models.stop()
+        await super().shutdown(sockets)
 
 
 class _OwnOnly:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.terminal_table import align, size_of
 from finetuning.training import output_folder
+from finetuning.training.checkpoints import newest, read_state
 from finetuning.training.job import Job
 from finetuning.training.prepare import prepare
 
@@ -49,7 +50,10 @@ def rehearse(job: Job) -> str:
         trainer = prepared.make_trainer(quiet, Path(folder))
         num_steps = trainer.planned_steps()
         seconds = _time_steps(trainer, min(NUM_STEPS, num_steps))
-    tables = (_weights(trainer.model), _memory(trainer), _time(trainer, num_steps, seconds))
+    last = newest(job.output_dir) if job.resume else None
+    num_done = 0 if last is None else min(read_state(last)["global_step"], num_steps)
+    times = _time(trainer, num_steps, num_done, seconds)
+    tables = (_weights(trainer.model), _memory(trainer), times)
     return "\n\n".join(align(list(rows)) for rows in tables)
 
 
@@ -117,20 +121,25 @@ def _memory(trainer: "AnswerTrainer") -> Iterator[tuple[str, str]]:
     yield "left for a step's activations, logits and workspace", size_of(trainer.plan.cost.room)
 
 
-def _time(trainer: "AnswerTrainer", num_steps: int, seconds: float) -> Iterator[tuple[str, str]]:
+def _time(
+    trainer: "AnswerTrainer", num_steps: int, num_done: int, seconds: float
+) -> Iterator[tuple[str, str]]:
     """Yield the number of steps and what they take, scoring aside."""
     from finetuning.training.operations import matrix_speed
 
     plan = trainer.plan
     flops = _flops(trainer) * plan.batch_size * plan.accumulation
-    whole = timedelta(seconds=round(seconds * num_steps))
+    whole = timedelta(seconds=round(seconds * (num_steps - num_done)))
     num_examples = plan.batch_size * plan.accumulation * trainer.args.world_size
     yield "steps", f"{num_steps:,}"
+    if num_done:
+        yield "steps that are done", f"{num_done:,}"
     yield "a step", plan.cut()
     yield "tokens of an example, at most", f"{plan.cost.num_tokens:,}"
     yield "time of a step", f"{seconds:.3f} s"
     yield "examples a second", f"{num_examples / seconds:.1f}"
-    yield "time of all steps, without scoring", str(whole)
+    which = "the steps left" if num_done else "all steps"
+    yield f"time of {which}, without scoring", str(whole)
     yield "operations of a step", f"{flops / 1e9:,.3g} GFLOP"
     if trainer.args.device.type == "cuda":
         share = flops / seconds / matrix_speed(trainer.args.device, trainer.model.dtype)

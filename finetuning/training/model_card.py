@@ -7,12 +7,11 @@ from typing import Any
 
 from common.files import write_chunks, write_text
 from common.markup import markdown
-from evaluation.card import header, result, score_table, usage
+from evaluation.card import asked_as, header, result, score_table, usage
 from evaluation.image_sheet import open_sheet
 from evaluation.training_log import Curves, WatchedScoring, describe, drawable
 from finetuning.training.curves_chart import CURVES
 from models.base import Family
-from models.registry import lineage
 from models.run_record import by_task, trained_on
 from tasks.base import Example
 from tasks.registry import get_task
@@ -110,6 +109,7 @@ def model_card(
         f"| steps | {num_steps} |",
         *[f"| {name} | {markdown(settings[name])} |" for name in shown],
         "",
+        *(_choice(run, curves.best_step, num_steps) if curves and curves.best_step else []),
         *score_table(_scores(metrics)),
         *notes,
         *[line for entry in metrics for line in _decoding(entry)],
@@ -117,6 +117,16 @@ def model_card(
         *example,
     ]
     return "\n".join([*lines, *(["## Use", "", code, ""] if code else [])])
+
+
+def _choice(run: Mapping[str, Any], best_step: int, num_steps: int) -> list[str]:
+    """Say which step's weights were kept, and by what."""
+    scores = " and ".join(
+        f"{markdown(found['metric'])} on {found['num_examples']} examples of "
+        f"{markdown(name)}, split {markdown(found['split'])}"
+        for name, found in run["chosen_by"].items()
+    )
+    return [f"The adapter is of step {best_step} of {num_steps}, the best by {scores}.", ""]
 
 
 def _header(run: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], title: str) -> str:
@@ -158,9 +168,11 @@ def _decoding(entry: Mapping[str, Any]) -> list[str]:
     if "prompt_template" not in origin:
         return []
     settings = ", ".join(f"{name} {value}" for name, value in origin["decoding"].items())
+    message = origin.get("system_message")
     return [
         f"{markdown(entry['task'])} was asked by the prompt: {markdown(origin['prompt_template'])}",
         "",
+        *([f"System message: {markdown(message)}", ""] if message else []),
         f"Decoding: {markdown(settings)}.",
         "",
     ]
@@ -233,12 +245,6 @@ def _question(
 def _usage(run: Mapping[str, Any], family: Family, question: str | None) -> str | None:
     task = get_task(trained_on(run)[0])
     asked = {} if question is None else {"question": question}
-    return usage(
-        family,
-        run["base_model"],
-        run.get("base_revision"),
-        run["settings"].get("prompt_template") or task.prompt(*lineage(type(family))),
-        run["settings"].get("max_new_tokens") or task.max_new_tokens,
-        is_adapter=True,
-        **asked,
-    )
+    settings = asked_as(task, family, run["settings"])
+    base, revision = run["base_model"], run.get("base_revision")
+    return usage(family, base, revision, settings, is_adapter=True, **asked)

@@ -1,6 +1,8 @@
 """Models on one base: asked from many threads, stopped on the way, tried on drawn questions."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +77,22 @@ def test_an_answer_on_the_way_ends_where_the_models_are_stopped(models: SideBySi
     models.stop()
     with pytest.raises(ValueError, match="stopped before they had answered"):
         models.answer("lora", question(0))
+
+
+def test_the_base_is_held_as_its_adapters_runs_have_it(models: SideBySide) -> None:
+    base, lora, saved = (one.found.wanted for one in models.candidates.values())
+    for place in (lora, saved):
+        record = {"task": "vqav2", "settings": {"quantization": "none", "dtype": "bf16"}}
+        (Path(place.path) / "run.json").write_text(json.dumps(record))
+    wanted = [replace(one, dtype=None, quantization=None) for one in (base, lora, saved)]
+    weights = load_side_by_side(wanted, None)._model.get_base_model().parameters()
+    assert torch.bfloat16 in {weight.dtype for weight in weights}
+    # fp32 and auto are one precision here
+    record["settings"]["dtype"] = "fp32"
+    (Path(lora.path) / "run.json").write_text(json.dumps(record))
+    record["settings"]["dtype"] = "auto"
+    (Path(saved.path) / "run.json").write_text(json.dumps(record))
+    load_side_by_side(wanted, None)
 
 
 def test_drawn_questions_stand_in_where_no_evaluation_is_there() -> None:

@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
 
 from common.markup import markdown
-from evaluation.card import usage
+from evaluation.card import asked_as, usage
 from finetuning.training.run import finetune
+from models.checkpoint import resolve
+from models.loading import load_family
 from models.paligemma import PaliGemma
 from tasks.registry import get_task
 from tests.evaluation.card_code import check_card_code
@@ -47,6 +50,30 @@ def test_the_cards_code_answers_as_our_evaluation(family: str, tmp_path: Path, p
     check_card_code(tmp_path / "run", base, example.image.open(), example.turns[0].text)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_beams": 4},
+        {"system_message": "riddle"},
+        {"prompt_template": "look:\\n{query} {{now}}"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_the_code_asks_and_decodes_as_the_run(changed: dict[str, Any], tmp_path: Path) -> None:
+    base, image = tmp_path / "base", Image.new("RGB", (64, 64), "teal")
+    maker("gemma3")(base)
+    path = base / "generation_config.json"  # as of Qwen2.5-VL, and stronger
+    path.write_text(json.dumps({**json.loads(path.read_text()), "repetition_penalty": 5.0}))
+    settings = {"max_new_tokens": 14, **changed}
+    (report,) = finetune(job(base, tmp_path / "run", max_steps=1, quantization="none", **settings))
+    asked = (base, image, report.examples[0].turns[0].text, get_task("digits"))
+    check_card_code(tmp_path / "run", *asked, settings)
+    with pytest.raises(AssertionError):  # the setting matters
+        check_card_code(tmp_path / "run", *asked, {"max_new_tokens": 14})
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert ("System message: riddle" in card) is ("system_message" in changed)
+
+
 @pytest.mark.slow
 def test_the_code_asks_a_question_of_the_data_to_the_base_as_it_was_named(tmp_path: Path) -> None:
     write_images(tmp_path, "a.png")
@@ -78,7 +105,34 @@ def test_the_code_names_the_base_as_the_user_did_without_their_own_folders(
     base: str, revision: str | None, expected: str
 ) -> None:
     family = object.__new__(PaliGemma)  # without a processor, which the code has no use for
-    code = usage(family, base, revision, "{question}", 3, is_adapter=True)
-    line = f"base = AutoModelForImageTextToText.from_pretrained({expected})\n"
+    asked = {"prompt_template": "{question}", "max_new_tokens": 3}
+    code = usage(family, base, revision, asked, is_adapter=True)
+    line = f"model = AutoModelForImageTextToText.from_pretrained({expected})\n"
     assert code is not None and line in code
     compile(code.removeprefix("```python\n").removesuffix("```"), "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("decoding", "expected"),
+    [
+        ({"min_new_tokens": 0, "num_beams": None, "temperature": 1.0}, "do_sample=False)"),
+        ({"min_new_tokens": 2, "num_beams": 4}, "do_sample=False, min_new_tokens=2, num_beams=4)"),
+        (
+            {"do_sample": True, "temperature": 0.5, "top_p": 0.9},
+            "do_sample=True, temperature=0.5, top_p=0.9, top_k=0)",
+        ),
+    ],
+)
+def test_the_code_decodes_as_it_is_told(decoding: dict[str, Any], expected: str) -> None:
+    family = object.__new__(PaliGemma)
+    asked = {"prompt_template": "{question}", "max_new_tokens": 3, **decoding}
+    code = usage(family, "tiny", None, asked, is_adapter=True)
+    assert code is not None
+    assert f"model.generate(**inputs, max_new_tokens=3, {expected}\n" in code
+
+
+def test_a_task_with_beams_of_its_own_is_decoded_with_them(pico1: Path) -> None:
+    family = load_family(resolve(str(pico1)))
+    captions = get_task("coco_captioning")
+    assert asked_as(captions, family, {"num_beams": None})["num_beams"] == 2
+    assert asked_as(captions, family, {"num_beams": 1})["num_beams"] == 1

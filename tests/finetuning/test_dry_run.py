@@ -1,5 +1,6 @@
 """A training rehearsed: the figures by hand, and nothing written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from finetuning.digits import main as digits
 from finetuning.training.dry_run import rehearse
+from finetuning.training.run import finetune
 from models.checkpoint import resolve
 from models.loading import load_model
 from palitune.scripts import parse_job
@@ -40,6 +42,23 @@ def test_the_figures_are_those_of_the_model_and_the_data(pico1: Path, tmp_path: 
     seconds = float(found["time of a step"][0].removesuffix(" s"))
     assert float(found["examples a second"][0]) == pytest.approx(3 / seconds, rel=0.05)
     assert found["attention kernel"] == ["flash"]
+
+
+def test_of_a_run_that_goes_on_the_steps_left_are_timed(
+    pico1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetuning.training.dry_run._time_steps", lambda *_: 3.0)
+    begun = job(pico1, tmp_path / "run", quantization="none", batch_size=3, max_steps=4)
+    finetune(begun)
+    longer = replace(begun, recipe=replace(begun.recipe, max_steps=40), resume=True)
+    found = cells(rehearse(longer))
+    assert (found["steps"], found["steps that are done"]) == (["40"], ["4"])
+    assert found["time of the steps left, without scoring"] == ["0:01:48"]  # 36 of 3 seconds
+    over = cells(rehearse(replace(begun, resume=True)))
+    assert over["time of the steps left, without scoring"] == ["0:00:00"]
+    anew = cells(rehearse(replace(longer, resume=False, overwrite=True)))
+    assert anew["time of all steps, without scoring"] == ["0:02:00"]
+    assert "steps that are done" not in anew
 
 
 def test_layers_in_4_bits_are_counted_as_weights_and_not_as_bytes(

@@ -112,6 +112,20 @@ def test_one_logged_loss_is_told_in_words(num_steps: int) -> None:
     assert ("](curves.png)" in card) is (num_steps == 2) and "Loss 4 at step 1" in card
 
 
+def test_the_card_says_which_step_was_kept_and_by_what() -> None:
+    history = [{"step": step, "eval_accuracy": 1 / step} for step in (2, 4)]
+    chosen_by = {"digits": {"metric": "accuracy", "num_examples": 5, "split": "val"}}
+    for best, expected in (
+        (2, "The adapter is of step 2 of 4, the best by accuracy on 5 examples of digits, split"),
+        (None, None),
+    ):
+        state = {"log_history": history, "best_global_step": best}
+        curves = make_curves(state, {"accuracy": 1.0})
+        record = {**run("org/model"), "chosen_by": chosen_by}
+        card = model_card(record, [], num_steps=4, curves=curves)
+        assert expected in card if expected else "The adapter is of step" not in card
+
+
 @pytest.mark.parametrize("answer", ["7", "it is a seven"])
 def test_the_table_has_the_figures_that_suit_the_answers(answer: str, tmp_path: Path) -> None:
     metrics = {"rouge_l": 0.5, "exact_match": 0.25, "rougeL": 0.5, "sacrebleu": 0.0, "Bleu_4": None}

@@ -36,10 +36,17 @@ def test_the_answer_is_that_of_the_evaluation(run: Path, tmp_path: Path) -> None
 
 
 def test_a_folder_is_answered_in_the_order_of_its_names(pico1: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no image")
+    for name in ("notes.txt", "photo.heic", "1.md", "2.md", "3.md", "4.md"):
+        (tmp_path / name).write_text("no image")
+    (tmp_path / "more.png").mkdir()
     for name, color in (("b.png", "red"), ("a.PNG", "blue")):
         Image.new("RGB", (40, 30), color).save(tmp_path / name)
-    output = predict(tmp_path, "--model_path", pico1, "--task", "coco_captioning").stdout
+    result = predict(tmp_path, "--model_path", pico1, "--task", "coco_captioning")
+    output = result.stdout
+    assert (
+        f"Of {tmp_path} these are left out, as no files with the ending of an image: 1.md, 2.md, "
+        "3.md, 4.md, more.png and 2 more.\n"
+    ) in result.stderr
     names = [line.partition(": ")[0] for line in output.splitlines()]
     assert names == [str(tmp_path / "a.PNG"), str(tmp_path / "b.png")]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -27,14 +28,24 @@ OPTIONS = ("--device", "cpu", "--quantization", "none")
 
 
 def write_models(folder: Path, pico: Path) -> list[Path]:
-    """A base and two runs on it, a LoRA and a DoRA of other layers; the first has an evaluation."""
+    """A base and two runs on it, a LoRA and a DoRA of other layers; the first has an evaluation.
+
+    The first writes two tokens at least, and the second draws its answers.
+    """
     (folder / "base").symlink_to(pico)
     model = PaliGemmaForConditionalGeneration.from_pretrained(pico, dtype=torch.float32)
     places = [folder / name for name in NAMES]
     train(model, places[1], r=4, target_modules=["q_proj", "v_proj"])
     train(model, places[2], r=2, target_modules=["gate_proj", "o_proj"], use_dora=True)
-    for place, template in zip(places[1:], (TEMPLATE, "answer en {question}"), strict=True):
-        settings = {"quantization": "none", "prompt_template": template}
+    for place, asked in zip(
+        places[1:],
+        (
+            {"prompt_template": TEMPLATE, "min_new_tokens": 2},
+            {"prompt_template": "answer en {question}", "do_sample": True, "temperature": 9.0},
+        ),
+        strict=True,
+    ):
+        settings = {"quantization": "none", **asked}
         write_json(place / "run.json", {"task": "vqav2", "settings": settings})
     image = draw(folder / "seen.png", (200, 30, 90))
     (folder / "damaged.png").write_text("no picture")
@@ -100,6 +111,12 @@ class Served:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
+
+    def begin(self, path: str, content: Any) -> HTTPConnection:
+        """Send JSON, and leave the answer to be read or not."""
+        connection = HTTPConnection(self.url.removeprefix("http://"), timeout=1)
+        connection.request("POST", path, json.dumps(content))
+        return connection
 
     def stop(self, number: int) -> tuple[int, str]:
         """Send a signal; return the exit code and what stands on standard error."""

@@ -63,13 +63,16 @@ def test_several_images_are_asked_about_in_their_order(served: Served, tmp_path:
         assert answer == get_task("vqav2").clean(written)
 
 
-def test_an_answer_shows_no_image(served: Served) -> None:
+@pytest.mark.parametrize("num_of_user", [0, 1])
+@pytest.mark.parametrize("role", ["assistant", "system"])
+def test_none_but_the_user_shows_an_image(role: str, num_of_user: int, served: Served) -> None:
     image = {"type": "image_url", "image_url": {"url": uri(served.image)}}
     asked = [
-        {"role": "user", "content": [image, {"type": "text", "text": "what?"}]},
-        {"role": "assistant", "content": [image]},
+        {"role": "user", "content": [*[image] * num_of_user, {"type": "text", "text": "what?"}]},
+        {"role": role, "content": [image]},
         {"role": "user", "content": "and?"},
     ]
+    asked = asked[role == "system" :]
     status, text = served.ask(CHAT, {"model": "base", "messages": asked})
     assert status == 400
     assert "shown by a message of role user alone" in json.loads(text)["error"]["message"]
@@ -115,6 +118,8 @@ def test_tokens_are_counted_as_the_library_counts_them(served: Served, most: int
         ({"n": 2}, 400, "leave out n and temperature"),
         ({"max_tokens": 0}, 400, "$.max_tokens"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, 400, "give one of them"),
+        ({"max_tokens": 1, "model": "one/run"}, 400, "one/run writes 2 tokens at least"),
+        ({"system": ""}, 400, "The system message is empty"),
         ({"tools": []}, 400, "unknown field `tools`"),
         ({"messages": []}, 400, "$.messages"),
         ({"messages": [{"role": "user", "content": "hi"}]}, 400, "several, and none is given"),
@@ -124,19 +129,44 @@ def test_tokens_are_counted_as_the_library_counts_them(served: Served, most: int
         ({"messages": messages("data:image/png;base64,AAAA")}, 400, "not an image"),
         ({"text": ""}, 400, "asks a question: give it as text of the last message"),
         ({"text": "why " * 200}, 400, "over the 64 text tokens"),
-        ({"role": "assistant"}, 400, "last message must be of role user"),
+        ({"more": [{"role": "assistant", "content": "red"}]}, 400, "last message must be of role"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_one_sentence(
     change: dict[str, Any], status: int, expected: str, served: Served
 ) -> None:
     asked = {"model": "base", "messages": messages(uri(served.image), change.pop("text", QUESTION))}
-    asked["messages"][0]["role"] = change.pop("role", "user")
+    asked["messages"] += change.pop("more", [])
+    if "system" in change:
+        asked["messages"].insert(0, {"role": "system", "content": change.pop("system")})
     found, text = served.ask(CHAT, asked | change)
     error = json.loads(text)["error"]
     assert (found, error["type"]) == (status, "invalid_request_error")
     assert expected in error["message"] and error["message"].endswith(".")
     assert served.ask(CHAT, {"model": "base", "messages": messages(uri(served.image))})[0] == 200
+
+
+def test_a_temperature_of_0_draws_nothing(served: Served, tmp_path: Path) -> None:
+    drawing = served.models[2]
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).symlink_to(drawing / name)
+    record = json.loads((drawing / "run.json").read_text())
+    record["settings"]["do_sample"] = False
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    greedy = predict(served.image, tmp_path)
+    assert greedy != predict(served.image, drawing)
+    asked = {"model": NAMES[2], "messages": messages(uri(served.image)), "temperature": 0}
+    _, text = served.ask(CHAT, asked)
+    assert json.loads(text)["choices"][0]["message"]["content"] == greedy
+
+
+def test_the_answer_to_a_client_that_left_is_ended(served: Served) -> None:
+    asked = {"model": "base", "messages": messages(uri(served.image))}
+    left = served.begin(CHAT, asked | {"max_tokens": 10**6})
+    with pytest.raises(TimeoutError):
+        left.getresponse()
+    left.close()
+    assert served.ask(CHAT, asked)[0] == 200
 
 
 def test_an_image_over_the_limit_is_refused_and_not_decoded(served: Served, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.serving.served import NAMES, QUESTION, TEMPLATE, Served, predict
+from tests.serving.test_chat_api import CHAT, uri
 
 
 class Opened:
@@ -133,7 +134,12 @@ def test_a_text_of_a_model_or_a_user_is_text(browser: Any, served: Served) -> No
 
 
 def test_ctrl_c_ends_the_server_without_a_traceback(served: Served) -> None:
-    """Last of all: the server is gone then."""
+    """Last of all: the server is gone then. An answer is on its way."""
+    parts = [{"type": "image_url", "image_url": {"url": uri(served.image)}}]
+    asked = [{"role": "user", "content": [*parts, {"type": "text", "text": QUESTION}]}]
+    waiting = served.begin(CHAT, {"model": "base", "messages": asked, "max_tokens": 10**6})
+    with pytest.raises(TimeoutError):
+        waiting.getresponse()
     assert served.greeting == f"{', '.join(NAMES)}: {served.url} (Ctrl-C ends it)\n"
     code, errors = served.stop(signal.SIGINT)
     assert code == 130

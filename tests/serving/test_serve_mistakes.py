@@ -64,14 +64,26 @@ def test_a_model_named_twice_is_refused(models: list[Path]) -> None:
     )
 
 
-def test_two_precisions_are_refused(models: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"quantization": "nf4"}, "{} in none and {} in nf4; choose by --quantization."),
+        (
+            {"quantization": "none", "dtype": "bf16"},
+            "{} in auto and {} in bf16; choose by --dtype.",
+        ),
+    ],
+)
+def test_two_precisions_are_refused(
+    settings: dict[str, str], expected: str, models: list[Path], tmp_path: Path
+) -> None:
     other = tmp_path / "run"
     other.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (other / name).symlink_to(models[1] / name)
-    write_json(other / "run.json", {"task": "vqav2", "settings": {"quantization": "nf4"}})
+    write_json(other / "run.json", {"task": "vqav2", "settings": settings})
     text = refused(*named(models[1], other))
-    assert f"{models[1]} in none and {other} in nf4; choose by --quantization." in text
+    assert expected.format(models[1], other) in text
 
 
 def with_bias(folder: Path, pico: Path) -> str:
