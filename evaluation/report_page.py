@@ -50,7 +50,7 @@ def join_pages(places: Sequence[Path], output: Path, *, allow_partial: bool = Fa
         ValueError: a file is missing or not as it was written, they are not of the same examples,
             or `output` is another kind of file.
     """
-    check_page(output, "report", "choose another file by --output.")
+    check_page(output, "report", "choose another file by --output.", "--output")
     evaluations = [read_evaluation(place) for place in places]
     first, *others = (evaluation.compared for evaluation in evaluations)
     # refuses evaluations of other tasks, examples and references

@@ -45,7 +45,7 @@ def runs_command() -> click.Command:
 
 def _list(folder: Path, html: Path | None) -> None:
     if html is not None:
-        check_page(html, "index", "choose another file by --html.")
+        check_page(html, "index", "choose another file by --html.", "--html")
     runs, faults = find_runs(folder)
     evaluations, more = find_evaluations(folder)
     faults += more

@@ -175,6 +175,12 @@ def without_metrics(folder: Path) -> list[Path]:
     return [folder / "A"]
 
 
+def cut_short(folder: Path) -> list[Path]:
+    file = folder / "A/predictions.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    return [folder / "A"]
+
+
 def no_evaluation(folder: Path) -> list[Path]:
     (folder / "empty").mkdir()
     return [folder / "empty"]
@@ -186,6 +192,7 @@ def no_evaluation(folder: Path) -> list[Path]:
         (other_examples, "in only one of"),
         (other_references, "have different references"),
         (without_metrics, "metrics.json is missing"),
+        (cut_short, "has 2 examples, and the metrics.json beside it is of 3; copy"),
         (no_evaluation, "is no evaluation"),
     ],
 )

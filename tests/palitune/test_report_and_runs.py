@@ -237,6 +237,15 @@ def test_a_report_joins_evaluations(tmp_path: Path) -> None:
     assert "line 1, is not as eval.py wrote it" in sentence(result.exit_code, result.output)
 
 
+def test_a_page_that_cannot_be_written_is_named_by_its_option(runs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for words in (("report", runs / "ended", "--output"), ("runs", runs, "--html")):
+        result = run(*words, file / "page.html", exit_code=2)
+        said = sentence(result.exit_code, result.output)
+        assert f"{words[-1]} {file} cannot be written: {file} is a file" in said
+
+
 def test_a_report_of_a_run_is_that_of_its_evaluation(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "run.html"
     assert "A: vqa_accuracy" in run("report", runs / "ended", "--output", output).output
