@@ -108,6 +108,11 @@ def make_page(
     ]
     notes = [note for content in measured for note in content.notes]
     notes += [note for change in changes for note in change["notes"]]
+    if any(len(table) > len(lines) for table in tables):
+        notes.append(
+            f"Slices and examples below are the {len(lines)} that all have; each score is of all "
+            "examples of its own, and each difference of those that the two have."
+        )
     if len(lines) > MOST_ROWS:
         notes.append(
             f"The figures are of all {len(lines)} examples; the first {MOST_ROWS} are below."

@@ -92,10 +92,10 @@ const SORTS = { order: "as in the split", low: "lowest score first", high: "high
 
 function sorted(places) {
   const last = Number(state.second);
-  const score = (place) => rows[place].answers[last].score ?? Infinity;
+  const score = (place, absent) => rows[place].answers[last].score ?? absent; // comes last
   const rise = (place) => (rows[place].answers[last].score ?? 0)
     - (rows[place].answers[Number(state.first)].score ?? 0);
-  const keys = { low: score, high: (p) => -score(p), fall: rise, rise: (p) => -rise(p) };
+  const keys = { low: (p) => score(p, Infinity), high: (p) => -score(p, -Infinity), fall: rise, rise: (p) => -rise(p) };
   const key = keys[state.sort];
   return key ? places.sort((a, b) => key(a) - key(b) || a - b) : places;
 }

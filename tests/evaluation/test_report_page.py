@@ -221,6 +221,20 @@ def test_the_original_is_linked_by_a_relative_path_that_can_only_be_a_path(tmp_p
     assert row["file"] == "../images/javascript%3Aalert%281%29.png"
 
 
+def test_what_only_some_have_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    places = []
+    for name, numbers in (("A", range(6)), ("B", range(4)), ("C", range(2, 6))):
+        examples = [example(n) for n in numbers]
+        save(tmp_path / name, ["red"] * len(examples), examples)
+        places.append(tmp_path / name)
+    page = join_pages(places, tmp_path / "page.html", allow_partial=True)
+    assert [row.id for row in page.rows] == [2, 3]
+    (said,) = [note for note in page.notes if note.startswith("Slices and examples below")]
+    assert said.startswith("Slices and examples below are the 2 that all have; each score is of")
+    whole = join_pages(places[:1] * 2, tmp_path / "page.html", allow_partial=True)
+    assert not [note for note in whole.notes if note.startswith("Slices")]
+
+
 def test_a_page_of_other_answers_gives_no_images(tmp_path: Path) -> None:
     a, _ = save_pair(tmp_path, 3)
     others = [replace(example(n + 1, "which?"), example_id=n) for n in range(3)]

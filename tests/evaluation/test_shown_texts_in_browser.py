@@ -61,6 +61,17 @@ def test_a_button_that_filters_keeps_the_focus(browser: Any, tmp_path: Path) -> 
     assert page.evaluate("document.activeElement.name") == "text"
 
 
+def test_what_has_no_score_is_last_in_either_order(browser: Any, tmp_path: Path) -> None:
+    save(tmp_path / "A", ["red", "red", "blue"], [example(n) for n in range(3)])
+    file = tmp_path / "A/predictions.jsonl"
+    file.write_text(file.read_text().replace('"score":100.0', '"score":null', 1))
+    join_pages([tmp_path / "A"], tmp_path / "page.html")
+    shown = Shown(browser, tmp_path / "page.html")
+    for order, ids in (("low", [1, 2, 0]), ("high", [2, 1, 0])):
+        shown.page.get_by_label("Sort").select_option(order)
+        assert shown.ids() == ids
+
+
 def test_a_print_says_that_it_has_not_all_examples(browser: Any, tmp_path: Path) -> None:
     save(tmp_path / "A", ["red"] * 51, [example(n) for n in range(51)])
     page = Shown(browser, tmp_path / "A" / PAGE).page
