@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.files import write_text
+from common.files import check_writable, write_text
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,6 +26,30 @@ def read_json(path: Path) -> dict[str, Any]:
             "download it again."
         )
     return content
+
+
+def check_replaceable(path: Path, option: str, *keys: str) -> None:
+    """Refuse to write an object to a file that holds anything but an earlier one.
+
+    Args:
+        path: the file; it need not exist.
+        option: that names it.
+        keys: that an earlier object has.
+
+    Raises:
+        ValueError: something else is there, or its folder cannot be written.
+    """
+    if path.exists():
+        try:
+            is_earlier = path.is_file() and read_json(path).keys() >= {*keys}
+        except ValueError:
+            is_earlier = False
+        if not is_earlier:
+            raise ValueError(
+                f"{option} {path} is there, was not written by this command and stays; name "
+                "another file."
+            )
+    check_writable(path.parent, option)
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:

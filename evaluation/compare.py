@@ -36,6 +36,8 @@ class _Measured(TypedDict):
 
 
 class _Metrics(_Measured):
+    num_examples: NotRequired[int]
+    num_questions_read: NotRequired[int]
     provenance: NotRequired[dict[str, Any]]
 
 
@@ -167,8 +169,23 @@ def _read(file: Path) -> Compared:
     if not path.exists():
         return Compared(file, {}, lines)
     metrics = decode_written(read_bytes(path), _Metrics, str(path))
+    scored = metrics.pop("num_examples", len(lines))
+    check_whole(lines, metrics.pop("num_questions_read", scored), file)
     provenance = metrics.pop("provenance", {})
     return Compared(file, metrics, lines, provenance)
+
+
+def check_whole(lines: Mapping[int | str, Any], num_examples: int, file: Path) -> None:
+    """Verify that predictions.jsonl has as many examples as the metrics.json beside it is of.
+
+    Raises:
+        ValueError: one of the two files is cut, or of another evaluation.
+    """
+    if len(lines) != num_examples:
+        raise ValueError(
+            f"{file} has {len(lines)} examples, and the metrics.json beside it is of "
+            f"{num_examples}; copy both again, or evaluate again."
+        )
 
 
 def decode_written(content: bytes, kind: Any, where: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from evaluation.baselines import LABELS, about
-from evaluation.compare import decode_written, prediction_file, read_lines
+from evaluation.compare import check_whole, decode_written, prediction_file, read_lines
 from evaluation.own_code import Measure, measure_of, read_used
 from evaluation.page_data import (
     Answer,
@@ -66,7 +66,7 @@ def read_evaluation(place: Path) -> Evaluation:
     """Read predictions.jsonl, or that of a folder, and the metrics.json beside it.
 
     Raises:
-        ValueError: one is missing, or not as `eval.py` wrote it.
+        ValueError: one is missing, not as `eval.py` wrote it, or of other examples than the other.
     """
     file = prediction_file(place)
     path = file.with_name("metrics.json")
@@ -74,6 +74,7 @@ def read_evaluation(place: Path) -> Evaluation:
     if not path.is_file():
         raise ValueError(f"{path} is missing, which eval.py writes beside {file.name}.")
     measured: Measured = decode_written(read_bytes(path), Measured, str(path))
+    check_whole(lines, measured.num_questions_read or measured.num_examples, file)
     return Evaluation(file, measured, lines)
 
 
@@ -107,6 +108,11 @@ def make_page(
     ]
     notes = [note for content in measured for note in content.notes]
     notes += [note for change in changes for note in change["notes"]]
+    if any(len(table) > len(lines) for table in tables):
+        notes.append(
+            f"Slices and examples below are the {len(lines)} that all have; each score is of all "
+            "examples of its own, and each difference of those that the two have."
+        )
     if len(lines) > MOST_ROWS:
         notes.append(
             f"The figures are of all {len(lines)} examples; the first {MOST_ROWS} are below."

@@ -36,6 +36,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     value: float | None
     num_examples: int
+    num_questions_read: int | None = None  # where not all of them count
     metrics: Figures
     uncertainty: Uncertainty | None = None
     reasons: dict[str, str] = {}

@@ -59,20 +59,21 @@ def is_page(path: Path, kind: Kind) -> bool:
         return f'<meta name="generator" content="palitune {kind}">' in file.read(1000)
 
 
-def check_page(path: Path, kind: Kind, remedy: str) -> None:
+def check_page(path: Path, kind: Kind, remedy: str, option: str = "--output_dir") -> None:
     """Refuse to write a page over anything else than an earlier one.
 
     Args:
         path: where the page is to go.
         kind: of the page.
         remedy: the end of the sentence, which says what to do.
+        option: that names the page or its folder.
 
     Raises:
         ValueError: something else is there, or its folder cannot be written.
     """
     if path.exists() and not is_page(path, kind):
         raise ValueError(f"{path} is there and is no {kind}; {remedy}")
-    check_writable(path.parent)
+    check_writable(path.parent, option)
 
 
 def link_to(path: str | Path | None, output: Path) -> str | None:

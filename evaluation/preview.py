@@ -13,10 +13,9 @@ from typing import Any
 
 from PIL.Image import Image
 
-from common.files import check_writable
 from evaluation.example_checks import check_images
 from evaluation.image_sheet import draw_sheet
-from evaluation.page_file import write_page
+from evaluation.page_file import check_page, write_page
 from evaluation.prompting import make_prompter
 from evaluation.request import ModelRequest, PromptRequest
 from models.base import Family
@@ -72,11 +71,11 @@ def preview(request: PreviewRequest) -> Iterator[Shown]:
     """Encode the examples and yield each; write preview.html after the last.
 
     Raises:
-        ValueError: something about the input is wrong.
+        ValueError: something about the input is wrong, or another kind of file is preview.html.
     """
     from models.loading import load_family
 
-    check_writable(request.output_dir)
+    check_page(page_path(request), "preview", "choose another folder by --output_dir.")
     model, prompt, task = request.model, request.prompt, request.task
     checkpoint = resolve(
         model.path,

@@ -1,15 +1,19 @@
 """`report.html`: one or several evaluations as one file that needs no network."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
 from evaluation.compare import compare_lines
 from evaluation.page_content import Evaluation, as_evaluation, make_page, read_evaluation
-from evaluation.page_data import Page
+from evaluation.page_data import Line, Page, Row
 from evaluation.page_file import check_page, is_page, write_page
 from evaluation.page_training import watched_ids, with_trainings
 from evaluation.thumbnails import make_thumbnails
@@ -48,17 +52,32 @@ def join_pages(places: Sequence[Path], output: Path, *, allow_partial: bool = Fa
 
     Raises:
         ValueError: a file is missing or not as it was written, they are not of the same examples,
-            or `output` is another kind of file.
+            or `output` is another kind of file, or the page of an evaluation that is not shown.
     """
-    check_page(output, "report", "choose another file by --output.")
+    check_page(output, "report", "choose another file by --output.", "--output")
     evaluations = [read_evaluation(place) for place in places]
+    _check_not_of_another(output, [evaluation.folder for evaluation in evaluations])
     first, *others = (evaluation.compared for evaluation in evaluations)
     # refuses evaluations of other tasks, examples and references
     changes = [compare_lines(first, other, allow_partial=allow_partial) for other in others]
     thumbnails: dict[int | str, str] = {}
+    located = []
     for evaluation in evaluations:
-        thumbnails |= _images_of(evaluation.folder / PAGE)
-    return _write(evaluations, changes, thumbnails, output)
+        page = _own_page(evaluation)
+        thumbnails |= {} if page is None else _images_of(page)
+        located.append(_located(evaluation, page))
+    return _write(located, changes, thumbnails, output)
+
+
+def _check_not_of_another(output: Path, folders: Sequence[Path]) -> None:
+    """Keep the page that an evaluation wrote beside its answers: its images are nowhere else."""
+    place = output.resolve()
+    is_own_page = place.name == PAGE and (place.parent / "predictions.jsonl").is_file()
+    if is_own_page and [folder.resolve() for folder in folders] != [place.parent]:
+        raise ValueError(
+            f"{output} is the page of the evaluation in {place.parent}, whose images it holds; "
+            "choose another file by --output."
+        )
 
 
 def _write(
@@ -72,19 +91,55 @@ def _write(
     return page
 
 
-def _images_of(path: Path) -> dict[int | str, str]:
-    """The images of an evaluation's own page; none where there is no such page."""
-    if not is_page(path, "report"):
-        return {}
-    match = _DATA.search(path.read_text("utf-8"))
+def _own_page(evaluation: Evaluation) -> Page | None:
+    """The page that an evaluation wrote beside its answers; None where what is there is none."""
+    path = evaluation.folder / PAGE
+    match = _DATA.search(path.read_text("utf-8")) if is_page(path, "report") else None
     if match is None:
-        return {}
+        return None
     try:
         page = msgspec.json.decode(match[1], type=Page)
     except msgspec.MsgspecError:
-        return {}  # of another version
+        return None  # of another version
+    sides = range(len(page.runs))
+    return page if any(_shows(page, side, evaluation.lines) for side in sides) else None
+
+
+def _shows(page: Page, side: int, lines: Mapping[int | str, Line]) -> bool:
+    """Whether a run of a page is these answers to these examples, and not others of their ids."""
+
+    def is_same(row: Row, line: Line | None) -> bool:
+        if line is None or row.question != line.question:
+            return False
+        answer = row.answers[side]
+        given = (answer.raw, answer.prediction) == (line.raw_prediction, line.prediction)
+        return given and dict(row.references) == Counter(line.references)
+
+    return all(is_same(row, lines.get(row.id)) for row in page.rows)
+
+
+def _images_of(page: Page) -> dict[int | str, str]:
     return {
         row.id: page.images[row.image]
         for row in page.rows
         if row.image is not None and page.images[row.image].startswith("data:image/")
     }
+
+
+def _located(evaluation: Evaluation, page: Page | None) -> Evaluation:
+    """An evaluation with its image files where they are, wherever this is called from.
+
+    predictions.jsonl names them from where `eval.py` was called; its own page links them.
+    """
+    links = {row.id: row.file for row in page.rows if row.file} if page else {}
+
+    def place(line: Line) -> str | None:
+        if line.id in links:
+            return str(evaluation.folder / unquote(links[line.id]))
+        return line.image if line.image and os.path.isabs(line.image) else None
+
+    lines = {
+        key: msgspec.structs.replace(line, image=place(line))
+        for key, line in evaluation.lines.items()
+    }
+    return replace(evaluation, lines=lines)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from common.json_files import write_json
+from common.json_files import check_replaceable, write_json
 from palitune import options, table_options
 from palitune.command import Option, count_option
 from palitune.sources import make_source
@@ -47,6 +47,8 @@ def check_command() -> click.Command:
 
 def _check(**values: Any) -> None:
     task = get_task(values["task"])
+    if values["json_file"] is not None:
+        check_replaceable(values["json_file"], "--json", "num_examples", "used", "reported")
     usable, faults = check_split(
         task, values["split"], make_source(task, values), values["num_workers"]
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from common.json_files import write_json
+from common.json_files import check_replaceable, write_json
 from evaluation.compare import compare, table
 from palitune.command import Command, Option, count_option
 
@@ -34,6 +34,8 @@ def compare_command() -> click.Command:
 
 
 def _compare(output: Path | None, **values: Any) -> None:
+    if output is not None:
+        check_replaceable(output, "--output", "files", "num_rose", "num_fell")
     comparison = compare(**values)
     if output is not None:
         write_json(output, comparison, ensure_ascii=False)

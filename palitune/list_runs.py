@@ -45,7 +45,7 @@ def runs_command() -> click.Command:
 
 def _list(folder: Path, html: Path | None) -> None:
     if html is not None:
-        check_page(html, "index", "choose another file by --html.")
+        check_page(html, "index", "choose another file by --html.", "--html")
     runs, faults = find_runs(folder)
     evaluations, more = find_evaluations(folder)
     faults += more
@@ -74,7 +74,8 @@ def _say_how_to_go_on(stopped: Sequence[ListedRun]) -> None:
 def _cells(run: ListedRun) -> list[str]:
     found = run.state
     steps = "-" if found.step is None else f"{found.step} of {found.num_steps}"
-    scores = "; ".join(_score(metrics) for _, metrics in run.scores) or "-"
+    each = [_score(metrics, run.place_of(folder)) for folder, metrics in run.scores]
+    scores = "; ".join(each) or "-"
     began = run.began.strftime(_TIME)
     return [str(run.folder), ",".join(run.tasks), run.base, scores, steps, began, found.state]
 
@@ -85,10 +86,12 @@ def _cells_of_evaluation(found: ListedEvaluation) -> list[str]:
     return [str(found.folder), found.task, found.model, score, "-", began, "evaluation"]
 
 
-def _score(metrics: Mapping[str, Any]) -> str:
+def _score(metrics: Mapping[str, Any], place: str = "") -> str:
+    """The headline behind what it is of: a place among a run's evaluations, else the split."""
     value, uncertainty = metrics.get("value"), metrics.get("uncertainty")
+    of = place or metrics.get("split")
     if not isinstance(value, int | float):
-        return f"{metrics.get('split')}: no score"
+        return f"{of}: no score"
     interval = uncertainty.get("interval_95") if isinstance(uncertainty, dict) else None
     spread = f" ({interval[0]:.4g} to {interval[1]:.4g})" if interval else ""
-    return f"{metrics.get('split')} {metrics.get('metric')} {value:.4g}{spread}"
+    return f"{of} {metrics.get('metric')} {value:.4g}{spread}"

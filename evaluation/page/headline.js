@@ -87,6 +87,13 @@ function drawHeadline() {
     `${rows.length} examples on this page, ${page.images.length} images inside`;
 }
 
+function drawReferences(row, absent) {
+  const lines = row.references.map(([text, n]) =>
+    make("div", {}, said(text), n > 1 ? ` ×${n}` : ""));
+  return make("dl", {}, make("dt", {}, "References"),
+    make("dd", {}, ...(lines.length ? lines : [absent])));
+}
+
 function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`;
 }

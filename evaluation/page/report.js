@@ -46,7 +46,7 @@ function drawSlices() {
     "aria-sort": key && key === slicesBy.key ? (slicesBy.down ? "descending" : "ascending") : null },
   key ? make("button", { type: "button", onclick: () => {
     slicesBy = { key, down: slicesBy.key === key && !slicesBy.down };
-    drawSlices();
+    keepFocus(drawSlices);
   } }, text) : text));
   const order = [...page.slices].sort((a, b) => {
     const [x, y] = [value(a, slicesBy.key), value(b, slicesBy.key)];
@@ -92,10 +92,10 @@ const SORTS = { order: "as in the split", low: "lowest score first", high: "high
 
 function sorted(places) {
   const last = Number(state.second);
-  const score = (place) => rows[place].answers[last].score ?? Infinity;
+  const score = (place, absent) => rows[place].answers[last].score ?? absent; // comes last
   const rise = (place) => (rows[place].answers[last].score ?? 0)
     - (rows[place].answers[Number(state.first)].score ?? 0);
-  const keys = { low: score, high: (p) => -score(p), fall: rise, rise: (p) => -rise(p) };
+  const keys = { low: (p) => score(p, Infinity), high: (p) => -score(p, -Infinity), fall: rise, rise: (p) => -rise(p) };
   const key = keys[state.sort];
   return key ? places.sort((a, b) => key(a) - key(b) || a - b) : places;
 }
@@ -115,12 +115,12 @@ function matches(place) {
 
 function drawAnswer(run, answer) {
   const list = make("dl", {}, make("dt", {}, runs.length > 1 ? run.name : "Prediction"),
-    make("dd", {}, answer.prediction, " ",
+    make("dd", {}, said(answer.prediction), " ",
       make("span", { class: tone(answer.score) }, show(answer.score))));
   const more = [];
-  if (answer.raw !== answer.prediction) more.push(`as generated: ${answer.raw}`);
-  more.push(...answer.working);
-  if (more.length) list.append(make("dt", {}, "Scoring"), make("dd", {}, more.join("\n")));
+  if (answer.raw !== answer.prediction) more.push("as generated: ", said(answer.raw), "\n");
+  more.push(answer.working.join("\n"));
+  if (more.some(Boolean)) list.append(make("dt", {}, "Scoring"), make("dd", {}, ...more));
   return list;
 }
 
@@ -135,13 +135,12 @@ function drawImage(row) {
 
 function drawCard(place) {
   const row = rows[place];
-  const references = row.references.map(([text, n]) => n > 1 ? `${text} ×${n}` : text).join("\n");
   const tags = Object.entries(row.tags).flatMap(([tag, kinds]) =>
     kinds.map((kind) => make("span", {}, `${tag}: ${kind}`)));
   const prompts = [...new Set(row.answers.map((answer) => answer.prompt).filter(Boolean))];
-  const text = make("div", {}, make("h3", {}, row.question || `Example ${row.id}`),
+  const text = make("div", {}, make("h3", {}, said(row.question || `Example ${row.id}`)),
     ...row.answers.map((answer, number) => drawAnswer(runs[number], answer)),
-    make("dl", {}, make("dt", {}, "References"), make("dd", {}, references || "none")),
+    drawReferences(row, "none"),
     make("div", { class: "tags" }, make("span", {}, `id: ${row.id}`), ...tags),
     prompts.length ? make("details", {}, make("summary", {}, "Prompt as sent"),
       ...prompts.map((prompt) => make("pre", {}, prompt))) : null,
@@ -153,7 +152,8 @@ function drawMore() {
   const next = found.slice(shown, shown + STEP);
   document.getElementById("cards").append(...next.map(drawCard));
   shown += next.length;
-  document.getElementById("more").hidden = shown >= found.length;
+  document.getElementById("rest").hidden = shown >= found.length;
+  document.getElementById("shown").textContent = `The first ${shown} of ${found.length} are shown.`;
 }
 
 function drawExamples() {
@@ -174,7 +174,7 @@ function drawCounts() {
   section.append(make("h2", {}, "Answers and references"), make("div", { class: "columns" },
     ...columns.filter(([, counts]) => counts.length).map(([title, counts]) => make("div", {},
       make("h3", {}, title), table([], counts.map(([text, n]) => [number(String(n)),
-        make("td", {}, text || "(empty)")]))))));
+        make("td", {}, said(text))]))))));
   const lengths = [["References", page.reference_lengths],
     ...runs.map((run) => [run.name, run.lengths])];
   section.append(make("h2", {}, "Length in words"), make("div", { class: "columns" },
@@ -215,13 +215,25 @@ function readState() {
   if (!(state.outcome in OUTCOMES)) state.outcome = "";
 }
 
+// a button that is drawn anew keeps the focus, or the next key would begin at the top
+function keepFocus(drawing) {
+  const button = document.activeElement;
+  const place = button.closest("#slices, #outcomes, #chosen");
+  const position = place ? [...place.querySelectorAll("button")].indexOf(button) : 0;
+  drawing();
+  const buttons = place?.querySelectorAll("button") ?? [];
+  buttons[Math.min(position, buttons.length - 1)]?.focus({ preventScroll: true });
+}
+
 function draw() {
   for (const name of ["text", "low", "high", "first", "second", "sort"]) {
     if (field(name).value !== state[name]) field(name).value = state[name];
   }
-  drawOutcomes();
-  drawSlices();
-  drawExamples();
+  keepFocus(() => {
+    drawOutcomes();
+    drawSlices();
+    drawExamples();
+  });
   if (state.current !== null) select(found.indexOf(Number(state.current)), false);
 }
 

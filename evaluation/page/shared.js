@@ -11,10 +11,14 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
+// to four digits, as scores are; of what is larger, as steps, no digit before the point is lost
 function show(value) {
   if (value === null || value === undefined) return "–";
-  return String(Number(value.toPrecision(4)));
+  return String(Math.abs(value) < 1000 ? Number(value.toPrecision(4)) : Math.round(value));
 }
+
+// a text of the data in a direction of its own, so that its signs and what is beside it stay put
+function said(text) { return make("bdi", {}, text || "(empty)"); }
 
 function signed(value) {
   return value === null ? "–" : (value > 0 ? "+" : "") + show(value);

@@ -100,11 +100,10 @@
       onload: () => { if (image.naturalWidth <= 96) image.className = "small"; } });
     if (source !== null) image.src = source;
     const cells = one.answers.map((answer) => answer === null ? make("td", { class: "quiet" }, "–")
-      : make("td", {}, answer[0] || "(empty)", " ",
+      : make("td", {}, said(answer[0]), " ",
         make("span", { class: tone(answer[1]) }, answer[1] === null ? "" : show(answer[1]))));
-    const references = one.references.map(([text, n]) => n > 1 ? `${text} ×${n}` : text).join("\n");
-    const text = make("div", {}, make("h3", {}, one.question || `Example ${one.id}`),
-      make("dl", {}, make("dt", {}, "References"), make("dd", {}, references || "withheld")),
+    const text = make("div", {}, make("h3", {}, said(one.question || `Example ${one.id}`)),
+      drawReferences(one, "withheld"),
       table(training.columns.map((name) => make("th", { scope: "col" }, name)), [cells]));
     return make("li", {}, source === null ? make("div", { class: "quiet" }, "no image") : image, text);
   };

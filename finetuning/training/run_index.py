@@ -35,14 +35,13 @@ def write_run_index(
 def _entries(run: ListedRun, root: Path, output: Path) -> Iterator[Entry]:
     found = run.state
     steps: dict[str, float | None] = {"step": found.step, "steps in all": found.num_steps}
-    name = _name(run.folder, root)
     reason = ""
     if found.state == "stopped":
         reason = f"Go on by: {resume_command(run.folder, run.tasks)}"
     for folder, metrics in run.scores or [(run.folder, {})]:
         of = {"task": metrics.get("task", ",".join(run.tasks)), "split": metrics.get("split")}
         yield Entry(
-            name=name,
+            name=" ".join(filter(None, (_name(run.folder, root), run.place_of(folder)))),
             settings=plain({**of, "base": run.base, **run.settings}),
             state=found.state,
             reason=reason,

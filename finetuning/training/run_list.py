@@ -39,6 +39,12 @@ class ListedRun:
     state: RunState
     began: datetime
 
+    def place_of(self, scored: Path) -> str:
+        """Return what tells an evaluation from the run's others; nothing of the only one."""
+        if len(self.scores) < 2:
+            return ""
+        return scored.relative_to(self.folder / "evaluation").as_posix()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedEvaluation:

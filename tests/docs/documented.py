@@ -20,7 +20,7 @@ STAND_INS = {
 }
 SHORT = {
     "train": "--max_train_samples 8 --max_eval_samples 4 --num_epochs 1 --overwrite --lora_rank 2",
-    "eval": "--max_eval_samples 4 --max_new_tokens 4",
+    "eval": "--max_new_tokens 4",
     "merge": "--max_eval_samples 4",
     "ablate": "--dry_run",
     "pipeline": "--max_samples 12",
@@ -77,9 +77,9 @@ def program(command: str) -> tuple[str, list[str]]:
 
 
 def tried(kind: str, words: list[str]) -> list[str]:
-    """A command's words with models and data replaced, and made short."""
+    """A command's words with models and data replaced, and made short where it says no number."""
     words = [stand_in_for(word) for word in words]
-    short = SHORT.get(kind.split()[0], "").split()
+    short = _without(SHORT.get(kind.split()[0], "").split(), words)
     if kind.startswith("train") and "--model_path" not in words:
         short += ["--model_path", "tiny"]  # in place of the default
     if "--predictions" in words or ("--dry_run" in words and kind == "ablate"):
@@ -87,6 +87,15 @@ def tried(kind: str, words: list[str]) -> list[str]:
     if kind == "merge" and "--evaluate" not in words:
         short = []
     return [*words, *short]
+
+
+def _without(short: list[str], words: list[str]) -> list[str]:
+    """The options that shorten a command, less those that it gives itself, each with its value."""
+    found: list[str] = []
+    for place, word in enumerate(short):
+        name = word if word.startswith("--") else short[place - 1]
+        found += [] if name in words else [word]
+    return found
 
 
 def stand_in_for(text: str) -> str:

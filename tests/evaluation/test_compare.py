@@ -352,3 +352,24 @@ def test_files_of_eval_are_read(tmp_path: Path) -> None:
     assert content["means"] == [0.25, 1.0]  # one of four is right
     assert (content["num_rose"], content["num_stayed"]) == (3, 1)
     assert shown.startswith("docvqa, val, anls, 4 examples\n")
+
+
+def test_a_file_of_the_users_own_stays(a: Path, b: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"files": []}')
+    for file in (mine, b, tmp_path):
+        before = file.read_bytes() if file.is_file() else b""
+        said = refusal(a, b, "--output", str(file))
+        assert f"--output {file} is there, was not written by this command and stays" in said
+        assert not before or file.read_bytes() == before
+
+
+def test_answers_that_are_not_those_of_the_metrics_beside_them_are_refused(tmp_path: Path) -> None:
+    a = write_scores(tmp_path / "a", dict(SCORES_A), measured={**VQA, "num_examples": 5})
+    b = write_scores(tmp_path / "b", dict(SCORES_B), measured={**VQA, "num_examples": 4})
+    said = refusal(a, b)
+    assert f"{a} has 4 examples, and the metrics.json beside it is of 5; copy" in said
+    # of a split in part, some of whose questions do not count
+    metrics = {**VQA, "num_examples": 3, "num_questions_read": 4, "metrics": {}}
+    (tmp_path / "a/metrics.json").write_text(json.dumps(metrics))
+    assert compared(a, b)[0]["num_examples"] == 4

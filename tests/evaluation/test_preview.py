@@ -11,6 +11,7 @@ from PIL import Image, ImageColor
 
 from palitune.preview import preview_command
 from tests.evaluation.shown import Shown
+from tests.helpers import sentence
 from tests.official_files import color_of, write_docvqa
 
 TIMES = " \N{MULTIPLICATION SIGN}"
@@ -63,3 +64,12 @@ def test_equal_answers_are_counted_and_images_stand_in_one_column(
         counts = [int(answer.split(TIMES)[1]) if TIMES in answer else 1 for answer in answers]
         assert sum(counts) == 10 and max(counts) > 1
         assert counts == sorted(counts, reverse=True)
+
+
+def test_a_page_of_the_users_own_stays(pico1: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "preview.html"
+    mine.write_text("my own page")
+    words = ["--task", "docvqa", "--model_path", str(pico1), "--data_root", "sample"]
+    result = CliRunner().invoke(preview_command(), [*words, "--output_dir", str(tmp_path)])
+    assert f"{mine} is there and is no preview; choose" in sentence(result.exit_code, result.output)
+    assert mine.read_text() == "my own page"

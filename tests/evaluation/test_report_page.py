@@ -175,6 +175,12 @@ def without_metrics(folder: Path) -> list[Path]:
     return [folder / "A"]
 
 
+def cut_short(folder: Path) -> list[Path]:
+    file = folder / "A/predictions.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    return [folder / "A"]
+
+
 def no_evaluation(folder: Path) -> list[Path]:
     (folder / "empty").mkdir()
     return [folder / "empty"]
@@ -186,6 +192,7 @@ def no_evaluation(folder: Path) -> list[Path]:
         (other_examples, "in only one of"),
         (other_references, "have different references"),
         (without_metrics, "metrics.json is missing"),
+        (cut_short, "has 2 examples, and the metrics.json beside it is of 3; copy"),
         (no_evaluation, "is no evaluation"),
     ],
 )
@@ -212,3 +219,55 @@ def test_the_original_is_linked_by_a_relative_path_that_can_only_be_a_path(tmp_p
     save(tmp_path / "A", ["red"], [replace(example(0), image=FileImage(str(path)))])
     (row,) = data_of(tmp_path / "A" / PAGE)["rows"]
     assert row["file"] == "../images/javascript%3Aalert%281%29.png"
+
+
+def test_what_only_some_have_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    places = []
+    for name, numbers in (("A", range(6)), ("B", range(4)), ("C", range(2, 6))):
+        examples = [example(n) for n in numbers]
+        save(tmp_path / name, ["red"] * len(examples), examples)
+        places.append(tmp_path / name)
+    page = join_pages(places, tmp_path / "page.html", allow_partial=True)
+    assert [row.id for row in page.rows] == [2, 3]
+    (said,) = [note for note in page.notes if note.startswith("Slices and examples below")]
+    assert said.startswith("Slices and examples below are the 2 that all have; each score is of")
+    whole = join_pages(places[:1] * 2, tmp_path / "page.html", allow_partial=True)
+    assert not [note for note in whole.notes if note.startswith("Slices")]
+
+
+def test_a_page_of_other_answers_gives_no_images(tmp_path: Path) -> None:
+    a, _ = save_pair(tmp_path, 3)
+    others = [replace(example(n + 1, "which?"), example_id=n) for n in range(3)]
+    save(tmp_path / "other", ["none"] * 3, others)
+    (a / PAGE).write_bytes((tmp_path / "other" / PAGE).read_bytes())
+    page = join_pages([a], tmp_path / "page.html")
+    assert page.images == [] and "Images of 3 examples are not inside this page." in page.notes
+
+
+def test_the_page_that_an_evaluation_wrote_is_not_replaced_by_one_of_another(
+    tmp_path: Path,
+) -> None:
+    a, b = save_pair(tmp_path, 3)
+    before = (a / PAGE).read_bytes()
+    for places in ([b], [a, b]):
+        with one_sentence(f"{a / PAGE} is the page of the evaluation in {a}, whose images"):
+            join_pages(places, a / PAGE)
+    assert (a / PAGE).read_bytes() == before
+    assert len(join_pages([a], a / PAGE).images) == len(COLORS)  # its own may be written anew
+
+
+def test_the_original_is_found_wherever_the_page_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        example(0).image.open().save(tmp_path / name / "images/no 1.png")
+    monkeypatch.chdir(tmp_path / "here")
+    asked = replace(example(0), image=FileImage("images/no 1.png"))
+    save(Path("A"), ["red"], [asked])
+    monkeypatch.chdir(tmp_path / "there")
+    (row,) = join_pages([Path("../here/A")], Path("page.html")).rows
+    assert row.file == "../here/images/no%201.png"
+    (tmp_path / "here/A" / PAGE).unlink()
+    (row,) = join_pages([Path("../here/A")], Path("page.html")).rows
+    assert row.file is None  # and not the image of that name that is here

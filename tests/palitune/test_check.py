@@ -218,6 +218,18 @@ def test_missing_photos_of_a_table_are_skipped_too(tmp_path: Path, pico1: Path) 
     assert result.output.count("1 of 2 examples are left out") == 2
 
 
+def test_a_file_of_the_users_own_stays(tmp_path: Path) -> None:
+    data = write_vqav2(tmp_path / "data")
+    table = tmp_path / "table.csv"
+    table.write_text("image,question,answer\n")
+    result = check("vqav2", data, "train", "--json", table, exit_code=2)
+    said = sentence(result.exit_code, result.output)
+    assert f"--json {table} is there, was not written by this command and stays" in said
+    assert table.read_text() == "image,question,answer\n" and "images" not in result.output
+    for _ in range(2):  # its own is written anew
+        check("vqav2", data, "train", "--json", tmp_path / "new/result.json")
+
+
 def test_a_missing_photo_is_no_photo_of_another_table(tmp_path: Path) -> None:
     for part, url in (("one", "http://a.org/1.jpg"), ("two", "http://b.org/1.jpg")):
         (tmp_path / part).mkdir()

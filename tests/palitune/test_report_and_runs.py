@@ -117,6 +117,22 @@ def test_an_evaluation_outside_of_every_run_is_listed_with_its_model(
     assert found["settings"] == {"task": "vqav2", "split": "val", "base": "merged"}
 
 
+def test_several_evaluations_of_a_run_are_told_apart(runs: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "all/ended"
+    shutil.copytree(runs / "ended", run_folder)
+    shutil.copytree(run_folder / "evaluation/val", run_folder / "evaluation/val_2_examples")
+    metrics = read_json(run_folder / "evaluation/val/metrics.json")
+    metrics["uncertainty"] = {}
+    for place, value in (("val", 12.5), ("val_2_examples", 50)):
+        file = run_folder / "evaluation" / place / "metrics.json"
+        file.write_text(json.dumps({**metrics, "value": value}))
+    page = tmp_path / "runs.html"
+    said = run("runs", tmp_path / "all", "--html", page).output
+    assert "  val vqa_accuracy 12.5; val_2_examples vqa_accuracy 50  " in said
+    found = {entry["name"]: entry["value"] for entry in read_page(page)["entries"]}
+    assert found == {"ended val": 12.5, "ended val_2_examples": 50}
+
+
 def test_scores_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{")
     assert f"Left out: {tmp_path}/metrics.json is not valid JSON" in run("runs", tmp_path).output
@@ -235,6 +251,15 @@ def test_a_report_joins_evaluations(tmp_path: Path) -> None:
     (a / "predictions.jsonl").write_text("no line\n")
     result = run("report", a, b, "--output", output, exit_code=2)
     assert "line 1, is not as eval.py wrote it" in sentence(result.exit_code, result.output)
+
+
+def test_a_page_that_cannot_be_written_is_named_by_its_option(runs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for words in (("report", runs / "ended", "--output"), ("runs", runs, "--html")):
+        result = run(*words, file / "page.html", exit_code=2)
+        said = sentence(result.exit_code, result.output)
+        assert f"{words[-1]} {file} cannot be written: {file} is a file" in said
 
 
 def test_a_report_of_a_run_is_that_of_its_evaluation(runs: Path, tmp_path: Path) -> None:
