@@ -1,4 +1,4 @@
-"""What models that share a base in memory must have in common."""
+"""The checks and choices of models that share one base in memory."""
 
 import logging
 from collections.abc import Mapping, Sequence
