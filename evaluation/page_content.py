@@ -1,7 +1,7 @@
 """The content of a report's page, from one or several evaluations of the same examples."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -108,21 +108,11 @@ def make_page(
     ]
     notes = [note for content in measured for note in content.notes]
     notes += [note for change in changes for note in change["notes"]]
-    if any(len(table) > len(lines) for table in tables):
-        notes.append(
-            f"Slices and examples below are the {len(lines)} that all have; each score is of all "
-            "examples of its own, and each difference of those that the two have."
-        )
-    if len(lines) > MOST_ROWS:
-        notes.append(
-            f"The figures are of all {len(lines)} examples; the first {MOST_ROWS} are below."
-        )
     first, images = measured[0], dict[str, int]()
     used = read_used(first.provenance, str(evaluations[0].file.with_name("metrics.json")))
     task = measure_of(first.task, first.metric, used)
     rows = [_row(own, task, images, thumbnails, output) for own in lines[:MOST_ROWS]]
-    if without := sum(row.image is None for row in rows):
-        notes.append(f"Images of {without} examples are not inside this page.")
+    notes += _left_out(max(map(len, tables)), len(lines), rows)
     return Page(
         task=first.task,
         split=first.split,
@@ -147,6 +137,19 @@ def make_page(
         longer=_for_longer(measured, lines),
         repeated=["rougeL"] if all(is_repeated(_figures(content)) for content in measured) else [],
     )
+
+
+def _left_out(most: int, num_shared: int, rows: Sequence[Row]) -> Iterator[str]:
+    """What a page has not: examples that only some evaluations have, late ones, and images."""
+    if most > num_shared:
+        yield (
+            f"Slices and examples below are the {num_shared} that all have; each score is of all "
+            "examples of its own, and each difference of those that the two have."
+        )
+    if num_shared > len(rows):
+        yield f"The figures are of all {num_shared} examples; the first {len(rows)} are below."
+    if without := sum(row.image is None for row in rows):
+        yield f"Images of {without} examples are not inside this page."
 
 
 def _row(

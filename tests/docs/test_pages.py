@@ -56,12 +56,15 @@ def _korean() -> list[tuple[Path, Path]]:
 
 
 @pytest.mark.parametrize(("korean", "english"), _korean(), ids=lambda page: name_of(page))
-def test_a_korean_page_has_the_commands_and_the_headings_of_the_english_one(
+def test_a_korean_page_has_the_commands_headings_and_links_of_the_english_one(
     korean: Path, english: Path
 ) -> None:
     assert commands(korean) == commands(english)
     assert _headings(korean) == _headings(english)
     assert not [link for link in _links(korean) if not (korean.parent / link).exists()]
+    assert not {Path(link).name for link in _links(english)} - {
+        Path(link).name for link in _links(korean)
+    }
     assert re.search("[가-힣]", korean.read_text(encoding="utf-8"))
 
 
