@@ -1,4 +1,4 @@
-"""What a task gives back, checked where it may be of the user's code: Python checks no type."""
+"""Checks of what a task gives back, which may be of the user's code: Python checks no type."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
