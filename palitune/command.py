@@ -129,6 +129,11 @@ class Command(click.Command):
             ctx.exit(128 + signal.SIGINT)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except SystemExit as error:
+            if (own := place_in_user_code(error, _OURS)) is None:
+                raise
+            let_workers_end()  # the exit code may be 0, and nothing was done
+            raise UserError(f"{own} ends the program; let it raise an error instead.") from error
         except Exception as error:
             let_workers_end()
             if os.environ.get("PALITUNE_TRACEBACK") or is_unread(error):

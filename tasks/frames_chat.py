@@ -218,6 +218,8 @@ def read_conversations(path: Path, encoding: str | None = None) -> list[Conversa
 
 def _checked(turns: Sequence[tuple[Role, str]], path: Path, line: int) -> Conversation:
     roles = [role for role, _ in turns]
+    if empty := [role for role, text in turns if not text]:
+        raise ValueError(f"{path}, line {line}: a turn of {empty[0]} is empty; write its text.")
     talk = roles[1:] if roles[0] == "system" else roles
     if talk != ["user", "assistant"] * (len(talk) // 2) or not talk:
         raise ValueError(
@@ -271,6 +273,13 @@ def _fill(
             "correct the cell."
         )
     says_count = _COUNT in _columns(conversation[-1:])
+    answer = conversation[-1][1].format(**texts)
+    if says_count and read_count(answer) != count:
+        raise ValueError(
+            f"{labels}, line {line}: the number that is read from the answer {answer!r} is not its "
+            f"count, {count:g}; let {{count}} be the first number, in digits or words, of the "
+            "answer in the messages."
+        )
     return Row(
         number=number,
         path=str(root / texts["file"]),

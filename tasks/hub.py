@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tasks.arrow_rows import python_rows
 from tasks.base import ImageRef, MissingSplit, Source
 from tasks.checks import name_some
 from tasks.hub_cells import class_names, empty_places, inside, named
@@ -57,7 +58,7 @@ class HubTable:
         tops = {name: self._top(column) for name, column in present.items()}
         names = {name: class_names(self.table.features[top]) for name, top in tops.items()}
         text = self.table.select_columns(sorted(set(tops.values()))).with_format("arrow")
-        for rows in (batch.to_pylist() for batch in text.iter(batch_size=_BATCH)):
+        for rows in map(python_rows, text.iter(batch_size=_BATCH)):
             for row in rows:
                 yield {
                     name: named(inside(row[top], present[name], top), names[name])

@@ -66,7 +66,7 @@ class Metric:
         where = f"{_OPTION} {self.name}: {what}"
         try:
             value = function(prediction, list(references))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # it may be a script that ends itself
             place = place_in_user_code(error, ())
             if place is None:
                 raise

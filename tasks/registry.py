@@ -10,11 +10,14 @@ from common.user_code import (
     code_of,
     find_classes,
     load_unchanged,
+    place_in_user_code,
     place_of,
     remedy,
+    said,
 )
 from tasks.base import Task
 from tasks.coco_captioning import CocoCaptioning
+from tasks.contract import check_methods
 from tasks.conversations import Conversations
 from tasks.csv_qa import CsvQa
 from tasks.digits import Digits
@@ -128,11 +131,13 @@ def register(task: Task) -> Task:
             f"{where}: {what}.prompts has no 'default'; add one, such as "
             '{"default": "{question}"}.'
         )
-    if not task.metric_range > 0 or task.max_new_tokens < 1 or not task.eval_splits:
+    is_scored = task.metric.strip() and task.metric_range > 0 and task.eval_splits
+    if not is_scored or task.max_new_tokens < 1:
         raise ValueError(
-            f"{where}: {what} needs a metric_range over 0, max_new_tokens of 1 or more, and one "
-            "eval split or more."
+            f"{where}: {what} needs a metric with a name, a metric_range over 0, max_new_tokens of "
+            "1 or more, and one eval split or more."
         )
+    check_methods(task)
     if task.id_type not in (int, str):
         raise ValueError(f"{where}: {what}.id_type must be int or str, got {task.id_type}.")
     _added.append(task)
@@ -146,6 +151,9 @@ def _add(kind: type[Task]) -> Task:
         raise ValueError(
             f"{place_of(kind)}: {kind.__name__} is made without arguments, and takes some."
         ) from error
+    except (Exception, SystemExit) as error:
+        place = place_in_user_code(error, ()) or place_of(kind)
+        raise ValueError(f"{place}: {said(error)}; {kind.__name__} could not be made.") from error
     return register(task)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.base import Dataset, Example, Scores, Task
 from tasks.checks import check_ids, check_references
+from tasks.contract import checked_scores
 from tasks.faults import summary
 from tasks.metrics.uncertainty import Uncertainty, mean_uncertainty
 from tasks.shown_figures import for_longer_texts
@@ -53,8 +54,7 @@ class Report:
         """Return every metric by name; None where it is not available."""
         if self.scores is None:
             return {self.task.metric: None}
-        metrics = self.scores.metrics.items()
-        return {name: None if value is None else float(value) for name, value in metrics}
+        return dict(self.scores.metrics)
 
     @property
     def figures_for_longer(self) -> tuple[str, ...]:
@@ -107,8 +107,12 @@ class Report:
 
     @property
     def num_examples(self) -> int:
-        """Return the number of examples behind the headline."""
-        return len(self.counted) if self.scores else len(self.examples)
+        """Return the number of examples behind the headline, which may be no mean of theirs."""
+        if self.scores is None:
+            return len(self.examples)
+        if self.counted or self.value is None:
+            return len(self.counted)
+        return len(self.answered.examples)
 
     @property
     def answered(self) -> "Report":
@@ -239,7 +243,8 @@ def score(report: Report, *, headline_only: bool = False) -> Report:
         return report
     check_references(part.examples)
     score_as_whole = task.score_headline if headline_only else task.score
-    scores = score_as_whole(part.predictions, part.examples)
+    found = score_as_whole(list(part.predictions), list(part.examples))  # which may change them
+    scores = checked_scores(task, found, len(part.examples))
     if num_without := len(report.examples) - len(part.examples):
         values = iter(scores.values)
         note = f"Not scored: {num_without} of {len(report.examples)} examples, without an answer."

@@ -5,6 +5,7 @@ from typing import Any
 
 from common.collector import without_collector
 from tasks.base import Dataset, MissingSplit, Source, Task
+from tasks.contract import checked_dataset
 
 
 def resolve_split(
@@ -33,8 +34,8 @@ def resolve_split(
     @without_collector()
     def load(name: str) -> Dataset:
         if answered is None:
-            return task.load(name, source)
-        return task.load_to_score(name, source, answered)
+            return checked_dataset(task, task.load(name, source))
+        return checked_dataset(task, task.load_to_score(name, source, answered))
 
     if split is not None:
         task.check_split(split)

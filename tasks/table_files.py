@@ -54,6 +54,10 @@ def open_table(path: Path) -> Table:
         )
     if path.suffix.lower() == SHARD_SUFFIX:
         paths = [Path(name) for name in _expand(str(path))]
+        if not paths:
+            raise ValueError(
+                f"{path} names no shard: the numbers in braces go down; write the lower one first."
+            )
         if missing := [shard for shard in paths if not shard.is_file()]:
             raise ValueError(
                 f"{len(missing)} of the {len(paths)} shard(s) of {path} do not exist: "

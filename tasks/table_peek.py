@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tasks.arrow_rows import python_rows
 from tasks.inspection import shown
 from tasks.table_text import (
     SIGNS,
@@ -139,7 +140,7 @@ def _peek_parquet(path: Path) -> Peek:
     try:
         with path.open("rb") as content, ParquetFile(content) as file:
             batch = next(file.iter_batches(batch_size=NUM_LOOKED_AT), None)
-            cells = [] if batch is None else batch.to_pylist()
+            cells = [] if batch is None else python_rows(batch)
             names, num_rows = file.schema_arrow.names, file.metadata.num_rows
     except ArrowException as error:
         return Peek(

@@ -12,6 +12,7 @@ import msgspec
 
 from common import markup
 from common.near_paths import cannot_be_read
+from tasks.arrow_rows import python_rows
 from tasks.checks import name_some
 from tasks.column_guess import guess_columns
 from tasks.faults import Fault
@@ -272,7 +273,7 @@ def _parquet_rows(path: Path, find: Find) -> Iterator[Row]:
             found = find(file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(columns=sorted(set(found.values()))):
-                for record in batch.to_pylist():
+                for record in python_rows(batch):
                     number += 1
                     yield number, {name: record[column] for name, column in found.items()}
     except ArrowInvalid as error:

@@ -237,6 +237,15 @@ def test_the_grid_of_a_page_trains_its_cells_in_processes(
     assert "finished before" in done("ablate", "--config", grid)
 
 
+def test_a_task_that_ends_the_program_is_no_success(tmp_path: Path) -> None:
+    file = tmp_path / "my_task.py"
+    lines = Path("my_task.py").read_text().replace("return Scores(", "raise SystemExit(0)  # ")
+    file.write_text(lines)
+    words = ("eval", "--task", "swatches", "--task_module", file, "--model_path", "tiny", *BRIEF)
+    number = 1 + lines[: lines.index("raise SystemExit")].count("\n")
+    assert f"{file}, line {number} ends the program" in refused(*words, "--output_dir", tmp_path)
+
+
 def test_a_grid_names_the_key_that_is_wrong() -> None:
     text = Path("swatches.yaml").read_text()
     Path("wrong.yaml").write_text(text.replace("my_task.py", "missing.py"))

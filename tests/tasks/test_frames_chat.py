@@ -209,3 +209,25 @@ def test_without_frames_there_is_no_data() -> None:
     source: Any = Source()
     with pytest.raises(MissingSplit, match="--frames"):
         TASK.load("train", source)
+
+
+@pytest.mark.parametrize("answer", ["Camera 9: {count} people.", "One camera sees {count}."])
+def test_an_answer_that_would_be_scored_by_another_number_is_refused(
+    folder: Path, answer: str
+) -> None:
+    (folder / "messages.txt").write_text(f"user: How many?\nassistant: {answer}\n")
+    with one_sentence("labels.csv, line 2", "not its count, 0", "{count} be the first number"):
+        load(folder)
+    (folder / "messages.txt").write_text("user: How many?\nassistant: {count} on camera 9.\n")
+    texts = [example.references[0] for example in load(folder)]
+    assert TASK.score_headline(texts, list(load(folder))).metrics["count_accuracy"] == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [("user: How many?\nassistant:\n", "assistant"), ("user:\nassistant: {count}\n", "user")],
+)
+def test_an_empty_turn_is_refused(folder: Path, text: str, role: str) -> None:
+    (folder / "messages.txt").write_text(text)
+    with one_sentence("messages.txt, line 1", f"a turn of {role} is empty"):
+        load(folder)

@@ -100,6 +100,9 @@ def later(prediction, references):
 def is_equal(prediction, references):
     return prediction in references
 
+def leaves(prediction, references):
+    raise SystemExit(0)
+
 number = 3
 """
 
@@ -108,6 +111,7 @@ number = 3
     ("name", "parts"),
     [
         ("nothing", ("is None", "from 0 to 1")),
+        ("leaves", ("SystemExit: 0",)),
         ("one_text", ("line 7", "prediction and the list")),
         ("a_text", ("is '1'",)),
         ("nan", ("is nan",)),

@@ -188,3 +188,8 @@ def test_an_image_of_a_shard_that_has_shrunk_is_named(tmp_path: Path) -> None:
     image: Any = sample.images[0]
     with one_sentence("t.tar ends within 1.png"):
         image.open()
+
+
+def test_shards_whose_numbers_go_down_are_refused(tmp_path: Path) -> None:
+    with one_sentence("s-{002..000}.tar names no shard", "lower one first"):
+        open_table(tmp_path / "s-{002..000}.tar")
