@@ -1,6 +1,6 @@
 """Checks of what a task gives back, which may be of the user's code: Python checks no type."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from inspect import signature
 from math import isfinite
@@ -168,5 +168,5 @@ def _wrong(task: Task, method: str, found: Any, accepted: str) -> ValueError:
 
 
 def _short(value: Any) -> str:
-    text: Sequence[str] = " ".join(repr(value).split())
-    return f"{text[:_LONGEST]}…" if len(text) > _LONGEST else str(text)
+    text = " ".join(repr(value).split())
+    return f"{text[:_LONGEST]}…" if len(text) > _LONGEST else text
