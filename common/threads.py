@@ -22,13 +22,9 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], num_threads: int) 
         return
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(num_threads) as pool:
-        try:
-            for item in items:
-                if len(waiting) == 2 * num_threads:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(function, item))
-            while waiting:
+        for item in items:
+            if len(waiting) == 2 * num_threads:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:  # the caller goes no further
-                future.cancel()
+            waiting.append(pool.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()

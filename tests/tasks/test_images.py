@@ -153,6 +153,16 @@ def test_the_stated_limit_is_pillows_own() -> None:
     assert decoding.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
+def test_damage_behind_the_first_frame_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_said", [])
+    red, black = (Image.new("RGB", (20, 10), (n, 0, 0)) for n in (250, 70))
+    one = len(encode(red, "GIF"))
+    content = encode(red, "GIF", save_all=True, append_images=[black])
+    assert len(content) > one + 30
+    for length in range(one, len(content)):
+        assert decode_image(content[:length], "cut").convert("RGB").getpixel((0, 0)) == (250, 0, 0)
+
+
 def test_a_large_scan_passes_without_a_warning() -> None:
     # 90 megapixels: Pillow warns from 89.5 on
     code = """
