@@ -26,7 +26,7 @@ def guess_columns(cells: Mapping[str, Sequence[Any]], wanted: Collection[str]) -
     guessed: dict[str, str] = {}
     told = {name: [*filterfalse(is_empty, found)] for name, found in cells.items()}
     left = {name: found for name, found in told.items() if found}
-    for ours, is_one in (("image", _is_image_name), ("instruction", _is_question)):
+    for ours, is_one in (("image", is_image_name), ("instruction", _is_question)):
         fitting = [name for name, found in left.items() if all(map(is_one, found))]
         if ours in wanted and len(fitting) == 1:
             guessed[ours] = fitting[0]
@@ -37,7 +37,8 @@ def guess_columns(cells: Mapping[str, Sequence[Any]], wanted: Collection[str]) -
     return guessed
 
 
-def _is_image_name(cell: Any) -> bool:
+def is_image_name(cell: Any) -> bool:
+    """Return True for a text that ends as the name of an image's file."""
     return isinstance(cell, str) and PurePath(cell.lower()).suffix in IMAGE_SUFFIXES
 
 

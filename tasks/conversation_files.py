@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from common.near_paths import cannot_be_read
-from tasks.conversation_turns import NAMES, UNREAD
+from tasks.conversation_turns import JUDGED, NAMES, UNREAD
 from tasks.faults import Fault
 from tasks.files import read_bytes
 from tasks.hub import HubTable, open_parquet
@@ -96,7 +96,9 @@ def read_table(table: HubTable) -> Iterator[Record]:
         for column in (names["image"], names["images"])
         if column in columns and not _is_text(features[column])
     ]
-    texts = [c for c in columns if c not in images] + [key for key in UNREAD if key in present]
+    texts = [c for c in columns if c not in images] + [
+        key for key in (*UNREAD, *JUDGED) if key in present
+    ]
     cells = msgspec.defstruct("Cells", [(name, Any, None) for name in dict.fromkeys(texts)])
     rows = table.rows(cells)
     lists = [table.image_lists(column) for column in images]

@@ -24,7 +24,11 @@ NAMES = {
     "system": ("system",),
 }
 # what a record may hold that changes what a conversation means
-UNREAD = ("tools", "videos", "video", "audios", "audio", "objects")
+UNREAD = (
+    *("tools", "videos", "video", "audios", "audio", "objects"),
+    *("chosen", "rejected", "rejected_response"),  # of preferences
+)
+JUDGED = ("label", "kto_tag")  # false beside an answer that nobody wants
 _UNREAD_IN_TURNS = ("tool_calls", "function_call")
 _ROLES: dict[str, Literal["user", "assistant", "system"]] = {
     **dict.fromkeys(("human", "user"), "user"),
@@ -76,6 +80,11 @@ def read_conversation(
         ValueError: it has none, its turns are not in order, or images and marks do not agree.
     """
     _refuse(record, UNREAD, where)
+    if judged := [key for key in JUDGED if record.get(key) is False]:
+        raise ValueError(
+            f"{where} has '{judged[0]}' false, so its answer is not to be learned; leave the "
+            "record out."
+        )
     turns = [
         _read_turn(entry, f"{where}, turn {number}")
         for number, entry in enumerate(_entries(record, columns, where), start=1)

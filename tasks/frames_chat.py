@@ -12,10 +12,11 @@ Each conversation is held about each frame, and its last assistant turn is what 
 scored: by the number in it, as counting is what such cameras are for, and as text.
 """
 
+import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf, isfinite
 from pathlib import Path
 from random import Random
@@ -27,12 +28,15 @@ import msgspec
 from tasks.base import Dataset, Example, MissingSplit, Scores, Source, Task, Turn
 from tasks.cells import is_empty, text_cell
 from tasks.checks import name_some
+from tasks.column_guess import is_image_name
 from tasks.counting import read_count
 from tasks.images import FileImage
 from tasks.records import note
 from tasks.table_text import read_text
 from tasks.tables import read_rows
 from tasks.text_scoring import score_texts
+
+logger = logging.getLogger(__name__)
 
 Role = Literal["user", "assistant", "system"]
 Conversation = tuple[tuple[Role, str], ...]
@@ -96,7 +100,12 @@ class FramesChat(Task):
         frames = read_rows(
             labels, known, encoding=encoding, has_options=False, faults=source.faults
         )
-        _check_frames(frames, labels, root, may_lack=source.faults is not None)
+        named = _check_frames(frames, labels, root, may_lack=source.faults is not None)
+        images = [path for path in sorted(root.glob("*")) if is_image_name(path.name)]
+        left = [path.name for path in images if os.path.normpath(path) not in named]
+        if left and split == "train":  # of all frames, said once
+            where, some = f"{len(left)} of the {len(images)} images in {root}", name_some(left)
+            logger.warning("%s has no row for %s: left out are %s.", labels, where, some)
         order = list(range(len(frames)))
         Random(0).shuffle(order)
         num_val = max(1, round(_VAL_SHARE * len(order))) if len(order) > 1 else 0
@@ -237,7 +246,7 @@ def _columns(conversation: Conversation) -> set[str]:
 
 def _check_frames(
     frames: Sequence[tuple[int, Mapping[str, Any]]], labels: Path, folder: Path, may_lack: bool
-) -> None:
+) -> Collection[str]:
     files = [cells["file"] for _, cells in frames]
     names = [str(file).strip() for file in files if not is_empty(file)]  # its row says the others
     paths = [os.path.normpath(folder / name) for name in names]  # ./0.png is 0.png
@@ -251,6 +260,7 @@ def _check_frames(
             f"{len(missing)} of the {len(names)} frames of {labels} are not in {folder}: "
             f"{name_some(missing)}."
         )
+    return rows
 
 
 def _fill(

@@ -210,6 +210,13 @@ def test_sets_of_datasets_are_read_with_their_images(tmp_path: Path, form: str) 
     assert talk_of(dataset[:1])[:2] == (ASKED, ("A square.",))
 
 
+def test_an_unwanted_answer_of_a_set_is_refused(tmp_path: Path) -> None:
+    judged = write_set(tmp_path).add_column("label", [True, False])  # type: ignore[call-arg]
+    judged.to_parquet(str(tmp_path / "set.parquet"))
+    with one_sentence("row 1 has 'label' false"):
+        TASK.load("train", Source(tables={"train": tmp_path / "set.parquet"}))
+
+
 def test_a_set_with_one_image_or_a_path_in_each_row(tmp_path: Path) -> None:
     write_images(tmp_path, "set/pics/a.png")
     talks = [TALK, TALK]
@@ -251,6 +258,9 @@ FAULTS = {
     ),
     "tools": (human("x", tools="[{}]"), "has 'tools'"),
     "a video": (human("x", videos=["a.mp4"]), "has 'videos'"),
+    "a preference": (human("x", rejected={"from": "gpt", "value": "no"}), "has 'rejected'"),
+    "an unwanted answer": (human("x", label=False), "has 'label' false", "not to be learned"),
+    "a thumb down": (human("x", kto_tag=False), "has 'kto_tag' false"),
     "a part for sound": (message({"type": "audio"}, QUESTION), "a part of type 'audio'"),
     "a part of nothing": (message({"a": 1}, QUESTION), "a part of type 'unknown'"),
     "an answer not to learn": (

@@ -196,6 +196,22 @@ def test_a_line_of_labels_without_a_file_is_named(folder: Path) -> None:
         load(folder, labels=labels)
 
 
+def test_frames_without_a_row_are_named_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "val"):
+        load(folder, split)
+    assert not caplog.records
+    rows = LABELS.splitlines()
+    (folder / "labels.csv").write_text("\n".join(rows[:18]))
+    (folder / "frames/notes.txt").write_text("no frame")
+    for split in ("train", "val"):
+        load(folder, split)
+    (record,) = caplog.records
+    assert "3 of the 20 images" in record.getMessage()
+    assert record.getMessage().endswith("left out are 17.png, 18.png, 19.png.")
+
+
 def test_many_frames_are_compared_in_little_time(folder: Path) -> None:
     lines = [f"{n}.png,1,x" for n in (*range(20_000), 7)]
     (folder / "labels.csv").write_text("\n".join(["file,count,place", *lines]))
