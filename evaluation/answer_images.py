@@ -145,7 +145,8 @@ def _files(place: Path) -> list[Path]:
     found = [path for path in inside if path.suffix.lower() in known and not path.is_dir()]
     if not found:
         raise ValueError(f"There is no image in {place}; name files, or a folder with some.")
-    if left := [path.name for path in inside if path not in found]:
+    used = {*found}
+    if left := [path.name for path in inside if path not in used]:
         more = f" and {len(left) - _NUM_NAMED} more" if len(left) > _NUM_NAMED else ""
         logger.warning(
             "Of %s these are left out, as no files with the ending of an image: %s%s.",

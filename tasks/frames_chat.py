@@ -101,9 +101,10 @@ class FramesChat(Task):
             labels, known, encoding=encoding, has_options=False, faults=source.faults
         )
         named = _check_frames(frames, labels, root, may_lack=source.faults is not None)
-        images = [path for path in sorted(root.glob("*")) if is_image_name(path.name)]
-        left = [path.name for path in images if os.path.normpath(path) not in named]
-        if left and split == "train":  # of all frames, said once
+        images = []
+        if split == "train":  # of all frames, said once
+            images = [path for path in sorted(root.glob("*")) if is_image_name(path.name)]
+        if left := [path.name for path in images if os.path.normpath(path) not in named]:
             where, some = f"{len(left)} of the {len(images)} images in {root}", name_some(left)
             logger.warning("%s has no row for %s: left out are %s.", labels, where, some)
         order = list(range(len(frames)))
