@@ -23,6 +23,7 @@ import torch
 import transformers
 from msgspec.structs import replace
 
+import palitune  # noqa: F401  # sets the process up as the commands do
 from common.json_files import write_json
 from common.terminal_table import align
 from evaluation.prediction import make_predictor
@@ -33,7 +34,7 @@ from tasks.base import Example
 from tasks.registry import get_task
 from tasks.sample import sample_source
 
-NUM_IMAGES = 48  # times five questions; with one question each five times as many
+NUM_IMAGES = 96  # times five questions; with one question each five times as many
 QUESTIONS = (5, 1)
 NAIVE_BATCH = 32
 HEAD = ("family", "base", "questions an image", "ours")

@@ -42,3 +42,7 @@ _check_packages()
 # beside another program took many times as long (benchmarks/shared_cores.py).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+from common.allocator import keep_freed_memory  # noqa: E402  # behind the check of its package
+
+keep_freed_memory()

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from evaluation.batching import MOST_ON_CPU, bytes_of_example, choose_batch_size, make_batches
+from evaluation.batching import MOST, bytes_of_example, choose_batch_size, make_batches
 
 
 def test_the_longest_come_first_and_equals_keep_their_order() -> None:
@@ -58,7 +58,7 @@ def test_a_text_model_that_names_its_sizes_otherwise_is_measured_too() -> None:
     [
         (8 * 4400 * 70, 1, 64),  # 70 fit into the eighth: the power of two below
         (8 * 4400 * 70, 3, 16),  # 23 of three sequences each
-        (8 * 4400 * 10_000, 1, MOST_ON_CPU),
+        (8 * 4400 * 10_000, 1, MOST),
         (100, 1, 1),
     ],
 )
