@@ -1,6 +1,6 @@
 """Examples answered a second: ours beside one at a time and beside naive batches, in one run.
 
-    python benchmarks/evaluate.py             # on a CPU, some minutes
+    python benchmarks/evaluate.py             # on a CPU, a quarter of an hour
     python benchmarks/evaluate.py --tiny      # a few examples, once: tries the script out
 
 The same examples, encoded alike, by the same model. The plain ways call the library's `generate`
