@@ -67,6 +67,13 @@ def make_float64(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Pat
     return trainer
 
 
+def make_ours64(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> AnswerTrainer:
+    """Make the trainer of this project in float64, as `make_float64` does the library's."""
+    trainer = make_ours(loaded, examples, recipe, folder)
+    trainer.model.double()
+    return trainer
+
+
 def make_trl(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Trainer:
     """Make TRL's SFTTrainer; its examples are ready, so that it has nothing to prepare."""
     from datasets import Dataset
@@ -131,4 +138,10 @@ def largest_difference(found: dict[str, torch.Tensor], expected: dict[str, torch
     )
 
 
-MAKERS = {"ours": make_ours, "stock": make_stock, "trl": make_trl, "float64": make_float64}
+MAKERS = {
+    "ours": make_ours,
+    "stock": make_stock,
+    "trl": make_trl,
+    "float64": make_float64,
+    "ours64": make_ours64,
+}

@@ -148,7 +148,7 @@ def shown(row: dict[str, Any]) -> list[str]:
 @click.option("--batch_sizes", help="Take these batches.  [default: 4,8,16; on a CPU 1,4]")
 @click.option("--num_steps", type=int, help="Take so many steps.  [default: 12; on a CPU 2]")
 @click.option("--trl", "with_trl", is_flag=True, help="Add TRL's SFTTrainer, on a CPU.")
-@click.option("--float64", "with_float64", is_flag=True, help="Add the stock trainer in float64.")
+@click.option("--float64", "with_float64", is_flag=True, help="Add stock and ours in float64.")
 @click.option("--rounds", default=5, show_default=True, help="Measure so often, on a CPU.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the rows to this JSON file.")
 def main(
@@ -167,7 +167,7 @@ def main(
     has_gpu = torch.cuda.is_available()
     if device == "cpu" or (device == "auto" and not has_gpu):
         batches = list(map(int, (batch_sizes or "1,4").split(",")))
-        others = {"trl": with_trl, "float64": with_float64}
+        others = {"trl": with_trl, "float64": with_float64, "ours64": with_float64}
         added = [name for name, is_added in others.items() if is_added]
         print_cpu_table(tiny, batches, rounds, num_steps or 2, added, output)
         return

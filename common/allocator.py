@@ -1,4 +1,4 @@
-"""How the C library handles memory that this process frees and soon takes again."""
+"""Memory that this process frees and soon takes again, as the C library handles it."""
 
 import ctypes
 import os
