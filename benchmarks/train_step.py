@@ -165,7 +165,11 @@ def main(
 ) -> None:
     """Print peak memory, step time and share of the device's peak of the trainers."""
     has_gpu = torch.cuda.is_available()
-    if device == "cpu" or (device == "auto" and not has_gpu):
+    on_cpu = device == "cpu" or (device == "auto" and not has_gpu)
+    num_unmeasured = 1 if on_cpu else WARMUP_STEPS
+    if num_steps is not None and num_steps <= num_unmeasured:
+        raise click.UsageError(f"Of --num_steps the first {num_unmeasured} are not measured.")
+    if on_cpu:
         batches = list(map(int, (batch_sizes or "1,4").split(",")))
         others = {"trl": with_trl, "float64": with_float64, "ours64": with_float64}
         added = [name for name, is_added in others.items() if is_added]
