@@ -185,9 +185,9 @@ def _skipping(pair: TaskSource, recipe: Recipe) -> TaskSource:
 def _usable(dataset: Dataset, recipe: Recipe) -> Dataset:
     """The examples whose images can be read, where others are skipped; all of them else."""
     dataset = without_bad_images(dataset, recipe.on_bad_image, recipe.num_workers)
-    check_dataset(dataset)
-    if not any(example.references for example in dataset):
+    if len(dataset) and not any(example.references for example in dataset):
         raise _withheld(dataset.task, dataset.split)
+    check_dataset(dataset)
     return dataset
 
 
