@@ -185,9 +185,9 @@ def _read_turn(entry: Any, where: str) -> _Turn:
         )
     content = next((entry[key] for key in ("content", "value") if entry.get(key) is not None), None)
     turn = _read_content(role, content, where)
-    if not turn.text and role == "assistant":
+    if is_empty(turn.text) and role == "assistant":
         raise ValueError(f"{where} is an empty answer; write one, or leave the record out.")
-    if not turn.text and role == "user" and not turn.images:
+    if is_empty(turn.text) and role == "user" and not turn.images:
         raise ValueError(f"{where} is empty; write what is asked, or leave the record out.")
     if turn.images and role != "user":
         raise ValueError(f"{where} shows an image, which turns of the user alone can do.")

@@ -76,7 +76,7 @@ def names_in(cell: Any, where: str) -> tuple[str, ...]:
     Raises:
         ValueError: a name is empty, or none.
     """
-    entries = written_list(cell) if isinstance(cell, str) else cell
+    entries = written_list(cell)
     if isinstance(entries, str) and SEPARATOR in entries:
         entries = entries.split(SEPARATOR)
     if isinstance(entries, list | tuple) and entries:
