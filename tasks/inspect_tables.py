@@ -69,7 +69,7 @@ def _tables(folder: Path) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for split in SPLIT_NAMES:
         with suppress(ValueError):
-            found[split] = find_table(folder, split, "", "")
+            found[split] = find_table(folder, split, "", f"--{split}_csv")
     return found
 
 
