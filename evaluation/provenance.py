@@ -30,13 +30,13 @@ _PACKAGES = (
 
 
 def describe_data(split: str, examples: Sequence[Example]) -> dict[str, Any]:
-    """Describe a split: its size, and a hash over ids, texts, references and images.
+    """Describe a split: its size, and a hash over ids, texts, references and placed images.
 
     Of an image the name counts, and the size of its file in bytes; none is opened.
     """
     digest, states = hashlib.sha256(), ImageStates()
     for example in examples:
-        texts = [turn.text for turn in example.turns]
+        texts = [[t.text, *t.places] if t.places else t.text for t in example.turns]
         images = [states.content(image) for image in example.images]
         row = [example.example_id, texts, example.references, images]
         digest.update(msgspec.json.encode(row))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from palitune.command import Option
+from tasks.qa_columns import COLUMNS
 from tasks.registry import get_task
 from tasks.table_images import SEPARATOR
 
@@ -17,14 +18,14 @@ def table_options(*names: str, has_columns: bool = True) -> list[click.Parameter
         has_columns: whether options name the columns of a table too.
     """
     group = "Tables"
-    columns = {
+    columns = {  # the column, and what image_qa has by default
         "image": (
             "path or URL of the image, or several with | between them; may be repeated for a row's "
             "further images",
-            "image, url, image_path, file_name, images or file_names",
+            "",
         ),
-        "instruction": ("instruction", "instruction or query"),
-        "response": ("response", "response or annotation"),
+        "instruction": ("instruction", "; of image_qa question"),
+        "response": ("response", "; of image_qa answer"),
     }
     files: list[click.Parameter] = [
         Option(
@@ -47,9 +48,10 @@ def table_options(*names: str, has_columns: bool = True) -> list[click.Parameter
                 group=group,
                 multiple=name == "image",
                 callback=joined if name == "image" else None,
-                help=f"Name the table's column with the {what} [default: {default}].",
+                help=f"Name the table's column with the {what} [default: the first there of "
+                f"{', '.join(COLUMNS[name])}{other}].",
             )
-            for name, (what, default) in columns.items()
+            for name, (what, other) in columns.items()
         ),
         Option(
             ["--csv_lenient"],

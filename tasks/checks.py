@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tasks.base import Example
+from tasks.base import Example, Task
 
 
 def check_ids(ids: Iterable[int | str], where: str) -> None:
@@ -19,14 +19,29 @@ def check_ids(ids: Iterable[int | str], where: str) -> None:
         )
 
 
-def check_references(examples: Sequence[Example]) -> None:
-    """Raise ValueError, naming up to five, if an example has nothing to score against."""
-    without = [example.example_id for example in examples if not example.references]
-    if without:
+def unanswered(task: Task, split: str, examples: Iterable[Example]) -> list[int | str]:
+    """Return the ids of examples that lack the answer which each of their split must have.
+
+    Of official files an answer without a letter is none. Tables may be answered in part.
+    """
+    if task.reads_tables or split in task.hidden_splits:
+        return []
+    may_be_blank = not task.official_files
+    return [
+        example.example_id
+        for example in examples
+        if not any(may_be_blank or text.strip() for text in example.references)
+    ]
+
+
+def check_references(task: Task, split: str, examples: Sequence[Example]) -> None:
+    """Raise ValueError, naming up to five, if an example lacks its answer."""
+    if without := unanswered(task, split, examples):
         raise ValueError(
-            f"{len(without)} of {len(examples)} examples have no reference answers "
-            f"({name_some(without)}), so there is nothing to score them against; "
-            "take a split whose answers are published."
+            f"{task.name} split '{split}': {len(without)} of {len(examples)} examples have no "
+            f"answer ({name_some(without)}), so there is nothing to learn from them or to score "
+            "them against; correct or remove their records, or take a split whose answers are "
+            "published."
         )
 
 

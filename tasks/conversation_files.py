@@ -15,6 +15,7 @@ from tasks.conversation_turns import JUDGED, NAMES, UNREAD
 from tasks.faults import Fault
 from tasks.files import read_bytes
 from tasks.hub import HubTable, open_parquet
+from tasks.json_objects import with_single_keys
 from tasks.tables import note_line
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -140,7 +141,8 @@ def _elements(path: Path, faults: list[Fault] | None) -> Iterator[Record]:
 
 def _object(content: bytes, where: str) -> dict[str, Any]:
     remedy = "write one conversation as one object, of JSON Lines on one line"
-    return _decoded(content, dict[str, Any], where, "a JSON object", remedy)
+    found = _decoded(content, dict[str, Any], where, "a JSON object", remedy)
+    return with_single_keys(found, content, where)
 
 
 def _decoded(content: bytes, kind: type[_Json], where: object, what: str, remedy: str) -> _Json:

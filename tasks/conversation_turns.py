@@ -96,11 +96,8 @@ def read_conversation(
         text = text_cell(system, f"{where}, its system message")
         turns.insert(0, _Turn("system", text, [], [text]))
     _check_order(turns, where)
-    beside: list[str | ImageRef] = []
-    for key in ("image", "images"):
-        found = record.get(columns.get(key, key))
-        entries = found if isinstance(found, list | tuple) else [found]
-        beside += [read_image(entry, where) for entry in entries if not is_empty(entry)]
+    one, many = (_beside(record.get(columns.get(key, key)), where) for key in ("image", "images"))
+    beside = many if all(image in many for image in one) else one + many
     shown = _shown(turns, beside, where)
     first = next(index for index, turn in enumerate(turns) if turn.role == "user")
     is_usual = [index for _, index in shown] in ([], [first])  # no image, or one in front
@@ -112,6 +109,11 @@ def read_conversation(
         images=tuple(image for image, _ in shown),
         is_moved=is_usual and any(sum(map(bool, map(str.strip, t.parts))) > 1 for t in turns),
     )
+
+
+def _beside(found: Any, where: str) -> list[str | ImageRef]:
+    entries = found if isinstance(found, list | tuple) else [found]
+    return [read_image(entry, where) for entry in entries if not is_empty(entry)]
 
 
 def _with_places(turn: _Turn, index: int, shown: Sequence[tuple[str | ImageRef, int]]) -> Turn:
@@ -183,11 +185,13 @@ def _read_turn(entry: Any, where: str) -> _Turn:
             f"{where} says that it is not to be learned, and all turns of the assistant are; leave "
             "the record out, or the key."
         )
-    content = next((entry[key] for key in ("content", "value") if entry.get(key) is not None), None)
-    turn = _read_content(role, content, where)
-    if not turn.text and role == "assistant":
+    contents = [entry[key] for key in ("content", "value") if not is_empty(entry.get(key))]
+    if contents[1:] and contents[0] != contents[1]:
+        raise ValueError(f"{where} has a content and another value; keep the one that is meant.")
+    turn = _read_content(role, contents[0] if contents else None, where)
+    if is_empty(turn.text) and role == "assistant":
         raise ValueError(f"{where} is an empty answer; write one, or leave the record out.")
-    if not turn.text and role == "user" and not turn.images:
+    if is_empty(turn.text) and role == "user" and not turn.images:
         raise ValueError(f"{where} is empty; write what is asked, or leave the record out.")
     if turn.images and role != "user":
         raise ValueError(f"{where} shows an image, which turns of the user alone can do.")

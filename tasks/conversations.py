@@ -23,7 +23,7 @@ from tasks.hub import open_hub_copy
 from tasks.hub_download import HubCopy
 from tasks.images import UnusableImage
 from tasks.recurring import with_recurring_tags
-from tasks.table_files import SPLIT_NAMES
+from tasks.table_files import SPLIT_NAMES, first_of
 from tasks.table_images import check_apart, find_images, is_url, local_names
 from tasks.tables import note_line
 
@@ -117,9 +117,8 @@ def _find_file(split: str, source: Source, wanted: str) -> Path:
     if source.data_root is None:
         raise MissingSplit(f"No file of {wanted}: name it by {option}.")
     names = [f"{stem}{suffix}" for stem in SPLIT_NAMES[split] for suffix in SUFFIXES]
-    for name in names:
-        if (source.data_root / name).is_file():
-            return source.data_root / name
+    if found := [path for name in names if (path := source.data_root / name).is_file()]:
+        return Path(str(first_of(found, option)))
     raise MissingSplit(
         f"No file of {wanted} under {source.data_root}: looked for {', '.join(names)}; name it by "
         f"{option}."

@@ -6,6 +6,7 @@ figures are those of `tasks/metrics/text.py`.
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +18,8 @@ import msgspec
 
 from tasks.base import Dataset, Example, ImageRef, Scores, Source, Task, Turn
 from tasks.cells import RowTexts
+from tasks.checks import name_some
+from tasks.column_guess import is_image_name
 from tasks.hub import column_names, is_hub_copy, open_hub_copy
 from tasks.hub_download import HubCopy
 from tasks.image_marks import read_marks
@@ -167,6 +170,8 @@ def _table_rows(path: Path, others: Sequence[Path], source: Source, wanted: str)
     places = names_of_rows(rows, path, source.faults)
     images = find_images([*numbered(places)], path, source, wanted)
     _say_unasked(path, rows[0][1] if rows else {}, source)
+    if path.stem == "metadata" and source.with_images:
+        _say_unlisted(path, [image.name for image in images.values()])
     for other in others if source.with_images and any(map(is_url, images)) else ():
         try:
             plain = replace(source, faults=None)
@@ -220,6 +225,15 @@ def _shard_rows(shards: Shards, source: Source) -> list[Row]:
 def _say_unasked(place: object, cells: Mapping[str, Any], source: Source) -> None:
     if source.reading.question is not None and "instruction" in cells:
         logger.warning("%s has a column of instructions, so --question is not asked.", place)
+
+
+def _say_unlisted(path: Path, names: Iterable[str]) -> None:
+    """Say which images beside the metadata of a folder have no row there."""
+    there = [file for file in sorted(path.parent.iterdir()) if is_image_name(file.name)]
+    known = {os.path.abspath(name) for name in names}
+    if left := [file.name for file in there if os.path.abspath(file) not in known]:
+        some = f"{len(left)} of the {len(there)} images beside it: {name_some(left)}"
+        logger.warning("%s has no row for %s; they are left out.", path, some)
 
 
 def _read(path: Path, source: Source, names: Iterable[str]) -> list[TableRow]:

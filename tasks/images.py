@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from PIL import Image
 
 from tasks.base import Dataset
-from tasks.checks import check_ids, name_some
+from tasks.checks import check_ids, check_references, name_some
 from tasks.decoding import decode_image, read_dimensions
 
 
@@ -172,13 +172,14 @@ def missing_images(dataset: Dataset) -> list[str]:
 
 
 def check_dataset(dataset: Dataset) -> None:
-    """Check before training that a split has examples, unique ids and an image file of each.
+    """Check before any work that a split has examples, unique ids, answers and image files.
 
     Raises:
         ValueError: names up to five of what is wrong, and the count.
     """
     where = f"{dataset.task.name} split '{dataset.split}'"
     check_ids((example.example_id for example in dataset), where)
+    check_references(dataset.task, dataset.split, dataset)
     unusable = [e.image for e in dataset if isinstance(e.image, UnusableImage)]
     if unusable:
         places = name_some([image.name.rpartition(", ")[2] for image in unusable])

@@ -69,7 +69,7 @@ def _tables(folder: Path) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for split in SPLIT_NAMES:
         with suppress(ValueError):
-            found[split] = find_table(folder, split, "", "")
+            found[split] = find_table(folder, split, "", f"--{split}_csv")
     return found
 
 
@@ -195,7 +195,7 @@ def _mapped(peek: Peek) -> Mapped:
     missing = {*OURS} - named.columns.keys()
     guessed = guess_columns({name: cells[name] for name in named.left}, missing)
     answers = [
-        written_list(cell) if isinstance(cell, str) else cell
+        written_list(cell)
         for cell in cells.get({**guessed, **named.columns}.get("response", ""), [])
     ]
     return map_columns(peek.columns, guessed=guessed, answers=answers)

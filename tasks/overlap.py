@@ -1,11 +1,16 @@
-"""Which evaluation images are known to lie in another task's training data.
+"""Which evaluation images are known to lie in the training data, the task's own or another's.
 
 VQAv2 asks about COCO images. Visual Genome, from which GQA's images are, shares 51,498 images with
 COCO's train2014 and val2014 (https://arxiv.org/abs/1602.07332). Karpathy's `val` and `test` are
 parts of val2014, and so is val2017; train2017 and Karpathy's `restval` hold the rest of it.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Hashable, Iterable
+from functools import cache
+
+from tasks.base import Dataset, ImageRef
+from tasks.images import FileImage
 
 _FROM_VAL2014 = {
     "vqav2": "VQAv2's val2014 questions are about this split's images (its train2014 ones are not, "
@@ -37,3 +42,21 @@ def overlap_notes(task: str, split: str, trained_on: Iterable[str]) -> tuple[str
         for name in dict.fromkeys(trained_on)
         if name in shared
     )
+
+
+def num_shared(trained: Dataset, scored: Dataset) -> int:
+    """Count the scored examples with an image that is trained on: the same file."""
+    known = {_place(image) for example in trained for image in example.images}
+    return sum(not known.isdisjoint(map(_place, example.images)) for example in scored)
+
+
+def _place(image: ImageRef) -> Hashable:
+    if not isinstance(image, FileImage):
+        return image
+    folder, name = os.path.split(image.path)
+    return _real_folder(folder), name
+
+
+@cache  # millions of images lie in a few folders
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)

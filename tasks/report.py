@@ -241,7 +241,7 @@ def score(report: Report, *, headline_only: bool = False) -> Report:
     part = report.answered if task.reads_tables else report
     if not part.examples or report.split in task.hidden_splits:
         return report
-    check_references(part.examples)
+    check_references(task, report.split, part.examples)
     score_as_whole = task.score_headline if headline_only else task.score
     found = score_as_whole(list(part.predictions), list(part.examples))  # which may change them
     scores = checked_scores(task, found, len(part.examples))

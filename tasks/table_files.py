@@ -5,15 +5,19 @@ https://huggingface.co/docs/datasets/image_dataset: `metadata.csv`, `.jsonl` or 
 the images or in a folder for each split. Shards are tar files, as `webdataset` writes them.
 """
 
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from common.near_paths import did_you_mean
 from tasks.base import MissingSplit
 from tasks.checks import name_some
 from tasks.tables import SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 SHARD_SUFFIX = ".tar"
 SPLIT_NAMES = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
@@ -66,13 +70,13 @@ def open_table(path: Path) -> Table:
         return Shards(tuple(paths))
     if path.is_dir():
         found = _in_folder(path)
-        if found and len(_splits_of(found)) > 1:
+        if found and len(_splits_of(found[0])) > 1:
             raise ValueError(
                 f"The folder {path} holds shards of several splits; name those of one, as "
                 f"{path}/train-{{000..009}}.tar, or pass the folder as --data_root."
             )
         if found:
-            return found
+            return first_of(found, "its path")
         raise ValueError(
             f"The folder {path} holds no table: looked for {', '.join(_METADATA)} and "
             f"*{SHARD_SUFFIX}."
@@ -85,10 +89,10 @@ def open_table(path: Path) -> Table:
 
 
 def find_table(root: Path | None, split: str, wanted: str, option: str) -> Table:
-    """Find the table of a split in a folder.
+    """Find the table of a split in a folder; of several the first counts, which is said.
 
-    Looked for are, the first that is there counts: `train.csv` and the other kinds; a folder of the
-    split with metadata or shards; `train*.tar`; and for train what no split is named for.
+    Looked for are `train.csv` and the other kinds; a folder of the split with metadata or shards;
+    `train*.tar`; and for train what no split is named for.
 
     Args:
         root: the folder.
@@ -101,18 +105,14 @@ def find_table(root: Path | None, split: str, wanted: str, option: str) -> Table
     """
     if root is None:
         raise MissingSplit(f"No table of {wanted}: name it by {option}.")
+    found = [*_named_tables(root, split)]
+    if split == "train":  # a tar file beside a table may hold its images
+        of_no_split = [table for table in _in_folder(root) if _splits_of(table) <= {None}]
+        found += [table for table in of_no_split if isinstance(table, Path) or not found]
+    if found:
+        return first_of(found, option)
     stems = SPLIT_NAMES[split]
     names = [f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES]
-    for name in names:
-        if (root / name).is_file():
-            return root / name
-    for stem in stems:
-        if found := _in_folder(root / stem):
-            return found
-        if shards := sorted(root.glob(f"{stem}*{SHARD_SUFFIX}")):
-            return Shards(tuple(shards))
-    if split == "train" and (found := _in_folder(root)) and _splits_of(found) <= {None}:
-        return found
     places = [f"{stem}/{_METADATA[0]}" for stem in stems] + [f"{s}*{SHARD_SUFFIX}" for s in stems]
     raise MissingSplit(
         f"No table of {wanted} under {root}: looked for {', '.join(names + places)}; name it by "
@@ -120,13 +120,40 @@ def find_table(root: Path | None, split: str, wanted: str, option: str) -> Table
     )
 
 
-def _in_folder(folder: Path) -> Table | None:
-    """Return the metadata of a folder's images, else its shards."""
-    for name in _METADATA:
-        if (folder / name).is_file():
-            return folder / name
+def _named_tables(root: Path, split: str) -> Iterator[Table]:
+    """Yield what is named for a split, the preferred one first."""
+    stems = SPLIT_NAMES[split]
+    files = (root / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
+    yield from filter(Path.is_file, files)
+    for stem in stems:
+        yield from _in_folder(root / stem)
+        if shards := sorted(root.glob(f"{stem}*{SHARD_SUFFIX}")):
+            yield Shards(tuple(shards))
+
+
+def first_of(found: Sequence[Table], option: str) -> Table:
+    """Return the first of the tables that one may be meant by, and name the others once.
+
+    Args:
+        found: the tables.
+        option: names one.
+    """
+    first, *others = [t.paths if isinstance(t, Shards) else (t,) for t in found]
+    if left := dict.fromkeys(path for paths in others for path in paths if path not in first):
+        _say(f"{found[0]} is read, and {name_some([*left])} not; name the one meant by {option}.")
+    return found[0]
+
+
+@cache  # the tables of other splits are looked for too
+def _say(sentence: str) -> None:
+    logger.warning("%s", sentence)
+
+
+def _in_folder(folder: Path) -> list[Table]:
+    """Return the metadata of a folder's images, and its shards."""
+    found: list[Table] = [folder / name for name in _METADATA if (folder / name).is_file()]
     shards = sorted(folder.glob(f"*{SHARD_SUFFIX}"))
-    return Shards(tuple(shards)) if shards else None
+    return [*found, Shards(tuple(shards))] if shards else found
 
 
 def _splits_of(table: Table) -> set[str | None]:

@@ -76,7 +76,7 @@ def names_in(cell: Any, where: str) -> tuple[str, ...]:
     Raises:
         ValueError: a name is empty, or none.
     """
-    entries = written_list(cell) if isinstance(cell, str) else cell
+    entries = written_list(cell)
     if isinstance(entries, str) and SEPARATOR in entries:
         entries = entries.split(SEPARATOR)
     if isinstance(entries, list | tuple) and entries:
@@ -244,10 +244,13 @@ def _difference(folders: list[Path], name: str) -> str:
     if len(parts) > 1 and all(_first_file(folders, part) for part in parts):
         return f" ({name} names {len(parts)} images: write {' | '.join(parts)})"
     for place in (folder / name.replace("\\", "/") for folder in folders):
-        for file in sorted(place.parent.iterdir()) if place.parent.is_dir() else ():
+        if place.is_symlink():
+            return f" ({place} is a link to {os.readlink(place)}, which leads to no file)"
+        files = sorted(place.parent.iterdir()) if place.parent.is_dir() else ()
+        for file in filter(Path.is_file, files):
             if file.name.casefold() == place.name.casefold():
                 return f" (there is {file}, with other capitals)"
-            if file.stem == place.stem and file.is_file():
+            if file.stem == place.stem:
                 return f" (there is {file}, with another ending)"
     near = (near_path(folder / name, same_numbers=True) for folder in folders)
     return next((f" (did you mean {path}?)" for path in near if path), "")

@@ -11,6 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from tasks.files import read_bytes
@@ -145,17 +146,23 @@ def csv_records(path: Path, text: str) -> tuple[str, Iterator[CsvRecord]]:
     """Return the sign between the cells of a CSV table, and its records, the header first.
 
     Args:
-        path: its suffix `.tsv` stands for tabs, another for commas; where the header has none of
-            them, the sign that it has; a first line `sep=;` wins.
+        path: its suffix `.tsv` stands for tabs, another for commas; where another sign is more
+            often in both the header and the line behind it, or alone in the header, it is that
+            one; a first line `sep=;` wins.
         text: the table's.
 
     Raises:
         ValueError: while records are read, for a quote that is wrong; names the line.
     """
     usual, start = "\t" if path.suffix.lower() == ".tsv" else ",", 1
-    header = _QUOTED.sub("", next(filter(str.strip, io.StringIO(text[:_HEAD])), ""))
-    separator = usual if usual in header else max(SIGNS, key=header.count)
-    separator = separator if separator in header else usual
+    lines = islice(filter(str.strip, io.StringIO(text[:_HEAD])), 2)
+    first = [_QUOTED.sub("", line) for line in lines] or [""]
+
+    def fit(sign: str) -> tuple[int, bool, int]:
+        number = first[0].count(sign)
+        return min(line.count(sign) for line in first), sign == usual and number > 0, number
+
+    separator = max((usual, *SIGNS), key=fit)
     if match := _SEPARATOR_LINE.match(text):
         separator, start, text = match[1], 2, text[match.end() :]
     return separator, _records(path, text, separator, start)

@@ -17,6 +17,7 @@ from tasks.checks import name_some
 from tasks.column_guess import guess_columns
 from tasks.faults import Fault
 from tasks.files import read_bytes
+from tasks.json_objects import with_single_keys
 from tasks.table_columns import MendableError, MissingColumnError, find_columns
 from tasks.table_text import SIGNS, UTF_8, csv_records, encoding_of, read_text
 
@@ -248,20 +249,19 @@ def _json_objects(
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:
             if line.strip():
-                yield number, _json_object(line, path, number)
+                yield number, _json_object(line, f"{path}, line {number}")
         except ValueError as error:
             note_line(faults, path, number, error)
 
 
-def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _json_object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(line, type=dict[str, Any])
+        found = msgspec.json.decode(line, type=dict[str, Any])
+        return with_single_keys(found, line, where)
     except RecursionError as error:
-        raise ValueError(f"{path}, line {number} is nested too deeply to be read.") from error
+        raise ValueError(f"{where} is nested too deeply to be read.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}, line {number} is not a JSON object ({error}); write one per line."
-        ) from error
+        raise ValueError(f"{where} is not a JSON object ({error}); write one per line.") from error
 
 
 def _parquet_rows(path: Path, find: Find) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from common.progress import Bar
 from common.threads import map_ahead
 from common.workers import usable_cpus
 from tasks.base import Dataset, ImageRef, Source, Task
-from tasks.checks import check_ids, name_some
+from tasks.checks import check_ids, name_some, unanswered
 from tasks.faults import Fault
 from tasks.splits import resolve_split
 
@@ -38,7 +38,11 @@ def check_split(
     """
     faults: list[Fault] = []
     dataset, _ = resolve_split(task, split, replace(source, faults=faults), task.splits)
-    bad = unreadable_images(dataset, num_workers)
+    where = str(source.data_root or source.hub_repo)
+    without = unanswered(task, dataset.split, dataset)
+    bad = [Fault(key, where, "The record has no answer.") for key in without]
+    dataset = dataset.leave_out(bad)
+    bad += unreadable_images(dataset, num_workers)
     return dataset.leave_out(bad), faults + bad
 
 

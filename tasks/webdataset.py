@@ -20,6 +20,7 @@ from PIL import Image
 from common.near_paths import cannot_be_read
 from tasks.decoding import decode_image, read_dimensions
 from tasks.faults import Fault
+from tasks.json_objects import with_single_keys
 from tasks.tables import note_line
 
 logger = logging.getLogger(__name__)
@@ -194,7 +195,8 @@ def _cells(ending: str, place: TarImage, where: str) -> dict[str, Any]:
     content = place.content()
     try:
         if ending == "json":
-            return msgspec.json.decode(content, type=dict[str, Any])
+            found = msgspec.json.decode(content, type=dict[str, Any])
+            return with_single_keys(found, content, f"{where}: {place.member}")
         return {ending: content.decode().removeprefix("\ufeff")}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         what = "a JSON object" if ending == "json" else "UTF-8"

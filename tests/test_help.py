@@ -8,6 +8,7 @@ import pytest
 
 from palitune.command import Option
 from palitune.main import palitune
+from tasks.qa_columns import COLUMNS
 
 
 def commands(group: click.Group, above: str = "palitune") -> Iterator[tuple[str, click.Command]]:
@@ -66,3 +67,12 @@ def test_each_kind_of_fault_is_found() -> None:
     assert faults("… and most, of all.") == ["begins with no verb", "is cut by an ellipsis"]
     assert faults("Name the split [default: a]. [default: b]") == ["shows its default twice"]
     assert faults("Write to this folder") == ["does not end as a sentence"]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_an_option_of_a_column_names_all_that_it_may_be_called(name: str) -> None:
+    options = {option.name: option for option in COMMANDS["palitune check"].params}
+    option = options[f"{name}_column"]
+    assert isinstance(option, Option)
+    default = shown(option).partition("[default: the first there of ")[2]
+    assert default.startswith(", ".join(COLUMNS[name]))

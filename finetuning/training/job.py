@@ -27,6 +27,7 @@ from models.quantization import check_quantization
 from models.settings import FamilyOptions
 from tasks.base import Dataset, MissingSplit, Task, TaskSource
 from tasks.images import check_dataset
+from tasks.overlap import num_shared
 from tasks.splits import resolve_split
 from tasks.usable import without_bad_images
 
@@ -168,7 +169,15 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
             task.name,
             tables[1] or eval_data.split,
         )
-    return train_data, _scored(eval_data, recipe)
+        return train_data, _scored(eval_data, recipe)
+    eval_data = _scored(eval_data, recipe)
+    if task.reads_tables and (num := num_shared(train_data, eval_data)):
+        logger.warning(
+            "Warning: %d of the %d scored examples of %s show images that are trained on, so the "
+            "score says little of new images; hold out a part by `palitune split TABLE`.",
+            *(num, len(eval_data), task.name),
+        )
+    return train_data, eval_data
 
 
 def _scored(dataset: Dataset, recipe: Recipe) -> Dataset:
@@ -185,9 +194,9 @@ def _skipping(pair: TaskSource, recipe: Recipe) -> TaskSource:
 def _usable(dataset: Dataset, recipe: Recipe) -> Dataset:
     """The examples whose images can be read, where others are skipped; all of them else."""
     dataset = without_bad_images(dataset, recipe.on_bad_image, recipe.num_workers)
-    check_dataset(dataset)
-    if not any(example.references for example in dataset):
+    if len(dataset) and not any(example.references for example in dataset):
         raise _withheld(dataset.task, dataset.split)
+    check_dataset(dataset)
     return dataset
 
 

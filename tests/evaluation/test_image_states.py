@@ -71,6 +71,22 @@ def test_images_inside_other_files_count_too(tmp_path: Path) -> None:
     assert data_hash([one]) != data_hash([other])
 
 
+def test_images_at_other_places_of_the_texts_are_other_data(tmp_path: Path) -> None:
+    red, blue = write_images(tmp_path, "red", "blue")
+
+    def placed(first: tuple[int, ...], last: tuple[int, ...]) -> str:
+        example = Example(
+            example_id=1,
+            image=red,
+            further_images=(blue,),
+            turns=(Turn("user", "a or b?", first), Turn("user", "why?", last)),
+            references=(),
+        )
+        return str(describe_data("val", [example])["fingerprint"])
+
+    assert len({placed((0, 0), ()), placed((0, 5), ()), placed((0,), (0,)), placed((), ())}) == 4
+
+
 def test_each_file_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (image,) = write_images(tmp_path / "a", "red")
     asked, stat = [], os.stat

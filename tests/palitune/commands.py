@@ -84,15 +84,19 @@ def run_command(*arguments: object, exit_code: int = 0) -> Result:
     return result
 
 
-def train(task: str, pico: Path, data: Path, output_dir: Path, *more: object) -> Result:
+def train(
+    task: str, pico: Path, data: Path, output_dir: Path, *more: object, exit_code: int = 0
+) -> Result:
     return run(
         task, "--model_path", pico, "--data_root", data, "--output_dir", output_dir,
         "--batch_size", 2, "--lora_rank", 4, "--save_steps", 1, "--logging_steps", 1, *more,
+        exit_code=exit_code,
     )  # fmt: skip
 
 
-def evaluate(task: str, model: Path, data: Path, *more: object) -> Result:
-    return run("eval", "--task", task, "--model_path", model, "--data_root", data, *BRIEF, *more)
+def evaluate(task: str, model: Path, data: Path, *more: object, exit_code: int = 0) -> Result:
+    asked = ("--task", task, "--model_path", model, "--data_root", data)
+    return run("eval", *asked, *BRIEF, *more, exit_code=exit_code)
 
 
 def check_metrics(

@@ -72,8 +72,14 @@ def test_an_example_without_answers_cannot_be_trained_on() -> None:
 
 
 def test_examples_without_references_cannot_be_scored() -> None:
-    with one_sentence("1 of 2 examples have no reference answers (7)"):
-        check_references([example(), example(())])
+    with one_sentence("docvqa split 'val': 1 of 2 examples have no answer (7)"):
+        check_references(get_task("docvqa"), "val", [example(), example(())])
+
+
+def test_a_blank_answer_is_one_in_a_task_of_ones_own() -> None:
+    check_references(get_task("digits"), "val", [example(("",))])
+    with one_sentence("1 of 1 examples have no answer (7)"):
+        check_references(get_task("docvqa"), "val", [example((" ", ""))])
 
 
 def test_a_subset_is_seeded_and_keeps_the_order(tmp_path: Path, load: Load) -> None:

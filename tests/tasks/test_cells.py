@@ -2,6 +2,8 @@
 
 import json
 import math
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tasks.base import Source
-from tasks.cells import text_cell, text_cells
+from tasks.cells import RowTexts, text_cell, text_cells
 from tasks.registry import get_task
 from tests.helpers import one_sentence
 
@@ -34,6 +36,9 @@ FEATURES = {
         (False, "False"),
         ("3.0", "3.0"),
         ("nan", "nan"),  # the food, where a person wrote it
+        (Decimal("1.50"), "1.50"),
+        (date(2024, 1, 31), "2024-01-31"),
+        ("\ue001", "\ue001"),  # a sign of a font's own
     ],
 )
 def test_a_cell_is_a_text_without_outer_white_space(cell: object, text: str) -> None:
@@ -45,6 +50,8 @@ def test_a_cell_is_a_text_without_outer_white_space(cell: object, text: str) -> 
     [
         ("", "is empty"),
         (" \n", "is empty"),
+        ("\u200b\ufeff ", "is empty"),  # nothing to be seen
+        (datetime(2024, 1, 31), "is a datetime"),  # whose hours nobody wrote
         (None, "is empty"),
         (math.nan, "is empty"),
         (math.inf, "is inf"),
@@ -81,7 +88,9 @@ def test_a_cell_may_hold_several_texts(
     ("cell", "message"),
     [
         (["", None], "row 1 is a list of empty texts"),
-        ([], "row 1 is a list, and must be a text"),
+        ([], "row 1 is an empty list"),
+        (" [] ", "row 1 is an empty list"),
+        ([["a"]], "row 1 is a list, and must be a text; write it into the table"),
         ([{"en": "red"}], "row 1 is an object with the keys en"),
         ([{"answer": "a", "text": "b"}], "row 1 is an object with the keys answer, text"),
     ],
@@ -170,3 +179,24 @@ def test_a_json_table_gives_the_same_texts(tmp_path: Path) -> None:
     data = get_task("csv_qa").load("val", Source(tables={"val": path}))
     found = [tuple(example.references) for example in data]
     assert found == [("3",), ("True",), ("a",), ("b",), ("c",)]
+
+
+@pytest.mark.parametrize("cell", ["[]", []])
+def test_an_empty_list_is_no_answer_where_none_must_be(cell: object) -> None:
+    assert RowTexts(needs_answers=False).read("q", cell, "t.csv, line 2") == ("q", ())
+    with one_sentence("column of the response is an empty list; fill in one text at least"):
+        RowTexts().read("q", cell, "t.csv, line 2")
+
+
+def test_numbers_that_are_taken_for_several_responses_are_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    texts = RowTexts()
+    found = [
+        texts.read("q", cell, f"t.jsonl, line {number}")[1]
+        for number, cell in enumerate([[10, 20], [3, 3.0], "[10, 20]", ["10", "20"], [0.5, 1]])
+    ]
+    assert found == [("10", "20"), ("3", "3"), ("[10, 20]",), ("10", "20"), ("0.5", "1")]
+    texts.report("t.jsonl")
+    assert "in the lists of 2 row(s) is taken for an accepted response" in caplog.text
+    assert caplog.text.strip().endswith(": line 0, line 4.")

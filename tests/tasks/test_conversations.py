@@ -93,6 +93,14 @@ def human(text: str, **more: Any) -> dict[str, Any]:
             "image": "a.png",
             "conversations": [{"role": "user", "content": "What is this?"}, ANSWER],
         },
+        "an image named twice": human("<image>What is this?", images=["a.png"]),
+        "content and value": {
+            "image": "a.png",
+            "conversations": [
+                {"role": "user", "content": "What is this?", "value": "What is this?"},
+                {"role": "assistant", "content": "", "value": "A square."},
+            ],
+        },
         "an object of lists": {
             "image": "a.png",
             "conversations": {"from": ["human", "gpt"], "value": ["What is this?", "A square."]},
@@ -252,6 +260,17 @@ FAULTS = {
     "an empty answer": ({"conversations": [TALK[0], {"from": "gpt", "value": " "}]}, "turn 2 is"),
     "an empty question": ({"conversations": [{"from": "human"}, TALK[1]]}, "turn 1 is empty"),
     "no answer": ({"image": "a.png", "conversations": TALK[:1]}, "1 of 2", "(element 2)"),
+    "two texts of a turn": (
+        {"image": "a.png", "conversations": [{**TALK[0], "content": "Where?"}, TALK[1]]},
+        "turn 1 has a content and another value; keep the one",
+    ),
+    "an answer that is not seen": (
+        {"image": "a.png", "conversations": [TALK[0], {"from": "gpt", "value": ["\u200b"]}]},
+        "turn 2 is an empty answer",
+    ),
+    "other images under another key": (
+        human("<image>x", images=["b.png"]), "1 mark(s) <image> and 2 image(s)",
+    ),
     "more marks than images": (human("<image><image>x"), "2 mark(s) <image> and 1 image(s)"),
     "a mark in an answer": (
         {"conversations": [TALK[0], {"from": "gpt", "value": "<image>x"}]}, "turn 2 shows an image",

@@ -67,3 +67,29 @@ def test_a_question_is_for_tables_without_one_and_else_said_to_be_unused(
     (example,) = TASK.load("train", Source(tables={"train": path}, reading=ASKED))
     assert example.turns[0].text == "which?"
     assert "t.csv has a column of instructions, so --question is not asked" in caplog.text
+
+
+def test_images_without_a_row_in_the_metadata_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "train")  # 0.png to 3.png
+    rows = [("file_name", "caption"), ("1.png", "a"), ("./3.png", "b")]
+    write_csv(tmp_path / "train/metadata.csv", rows, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    for root in (Path(), tmp_path):
+        caplog.clear()
+        assert len(TASK.load("train", Source(data_root=root, reading=ASKED))) == 2
+        assert "has no row for 2 of the 4 images beside it: 0.png, 2.png; they" in caplog.text
+
+
+def test_where_each_image_has_a_row_or_none_is_needed_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_image_folder(tmp_path, ["train"])
+    TASK.load("train", Source(data_root=folder, reading=ASKED))
+    (folder / "train/4.png").write_bytes(b"")
+    TASK.load("train", Source(data_root=folder, reading=ASKED, with_images=False))
+    (folder / "train/metadata.csv").rename(folder / "train/a.csv")  # a table of some images
+    tables = {"train": folder / "train/a.csv"}
+    TASK.load("train", Source(tables=tables, reading=ASKED))
+    assert caplog.text == ""

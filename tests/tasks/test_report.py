@@ -143,7 +143,7 @@ def test_a_withheld_split_is_predicted_but_not_scored(tmp_path: Path) -> None:
 def test_scored_splits_without_references_are_refused(tmp_path: Path) -> None:
     dataset = load("vqav2", tmp_path, split="test")
     dataset.split = "val"
-    with one_sentence("2 of 2 examples have no reference answers (900000, 901000)"):
+    with one_sentence("2 of 2 examples have no answer (900000, 901000)"):
         evaluate(get_task("vqav2"), lambda examples: ["x"] * len(examples), dataset)
 
 

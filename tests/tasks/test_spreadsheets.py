@@ -73,6 +73,24 @@ def test_tabs_stand_between_the_cells_of_a_tsv(tmp_path: Path) -> None:
     assert read(tmp_path, text, suffix=".tsv") == [(2, "a.png", "what, then?", "red\tor blue")]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image;question;answer;left, right\na.png;one, two, or three?;red;\n",
+        "image;question;answer;left, right, or, both\na.png;one, two, or three?;red;\n",
+        'image;question;answer;"left, right"\n"a.png";"one, two, or three?";"red";\n',
+        'image,question,answer,a;b;c;d\na.png,"one, two, or three?",red,\n',
+        'image,question,answer,a;b;c;d\na.png,"one, two, or\nthree?",red,;;;;\n',
+    ],
+)
+def test_the_sign_between_cells_is_the_one_of_header_and_first_row(
+    text: str, tmp_path: Path
+) -> None:
+    ((_, image, question, answer),) = read(tmp_path, text)
+    found = (image, " ".join(question.split()), answer)
+    assert found == ("a.png", "one, two, or three?", "red")
+
+
 def test_a_cell_of_any_length_is_read(tmp_path: Path) -> None:
     long = "word " * 60_000
     ((number, _, question, answer),) = read(tmp_path, f'{HEADER}a.png,"{long}","{long}"\n')
@@ -127,8 +145,13 @@ def test_a_name_of_another_system_is_found(cell: Any, name: str, folder: Path) -
         ("a.jpg", "(there is {folder}/a.png, with another ending)"),
         ("a.png;sub/b.png", "(a.png;sub/b.png names 2 images: write a.png | sub/b.png)"),
         ("a.png, sub/b.png", "names 2 images: write a.png | sub/b.png)"),
+        ("lost.png", "({folder}/lost.png is a link to gone.png, which leads to no file)"),
+        ("self.png", "({folder}/self.png is a link to self.png, which leads to no file)"),
+        (".", "is missing: . (line 1); looked in"),  # a folder is no image
     ],
 )
 def test_a_missing_image_is_told_by_what_is_there(cell: str, said: str, folder: Path) -> None:
+    for name, aim in (("lost.png", "gone.png"), ("self.png", "self.png")):
+        (folder / name).symlink_to(aim)
     with one_sentence("1 of the 1 images", said.format(folder=folder)):
         names(folder, [cell])
