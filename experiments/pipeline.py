@@ -25,6 +25,7 @@ from experiments.pipeline_records import (
     is_done,
     raw_folder,
     results_folder,
+    train_made_with,
     write_record,
 )
 from experiments.processes import MODULE, run_process
@@ -140,7 +141,7 @@ def eval_base(settings: Settings, show: Show) -> None:
 def train(settings: Settings, show: Show) -> None:
     """Train the adapter and score it, then merge it into a full model."""
     folder = results_folder(settings) / "model"
-    made_with = described(settings.training) | data_made_with(settings)
+    made_with = train_made_with(settings)
     if not is_done("train", folder / RECORD, made_with, show):
         words = [_TASK, *command_words({"output_dir": folder, **settings.training})]
         _run("train", show, ["train", *words, *_resume_arguments(folder, show)])

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 import pytest
+from safetensors.torch import load_file, save_file
 
 from experiments import pipeline
 from experiments.pipeline_report import comparison
+from models.checkpoint import resolve
 from palitune.main import palitune
 from tests.experiments.pipeline.helpers import Commands, save_parts, steps, write_yaml
 
@@ -125,6 +127,28 @@ def test_a_step_done_with_data_of_other_content_is_refused(root: Path, commands:
     for step in ("eval-base", "train", "eval-finetuned"):
         assert "was done with dataset_sha256 " in steps(step, exit_code=2).output
     assert len(commands.calls) == 4
+
+
+def test_a_step_done_with_a_model_of_other_weights_is_refused(
+    root: Path, pico1: Path, commands: Commands
+) -> None:
+    model = shutil.copytree(pico1, root / "base")
+    steps("run", "--model_id", model)
+    assert "eval-base: done before" in steps("run", "--model_id", model).output
+    weights = load_file(model / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in weights.items()}, model / "model.safetensors")
+    for step in ("eval-base", "train", "eval-finetuned"):
+        assert "done with base_weights w2:" in steps(step, "--model_id", model, exit_code=2).output
+    assert len(commands.calls) == 4
+
+
+def test_a_record_of_an_earlier_version_knows_no_weights(root: Path, commands: Commands) -> None:
+    steps("run")
+    file = root / "results/model/pipeline.json"
+    record = json.loads(file.read_text())
+    assert record["made_with"].pop("base_weights") == resolve(os.environ["MODEL_ID"]).fingerprint
+    file.write_text(json.dumps(record))
+    assert "train: done before" in steps("train").output
 
 
 def test_the_copy_of_a_folder_that_has_changed_is_refused(root: Path, commands: Commands) -> None:
