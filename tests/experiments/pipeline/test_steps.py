@@ -92,6 +92,21 @@ def test_what_an_interrupted_training_left_is_gone_on_with_or_replaced(
     assert commands.calls[-1][-1] == "--resume"
 
 
+def test_an_interrupted_evaluation_of_the_same_is_gone_on_with(
+    root: Path, commands: Commands
+) -> None:
+    steps("download-dataset")
+    commands.fails = "eval-base"
+    steps("eval-base", exit_code=1)
+    assert "--resume" not in commands.calls[-1]
+    (root / "results/evaluation/base/.answers-0.jsonl").touch()  # what a kill leaves
+    steps("eval-base", exit_code=1)
+    assert commands.calls[-1][-1] == "--resume"
+    commands.fails = None
+    steps("eval-base", "--max_samples", 2)
+    assert "--resume" not in commands.calls[-1]  # they are of other examples
+
+
 @pytest.mark.parametrize(
     ("step", "arguments", "folder", "setting"),
     [
