@@ -120,7 +120,8 @@ def read_axes(
         other = axes.get(stronger, given.get(stronger))
         if name in axes and other is not None:
             raise ValueError(
-                f"{axes[name]} changes nothing beside {other}, which decides; leave one of them out."
+                f"{axes[name]} changes nothing beside {other}, which decides; leave one of "
+                "them out."
             )
     return found
 

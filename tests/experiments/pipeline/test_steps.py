@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from experiments import pipeline
 from experiments.pipeline_report import comparison
-from models.checkpoint import resolve
+from models.checkpoint import TINY, resolve
 from palitune.main import palitune
 from tests.experiments.pipeline.helpers import Commands, save_parts, steps, write_yaml
 
@@ -211,10 +211,11 @@ def test_the_table_shows_figures_up_to_1_to_four_decimals() -> None:
 
     tuned = {"num_examples": 4, "split": "test", "deployment_gap": -0.0007}
     shown = comparison(
-        metrics(0.4211, provenance={"base_model": "m"}),
+        metrics(0.4211, provenance={"base_model": str(TINY.resolve())}),
         metrics(0.4249, adapter={"value": 0.4256}, **tuned),
         ("vqa_accuracy", "rouge_l"),
     )
+    assert shown.startswith("# tiny before and after")  # and not where it lies on this machine
     assert "| vqa_accuracy | 42.11 | 42.49 | +0.38 |" in shown
     assert "| rouge_l | 0.4211 | 0.4249 | +0.0038 |" in shown
     assert "rouge_l 0.4256;" in shown and "0.4249 (gap -0.0007)" in shown
