@@ -39,6 +39,13 @@ def write_grid_index(
     notes = []
     if missing:
         notes.append(f"{len(missing)} of {len(rows)} runs are not finished: {', '.join(missing)}.")
+    finished = [row for row in rows if row["value"] is not None]
+    gone = [row["run"] for row in finished if _report(ablation.folder / row["run"], output) is None]
+    if gone:
+        notes.append(
+            f"No link leads to the answers of {', '.join(gone)}: they are gone, or of another "
+            "evaluation since."
+        )
     if ablation.seeds:
         notes.append(
             "A value is the mean over seeds, and sd over seeds the sample standard deviation of "
@@ -93,8 +100,20 @@ def _given(settings: msgspec.Struct) -> dict[str, Any]:
 
 
 def _report(folder: Path, output: Path) -> str | None:
-    """The link to a run's page, which lies beside its predictions."""
+    """The link to a run's page, which lies beside its predictions; None where it is of others."""
     if not (folder / METRICS).is_file():
         return None
-    predictions = read_json(folder / METRICS).get("predictions")
-    return link_to((folder / predictions).parent / PAGE, output) if predictions else None
+    found = read_json(folder / METRICS)
+    if (predictions := found.get("predictions")) is None:
+        return None
+    place = (folder / predictions).parent
+    return link_to(place / PAGE, output) if _holds(place, found) else None
+
+
+def _holds(place: Path, found: Mapping[str, Any]) -> bool:
+    """Whether a folder still has the evaluation of a record, and no other one since."""
+    try:
+        now = read_json(place / "metrics.json")
+    except (OSError, ValueError):
+        return False
+    return all(now.get(name) == found.get(name) for name in ("metric", "value", "num_examples"))

@@ -86,9 +86,12 @@ def run_grid(
         ValueError: something about the grid is wrong; no run was started.
     """
     chosen = _chosen(grid, request.only)
+    names = {run.name for run in chosen}
+    # what is finished stands in the summary, whether it is chosen or not
+    shown = [run for run in grid if run.name in names or (run.folder / METRICS).is_file()]
     check_writable(ablation.folder)
     check_grid_index(ablation)
-    states = _states(chosen, _check(grid, chosen, commands))
+    states = _states(shown, _check(grid, shown, commands))
     if request.dry_run:
         for run in chosen:
             show(f"{run.name}  {states[run.name]}")
@@ -147,7 +150,7 @@ def _others(folder: Path, grid: Sequence[Run]) -> list[str]:
 
 
 def _check(
-    grid: Sequence[Run], chosen: Sequence[Run], commands: Commands
+    grid: Sequence[Run], shown: Sequence[Run], commands: Commands
 ) -> dict[str, dict[str, Any]]:
     """Find wrong values, tables, models and layers before the first run starts.
 
@@ -164,7 +167,7 @@ def _check(
     described: dict[tuple[Any, ...], dict[str, Any]] = {}
     opened: list[tuple[Any, ...]] = []
     data = {}
-    for run in chosen:
+    for run in shown:
         training = trainings[run.model, run.task] if run.is_base else run
         try:
             job, checkpoint = check_model(commands.parse_job(run.task, training.options))
@@ -212,10 +215,10 @@ def _of_model(job: "Job") -> tuple[Any, ...]:
     )
 
 
-def _states(chosen: Sequence[Run], data: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _states(shown: Sequence[Run], data: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Run -> its state; ValueError names every run that was finished otherwise than it is now."""
     states, faults = {}, {}
-    for run in chosen:
+    for run in shown:
         try:
             states[run.name] = state(run, data[run.name])
         except ValueError as error:

@@ -5,7 +5,7 @@ written: with the record it is done, with another one it is refused.
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from common.files import write_text
 from common.json_files import read_json
 from common.progress import Bar, released
+from evaluation.answer_log import has_answers
 from evaluation.own_code import module_words
 from experiments.pipeline_config import Settings, check_processor
 from experiments.pipeline_records import (
@@ -25,6 +26,7 @@ from experiments.pipeline_records import (
     is_done,
     raw_folder,
     results_folder,
+    train_made_with,
     write_record,
 )
 from experiments.processes import MODULE, run_process
@@ -133,14 +135,14 @@ def eval_base(settings: Settings, show: Show) -> None:
     file = base_file(settings)
     made_with = base_made_with(settings)
     if not is_done("eval-base", file, made_with, show):
-        metrics = _evaluate("eval-base", settings, show, settings.model_id, "base")
+        metrics = _evaluate("eval-base", settings, show, settings.model_id, "base", made_with)
         write_record(file, metrics | {"made_with": made_with})
 
 
 def train(settings: Settings, show: Show) -> None:
     """Train the adapter and score it, then merge it into a full model."""
     folder = results_folder(settings) / "model"
-    made_with = described(settings.training) | data_made_with(settings)
+    made_with = train_made_with(settings)
     if not is_done("train", folder / RECORD, made_with, show):
         words = [_TASK, *command_words({"output_dir": folder, **settings.training})]
         _run("train", show, ["train", *words, *_resume_arguments(folder, show)])
@@ -173,7 +175,7 @@ def eval_finetuned(settings: Settings, show: Show) -> None:
     )
     if not is_done("eval-finetuned", file, made_with, show):
         model = results / "deployment_model"
-        metrics = _evaluate("eval-finetuned", settings, show, str(model), "finetuned")
+        metrics = _evaluate("eval-finetuned", settings, show, model, "finetuned", made_with)
         adapter = read_json(results / "model" / "evaluation" / "test" / "metrics.json")
         own = {key: adapter[key] for key in ("value", "metrics")}
         gap = metrics["value"] - adapter["value"]
@@ -211,11 +213,23 @@ def _resume_arguments(folder: Path, show: Show) -> list[str]:
 
 
 def _evaluate(
-    step: str, settings: Settings, show: Show, model: str | None, name: str
+    step: str,
+    settings: Settings,
+    show: Show,
+    model: str | Path | None,
+    name: str,
+    made_with: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Score a model; predictions and all figures stay in a folder of results/evaluation."""
+    """Score a model; predictions and all figures stay in a folder of results/evaluation.
+
+    Answers that an interrupted evaluation left are gone on with where it was of the same.
+    """
     folder = results_folder(settings) / "evaluation" / name
-    options = {"model_path": model, "output_dir": folder, **settings.evaluation}
+    begun = folder / RECORD
+    is_same = begun.is_file() and read_json(begun)["made_with"] == made_with
+    resume = is_same and has_answers(folder)
+    write_record(begun, {"made_with": made_with})
+    options = {"model_path": model, "output_dir": folder, **settings.evaluation, "resume": resume}
     _run(step, show, ["eval", *command_words(options)])
     return read_json(folder / "metrics.json")
 

@@ -7,8 +7,11 @@ from typing import Any
 from common.files import file_hash
 from common.json_files import read_json, write_json
 from experiments.pipeline_config import Settings
+from models.checkpoint import resolve
+from models.fingerprint import same_weights
 
 RECORD = "pipeline.json"
+_BASE = "base_weights"
 
 
 def raw_folder(settings: Settings) -> Path:
@@ -29,7 +32,19 @@ def base_file(settings: Settings) -> Path:
 def base_made_with(settings: Settings) -> dict[str, Any]:
     """Return what the scores of the untouched model are made with."""
     model = {"model_path": settings.model_id}
-    return model | described(settings.evaluation) | data_made_with(settings)
+    return model | described(settings.evaluation) | weights_of(settings) | data_made_with(settings)
+
+
+def train_made_with(settings: Settings) -> dict[str, Any]:
+    """Return what the adapter is made with."""
+    return described(settings.training) | weights_of(settings) | data_made_with(settings)
+
+
+def weights_of(settings: Settings) -> dict[str, Any]:
+    """Return what the model's weights are told by, which another model of its name has not."""
+    assert settings.model_id is not None
+    base = resolve(settings.model_id)
+    return {_BASE: base.fingerprint or base.revision}
 
 
 def deployment_made_with(settings: Settings) -> dict[str, Any]:
@@ -85,7 +100,10 @@ def is_done(
     before = read_json(record)["made_with"]
     for name in {**before, **made_with}:
         was, now = before.get(name), made_with.get(name)
-        if was != now and not (name not in before and now == 0):  # earlier records lack zeros
+        is_same = was == now or (name not in before and now == 0)  # earlier records lack zeros
+        if name == _BASE:  # which they lack too
+            is_same = same_weights(was, now) is not False
+        if not is_same:
             place = record if record.name.startswith(("base", "finetuned")) else record.parent
             raise ValueError(
                 f"{record.parent}: {step} was done with {name} {was}, not {now}; remove {place} to "

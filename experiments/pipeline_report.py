@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.markup import markdown
+from models.checkpoint import typed_name
 
 
 def comparison(base: Mapping[str, Any], tuned: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -15,7 +16,7 @@ def comparison(base: Mapping[str, Any], tuned: Mapping[str, Any], names: Sequenc
         names: of figures; those that neither has a value for are shown as such.
     """
     lines = [
-        f"# {markdown(base['provenance']['base_model'])} before and after fine-tuning",
+        f"# {markdown(typed_name(base['provenance']['base_model']))} before and after fine-tuning",
         "",
         f"{tuned['num_examples']} examples of the {tuned['split']} part.",
         "",

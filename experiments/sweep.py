@@ -43,6 +43,7 @@ _NO_AXIS = {
     **dict.fromkeys(("seed", "seeds"), "seeds are averaged over; write seeds: [1, 2] beside sweep"),
     "eval_strategy": "write `eval_epochs: [true, false]`, or values of eval_steps",
 }
+_OVERRULED = {"num_epochs": "max_steps", "warmup_ratio": "warmup_steps"}  # by the latter
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ def read_axes(
         given: setting on the command line -> where the file gives it one value.
 
     Raises:
-        ValueError: a name is unknown or no axis, a value is wrong or there twice, or the setting
-            is given elsewhere too; names the key.
+        ValueError: a name is unknown or no axis, a value is wrong or there twice, the setting is
+            given elsewhere too, or another one leaves it without effect; names the key.
     """
     axes: dict[str, str] = {}
     found = []
@@ -115,6 +116,13 @@ def read_axes(
                 )
         axes[name] = place
         found.append(Axis(name, _values(name, place, values)))
+    for name, stronger in _OVERRULED.items():
+        other = axes.get(stronger, given.get(stronger))
+        if name in axes and other is not None:
+            raise ValueError(
+                f"{axes[name]} changes nothing beside {other}, which decides; leave one of "
+                "them out."
+            )
     return found
 
 

@@ -43,6 +43,16 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generation_temperature: float | None = None
     generation_top_p: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a number of steps that the strategy beside it would leave without effect."""
+        for name in ("eval", "save"):
+            steps, strategy = getattr(self, f"{name}_steps"), getattr(self, f"{name}_strategy")
+            if steps is not None and strategy != "steps":
+                raise ValueError(
+                    f"{name}_steps {steps} would change nothing, as {name}_strategy is {strategy}; "
+                    f"write {name}_strategy: steps, or leave {name}_steps out"
+                )
+
 
 _SAME = {  # as TrainingArguments and LoraConfig call it -> as the command line does
     "epochs": "num_epochs",

@@ -13,8 +13,7 @@ from models.checkpoint import typed_name
 from models.run_record import RUN_FILE, read_run, trained_on
 
 METRICS = "metrics.json"
-_DEPTH = 3  # grids and pipelines have their runs in folders of their own
-_DEPTH_OF_EVALUATIONS = 5  # evaluation/MODEL/TASK/SPLIT, and of a run in a folder of its own
+_DEPTH = 5  # evaluation/MODEL/TASK/SPLIT; grids and pipelines have their runs in folders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ def find_runs(root: Path) -> tuple[list[ListedRun], list[str]]:
     """Find the runs in a folder, itself among them, in the order of their names.
 
     Returns:
-        The runs, and a sentence on each folder whose record cannot be read.
+        The runs, and a sentence on each record, of a run or of its scores, that cannot be read.
 
     Raises:
         ValueError: there is no such folder.
@@ -81,9 +80,12 @@ def find_runs(root: Path) -> tuple[list[ListedRun], list[str]]:
     runs, faults = [], []
     for folder in _folders(root, RUN_FILE, _DEPTH):
         try:
-            runs.append(read_listed_run(folder))
+            run, unread = read_listed_run(folder)
         except ValueError as error:
             faults.append(str(error))
+            continue
+        runs.append(run)
+        faults += unread
     return runs, faults
 
 
@@ -97,7 +99,7 @@ def find_evaluations(root: Path) -> tuple[list[ListedEvaluation], list[str]]:
         The evaluations, and a sentence on each folder whose scores cannot be read.
     """
     found, faults = [], []
-    for folder in _folders(root, METRICS, _DEPTH_OF_EVALUATIONS):
+    for folder in _folders(root, METRICS, _DEPTH):
         above = (folder, *folder.parents)[: len(folder.relative_to(root).parts) + 1]
         if any((place / RUN_FILE).is_file() for place in above):
             continue
@@ -135,20 +137,26 @@ def _time_of(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC).astimezone()
 
 
-def read_listed_run(folder: Path) -> ListedRun:
-    """Read what the files of a run tell.
+def read_listed_run(folder: Path) -> tuple[ListedRun, list[str]]:
+    """Read what the files of a run tell, and say which of its scores cannot be read.
 
     Raises:
         ValueError: its record cannot be read.
     """
     run = read_run(folder)
-    metrics = sorted(folder.glob(f"evaluation/**/{METRICS}"))
-    return ListedRun(
+    scores, faults = [], []
+    for path in sorted(folder.glob(f"evaluation/**/{METRICS}")):
+        try:
+            scores.append((path.parent, read_json(path)))
+        except ValueError as error:
+            faults.append(str(error))
+    listed = ListedRun(
         folder=folder,
         tasks=tuple(trained_on(run)),
         base=str(run.get("base_model", "unknown")),
         settings=run["settings"],
-        scores=tuple((path.parent, read_json(path)) for path in metrics),
+        scores=tuple(scores),
         state=state_of(folder),
         began=_time_of(folder / RUN_FILE),
     )
+    return listed, faults

@@ -85,6 +85,17 @@ def test_the_table_says_every_number_and_every_reason(browser: Any, index: Path)
     assert shown.page.locator("#same tbody").text_content() == "seed3"
 
 
+def test_a_long_reason_does_not_push_the_other_lines_away(browser: Any, tmp_path: Path) -> None:
+    reason = "Error: no memory. " * 100
+    write_index(
+        tmp_path / INDEX, "One", [Entry(name="a", settings={}, state="failed", reason=reason)]
+    )
+    shown = Shown(browser, tmp_path / INDEX)
+    assert column(shown, "state")[0].startswith("failed\nError: no memory. Error")
+    box = shown.page.locator("#all tbody tr").bounding_box()
+    assert box is not None and box["height"] < 150
+
+
 def test_a_column_sorts_by_mouse_and_key_and_what_is_missing_stays_last(
     browser: Any, index: Path
 ) -> None:

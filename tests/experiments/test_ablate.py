@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from common.json_files import write_json
+from common.json_files import read_json, write_json
 from experiments.ablation import read_ablation
 from experiments.cell import METRICS
 from experiments.grid_runs import runs
@@ -91,6 +91,19 @@ def test_the_page_has_every_run_of_the_summary(grid: Path, stubbed: list[str]) -
     result = invoke("--config", grid)
     assert result.exit_code == 2 and "is there and is no index" in result.output
     assert page.read_text() == "mine"
+
+
+def test_no_score_links_to_the_page_of_a_later_evaluation(grid: Path, stubbed: list[str]) -> None:
+    assert invoke("--config", grid).exit_code == 0
+    page = grid.parent / "results/try/index.html"
+    assert not any("No link" in note for note in read_page(page)["notes"])
+    file = page.parent / "pali__r2/evaluation/test/metrics.json"
+    write_json(file, read_json(file) | {"num_examples": 3})
+    assert invoke("--config", grid).exit_code == 0
+    first, second = read_page(page)["entries"]
+    assert (first["value"], first["report"]) == (42.0, None)
+    assert second["report"] is not None
+    assert "No link leads to the answers of pali__r2: they are" in read_page(page)["notes"][0]
 
 
 def test_a_recorded_failure_is_kept_and_each_attempt_speaks_for_itself(

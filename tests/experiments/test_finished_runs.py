@@ -10,7 +10,7 @@ from common.json_files import read_json, write_json
 from experiments.cell import METRICS
 from experiments.pipeline_records import RECORD
 from finetuning.training.output_folder import clear
-from tests.experiments.grids import invoke, write_grid
+from tests.experiments.grids import invoke, summary, write_grid
 
 
 def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[str]) -> None:
@@ -19,6 +19,19 @@ def test_a_finished_run_of_other_settings_is_refused(grid: Path, stubbed: list[s
     result = invoke("--config", grid)
     assert result.exit_code == 2
     assert "was finished with max_steps 2 and is now to have max_steps 3; give" in result.output
+
+
+def test_no_finished_run_of_other_settings_stands_beside_those_that_only_names(
+    grid: Path, stubbed: list[str]
+) -> None:
+    assert invoke("--config", grid, "--only", "r2").exit_code == 0
+    grid.write_text(grid.read_text().replace("max_steps: 2", "max_steps: 3"))
+    result = invoke("--config", grid, "--only", "r4")
+    assert result.exit_code == 2
+    assert "pali__r2 was finished with max_steps 2 and is now to have max_steps 3" in result.output
+    assert summary(grid)["pali__r4"]["status"] == "not run"
+    shutil.rmtree(grid.parent / "results/try/pali__r2")
+    assert invoke("--config", grid, "--only", "r4").exit_code == 0
 
 
 def test_a_finished_run_of_other_data_is_refused(grid: Path, stubbed: list[str]) -> None:

@@ -138,6 +138,23 @@ def test_scores_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     assert f"Left out: {tmp_path}/metrics.json is not valid JSON" in run("runs", tmp_path).output
 
 
+def test_scores_that_cannot_be_read_hide_neither_their_run_nor_others(
+    runs: Path, tmp_path: Path
+) -> None:
+    ended = tmp_path / "a/b/c/d/ended"  # deep, as a grid in a folder of folders
+    shutil.copytree(runs / "ended", ended)
+    value = read_json(ended / "evaluation/val/metrics.json")["value"]
+    torn = ended / "evaluation/test/metrics.json"
+    torn.parent.mkdir()
+    torn.write_text("{")
+    page = tmp_path / "runs.html"
+    said = run("runs", tmp_path, "--html", page).output
+    assert f"val vqa_accuracy {value:.4g}" in said.splitlines()[1]
+    assert f"Left out: {torn} is not valid JSON" in said
+    (entry,) = read_page(page)["entries"]
+    assert (entry["name"], entry["value"]) == ("a/b/c/d/ended", value)
+
+
 def test_runs_are_compared_by_their_names(runs: Path) -> None:
     said = run("compare", runs / "ended", runs / "ended/evaluation/val").output
     assert "0 rose, 0 fell" in said

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 import pytest
+from safetensors.torch import load_file, save_file
 
 from experiments import pipeline
 from experiments.pipeline_report import comparison
+from models.checkpoint import TINY, resolve
 from palitune.main import palitune
 from tests.experiments.pipeline.helpers import Commands, save_parts, steps, write_yaml
 
@@ -90,6 +92,21 @@ def test_what_an_interrupted_training_left_is_gone_on_with_or_replaced(
     assert commands.calls[-1][-1] == "--resume"
 
 
+def test_an_interrupted_evaluation_of_the_same_is_gone_on_with(
+    root: Path, commands: Commands
+) -> None:
+    steps("download-dataset")
+    commands.fails = "eval-base"
+    steps("eval-base", exit_code=1)
+    assert "--resume" not in commands.calls[-1]
+    (root / "results/evaluation/base/.answers-0.jsonl").touch()  # what a kill leaves
+    steps("eval-base", exit_code=1)
+    assert commands.calls[-1][-1] == "--resume"
+    commands.fails = None
+    steps("eval-base", "--max_samples", 2)
+    assert "--resume" not in commands.calls[-1]  # they are of other examples
+
+
 @pytest.mark.parametrize(
     ("step", "arguments", "folder", "setting"),
     [
@@ -125,6 +142,28 @@ def test_a_step_done_with_data_of_other_content_is_refused(root: Path, commands:
     for step in ("eval-base", "train", "eval-finetuned"):
         assert "was done with dataset_sha256 " in steps(step, exit_code=2).output
     assert len(commands.calls) == 4
+
+
+def test_a_step_done_with_a_model_of_other_weights_is_refused(
+    root: Path, pico1: Path, commands: Commands
+) -> None:
+    model = shutil.copytree(pico1, root / "base")
+    steps("run", "--model_id", model)
+    assert "eval-base: done before" in steps("run", "--model_id", model).output
+    weights = load_file(model / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in weights.items()}, model / "model.safetensors")
+    for step in ("eval-base", "train", "eval-finetuned"):
+        assert "done with base_weights w2:" in steps(step, "--model_id", model, exit_code=2).output
+    assert len(commands.calls) == 4
+
+
+def test_a_record_of_an_earlier_version_knows_no_weights(root: Path, commands: Commands) -> None:
+    steps("run")
+    file = root / "results/model/pipeline.json"
+    record = json.loads(file.read_text())
+    assert record["made_with"].pop("base_weights") == resolve(os.environ["MODEL_ID"]).fingerprint
+    file.write_text(json.dumps(record))
+    assert "train: done before" in steps("train").output
 
 
 def test_the_copy_of_a_folder_that_has_changed_is_refused(root: Path, commands: Commands) -> None:
@@ -172,10 +211,11 @@ def test_the_table_shows_figures_up_to_1_to_four_decimals() -> None:
 
     tuned = {"num_examples": 4, "split": "test", "deployment_gap": -0.0007}
     shown = comparison(
-        metrics(0.4211, provenance={"base_model": "m"}),
+        metrics(0.4211, provenance={"base_model": str(TINY.resolve())}),
         metrics(0.4249, adapter={"value": 0.4256}, **tuned),
         ("vqa_accuracy", "rouge_l"),
     )
+    assert shown.startswith("# tiny before and after")  # and not where it lies on this machine
     assert "| vqa_accuracy | 42.11 | 42.49 | +0.38 |" in shown
     assert "| rouge_l | 0.4211 | 0.4249 | +0.0038 |" in shown
     assert "rouge_l 0.4256;" in shown and "0.4249 (gap -0.0007)" in shown
