@@ -1,6 +1,9 @@
 """The adapter that is kept, and a run that goes on or is found finished."""
 
 import json
+import os
+import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.interruption import Interrupted
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
+from finetuning.training.run_state import check_came_to_its_end, state_of
+from finetuning.training.stopping import StopOnSignal
 from models.loading import LoadedModel
 from tests.finetuning.training_jobs import RECIPE, adapter_hash, job, make
+from tests.helpers import read_json
 
 
 def best_of(loaded: LoadedModel, recipe: Recipe, folder: Path, scores: Sequence[float]) -> int:
@@ -63,13 +70,71 @@ def test_a_finished_run_is_not_trained_further(
     folder = tmp_path / "run"
     finetune(job(pico1, folder, max_steps=5))
     before, record = adapter_hash(folder), (folder / "run.json").read_bytes()
+    costs = read_json(folder / "evaluation/val/metrics.json")["training"]
     for num_steps in (5, 5, 3):
         finetune(job(pico1, folder, max_steps=num_steps, resume=True))
         assert adapter_hash(folder) == before
         assert (folder / "run.json").read_bytes() == record
+        assert read_json(folder / "evaluation/val/metrics.json")["training"] == costs
         said = f"Nothing is trained: the run has 5 steps, and {num_steps} are asked for"
         assert said in caplog.text
         caplog.clear()
+
+
+def test_a_run_that_goes_on_and_stops_is_not_finished(
+    pico1: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its adapter is of the end before, which whatever reads it says."""
+    folder = tmp_path / "run"
+    finetune(job(pico1, folder, max_steps=2, eval_split="val"))
+    before = adapter_hash(folder)
+    check_came_to_its_end(str(folder))
+    assert (state_of(folder).state, caplog.text.count("of an earlier end")) == ("finished", 0)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(StopOnSignal, "__init__", told_at_once)
+        finetune(job(pico1, folder, max_steps=9, resume=True))
+    found = state_of(folder)
+    assert (found.state, found.step, found.num_steps) == ("stopped", 3, 9)
+    assert adapter_hash(folder) == before
+    check_came_to_its_end(str(folder))
+    assert f"the adapter in {folder} is of an earlier end" in caplog.text
+    assert "stopped, with step 3 of 9 saved" in caplog.text
+    caplog.clear()
+    finetune(job(pico1, folder, max_steps=4, resume=True))
+    (folder / "trainer_state.json").unlink()  # as where the scoring after training is killed
+    check_came_to_its_end(str(folder))
+    assert "of an earlier end" not in caplog.text
+
+
+def told_at_once(stop: StopOnSignal) -> None:
+    stop.number, stop.owner = signal.SIGTERM, os.getpid()
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints/checkpoint-2"])
+def test_what_a_run_starts_from_is_not_overwritten(
+    place: str, pico1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    finetune(job(pico1, folder, max_steps=2, skip_evaluation=True))
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pico1, "base")
+    again = job(pico1, folder, overwrite=True, lora_init_from=str(Path("run", place)), max_steps=1)
+    with pytest.raises(ValueError, match=r"would replace --lora_init_from run.*give another"):
+        finetune(again)
+    with pytest.raises(ValueError, match=r"would replace --model_path base, .*give another"):
+        finetune(job(Path("base"), Path("base"), overwrite=True, max_steps=1))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_a_launcher_that_splits_the_model_is_refused(
+    name: str, pico1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ValueError, match=f"ACCELERATE_USE_{name} asks to split it; start by"):
+        finetune(job(pico1, tmp_path / "run", max_steps=1))
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_steps_go_on_at_the_rate_of_the_new_schedule(pico1: Path, tmp_path: Path) -> None:
