@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,6 @@ def finetune(job: Job) -> list[Report]:
 
 
 def _train(prepared: Prepared, trackers: Trackers) -> list[Report]:
-    from finetuning.training.compiled import as_written
     from finetuning.training.faults import explained
     from finetuning.training.following import Following
     from finetuning.training.number_watch import trained
@@ -84,15 +84,45 @@ def _train(prepared: Prepared, trackers: Trackers) -> list[Report]:
             output_folder.save_adapter(trainer.model, job.output_dir)
     processes.gather(None)  # the adapter is there
     costs = _logged_costs(job.output_dir) if is_finished else trainer.costs()
+    with _folders_of_scores(prepared):
+        return _score(prepared, trainer, costs, following)
+
+
+@contextmanager
+def _folders_of_scores(prepared: Prepared) -> Iterator[None]:
+    """Keep evaluations by other commands out of the folders that are written inside the block."""
+    with ExitStack() as stack:
+        for part in _scored_parts(prepared):
+            assert part.eval_data is not None
+            folder = _evaluation_folder(prepared, part.task, part.eval_data.split)
+            try:
+                stack.enter_context(working_in(folder))
+            except ValueError as error:
+                raise ValueError(
+                    f"The adapter in {prepared.job.output_dir} is trained and saved, but not "
+                    f"scored: another command writes into {folder}; wait for it, then go on by "
+                    "--resume."
+                ) from error
+        yield
+
+
+def _scored_parts(prepared: Prepared) -> list[Part]:
+    """Return the parts that are scored after training."""
+    skips = prepared.recipe.skip_evaluation
+    return [part for part in prepared.parts if part.eval_data is not None and not skips]
+
+
+def _score(
+    prepared: Prepared, trainer: "AnswerTrainer", costs: Mapping[str, Any], following: "Following"
+) -> list[Report]:
+    """Score what was trained, and write all that is told of it."""
+    from finetuning.training.compiled import as_written
+
     if prepared.clip is not None:
         prepared.clip.model.to(trainer.model.device)
     with as_written():
-        scored = [
-            _score_part(prepared, trainer, part, costs)
-            for part in prepared.parts
-            if part.eval_data is not None and not recipe.skip_evaluation
-        ]
-    if not is_first:
+        scored = [_score_part(prepared, trainer, part, costs) for part in _scored_parts(prepared)]
+    if not trainer.is_world_process_zero():
         return []
     if costs:
         trainer.log({f"{_COST}{name}": value for name, value in costs.items()})
@@ -101,7 +131,7 @@ def _train(prepared: Prepared, trackers: Trackers) -> list[Report]:
         metrics = joint.joint_metrics(reports)
         trainer.log({f"final_{name}": value for name, value in metrics.items()})
         following.end(reports)
-    _write_results(prepared, trainer.state, reports, watched)
+    _write_results(prepared, trainer.state, reports, following.watched)
     return reports
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.folder_lock import working_in
 from common.interruption import Interrupted
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
@@ -108,6 +109,23 @@ def test_a_run_that_goes_on_and_stops_is_not_finished(
 
 def told_at_once(stop: StopOnSignal) -> None:
     stop.number, stop.owner = signal.SIGTERM, os.getpid()
+
+
+def test_an_evaluation_at_work_in_the_folder_of_the_scores_is_not_written_over(
+    pico1: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "run/evaluation/val"
+    finetune(job(pico1, tmp_path / "run", max_steps=2))
+    before = {path.name: path.read_bytes() for path in scores.iterdir()}
+    with (
+        working_in(scores),
+        pytest.raises(ValueError, match=r"is trained and saved, but not.*--re"),
+    ):
+        finetune(job(pico1, tmp_path / "run", max_steps=4, resume=True))
+    assert {path.name: path.read_bytes() for path in scores.iterdir()} == before
+    finetune(job(pico1, tmp_path / "run", max_steps=4, resume=True))
+    after = {path.name: path.read_bytes() for path in scores.iterdir()}
+    assert after["metrics.json"] != before["metrics.json"]
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints/checkpoint-2"])
