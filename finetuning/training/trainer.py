@@ -18,7 +18,7 @@ from transformers import (
 
 from common.workers import count_workers
 from finetuning.training import checkpoints
-from finetuning.training.arguments import make_arguments
+from finetuning.training.arguments import make_arguments, warn_of_short
 from finetuning.training.compiled import as_written, compile_layers
 from finetuning.training.data_wait import DataWait
 from finetuning.training.examples import (
@@ -282,5 +282,6 @@ def make_trainer(
         data_collator=partial(collate, loaded.family),
         callbacks=callbacks,
     )
+    warn_of_short(arguments, trainer.planned_steps(), len(examples))
     trainer.remove_callback(PrinterCallback)  # a bar shows what it would print
     return trainer

@@ -189,6 +189,40 @@ def test_the_rate_goes_along_the_schedule(
     assert rates == pytest.approx([1e-3 * share for share in expected], abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [({"max_steps": 3, "warmup_steps": 4}, 0.5), ({"max_steps": 1}, 0.0), ({"max_steps": 3}, None)],
+)
+def test_a_training_that_ends_before_its_rate_is_warmed_up_says_so(
+    changes: dict[str, Any],
+    most: float | None,
+    loaded: LoadedModel,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The step after k others has k / 4 of the peak, and the last one has 2 before it."""
+    recipe = replace(RECIPE, logging_steps=1, learning_rate=1e-3, **changes)
+    trainer = make(loaded, recipe, tmp_path, num_examples=16)
+    trainer.train()
+    rates = [log["learning_rate"] for log in trainer.state.log_history if "loss" in log]
+    said = [line for line in caplog.messages if "its learning rate rises over" in line]
+    assert len(said) == (most is not None)
+    if most is not None:
+        assert max(rates) == 1e-3 * most
+        assert f"it comes to {1e-3 * most:g} at most, not to 0.001" in said[0]
+
+
+@pytest.mark.parametrize("num_examples", [16, 15])
+def test_a_step_of_more_examples_than_there_are_says_how_many_it_takes(
+    num_examples: int, loaded: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = replace(RECIPE, batch_size=8, gradient_accumulation_steps=2)
+    make(loaded, recipe, tmp_path, num_examples=num_examples)
+    said = "a step takes all 15 examples, as there are fewer than the 16"
+    assert (said in caplog.text) is (num_examples == 15)
+    assert caplog.text.count("a step takes all") == (num_examples == 15)
+
+
 def test_gradients_are_not_clipped_where_the_norm_is_0(loaded: LoadedModel, tmp_path: Path) -> None:
     trainer = make(loaded, replace(RECIPE, max_steps=1, max_grad_norm=0.0), tmp_path)
     limits: list[float] = []
