@@ -95,6 +95,13 @@ def warn_of_short(arguments: TrainingArguments, num_steps: int, num_examples: in
         arguments.gradient_accumulation_steps,
         arguments.world_size,
     )
+    per_batch = arguments.per_device_train_batch_size * arguments.world_size
+    if arguments.world_size > 1 and (num_repeated := -num_examples % per_batch):
+        logger.warning(
+            "Warning: the last step of each epoch repeats examples, %d in all, so that the %d "
+            "processes have batches alike.",
+            *(num_repeated, arguments.world_size),
+        )
     if num_examples < prod(sizes):
         logger.warning(
             "Warning: a step takes all %d examples, as there are fewer than the %d that it was to "

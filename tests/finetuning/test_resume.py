@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from common.folder_lock import working_in
 from common.interruption import Interrupted
+from finetuning.training.arguments import warn_of_short
 from finetuning.training.recipe import Recipe
 from finetuning.training.run import finetune
 from finetuning.training.run_state import check_came_to_its_end, state_of
@@ -221,6 +223,25 @@ def test_a_step_of_more_examples_than_there_are_says_how_many_it_takes(
     said = "a step takes all 15 examples, as there are fewer than the 16"
     assert (said in caplog.text) is (num_examples == 15)
     assert caplog.text.count("a step takes all") == (num_examples == 15)
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "num_examples", "repeated"),
+    [(2, 10, 2), (2, 9, 3), (2, 12, None), (1, 9, None)],  # batches of 2 a process: up to 12
+)
+def test_examples_that_processes_repeat_are_counted(
+    num_processes: int, num_examples: int, repeated: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments: Any = SimpleNamespace(
+        world_size=num_processes,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=1,
+        get_warmup_steps=lambda _: 0,
+    )
+    warn_of_short(arguments, num_steps=3, num_examples=num_examples)
+    said = f"repeats examples, {repeated} in all, so that the {num_processes} processes"
+    assert (said in caplog.text) is (repeated is not None)
+    assert bool(caplog.messages) is (repeated is not None)
 
 
 def test_gradients_are_not_clipped_where_the_norm_is_0(loaded: LoadedModel, tmp_path: Path) -> None:
