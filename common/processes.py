@@ -56,3 +56,18 @@ def of_first(make: Any) -> Any:
         make: called by the first process alone.
     """
     return gather(make() if rank() == 0 else None)[0]
+
+
+def check_launcher() -> None:
+    """Verify that `accelerate launch` was not set to split the model over processes.
+
+    Raises:
+        ValueError: it was.
+    """
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes"):
+            raise ValueError(
+                f"Each process holds the whole model here, and ACCELERATE_USE_{name} asks to split "
+                "it; start by torchrun, or set accelerate to several GPUs without FSDP, DeepSpeed "
+                "or Megatron-LM."
+            )

@@ -1,6 +1,7 @@
 """A recipe in the words of transformers."""
 
 import logging
+from math import prod
 from pathlib import Path
 
 import torch
@@ -71,6 +72,42 @@ def make_arguments(
         )
         arguments._n_gpu = 1  # DataParallel, the library's choice here, breaks 4-bit layers
     return arguments
+
+
+def warn_of_short(arguments: TrainingArguments, num_steps: int, num_examples: int) -> None:
+    """Warn where the training is too short for what it was asked for.
+
+    Args:
+        arguments: the library's, the sizes of batches among them.
+        num_steps: optimiser steps of the training.
+        num_examples: of an epoch.
+    """
+    num_warm = arguments.get_warmup_steps(num_steps)
+    if num_steps <= num_warm:
+        logger.warning(
+            "Warning: the training has %d steps, and its learning rate rises over %d: it comes to "
+            "%g at most, not to %g; lower --warmup_steps or --warmup_ratio, or train for longer.",
+            *(num_steps, num_warm),
+            *(arguments.learning_rate * (num_steps - 1) / num_warm, arguments.learning_rate),
+        )
+    sizes = (
+        arguments.per_device_train_batch_size,
+        arguments.gradient_accumulation_steps,
+        arguments.world_size,
+    )
+    per_batch = arguments.per_device_train_batch_size * arguments.world_size
+    if arguments.world_size > 1 and (num_repeated := -num_examples % per_batch):
+        logger.warning(
+            "Warning: the last step of each epoch repeats examples, %d in all, so that the %d "
+            "processes have batches alike.",
+            *(num_repeated, arguments.world_size),
+        )
+    if num_examples < prod(sizes):
+        logger.warning(
+            "Warning: a step takes all %d examples, as there are fewer than the %d that it was to "
+            "have (batch_size %d, gradient_accumulation_steps %d, processes %d).",
+            *(num_examples, prod(sizes), *sizes),
+        )
 
 
 def _fused(optim: str, device_type: str) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 
 from common.json_files import read_json
 from common.near_paths import did_you_mean
+from common.processes import check_launcher
 from evaluation.prompt_template import check_template
 from evaluation.prompting import Prompter, make_prompter
+from finetuning.training.output_folder import check_is_kept
 from finetuning.training.recipe import Recipe
 from finetuning.training.settings import check_generation
 from finetuning.training.tracker_names import check_trackers
@@ -78,6 +80,9 @@ def check_model(job: Job) -> tuple[Job, Checkpoint]:
         ValueError: something about them is wrong.
     """
     recipe = job.recipe
+    if job.overwrite:
+        starts = {"model_path": job.model_path, "lora_init_from": recipe.lora_init_from}
+        check_is_kept(job.output_dir, starts)
     check_template(recipe.prompt_template)
     for pair in job.tasks:
         most = recipe.max_new_tokens or pair.task.max_new_tokens
@@ -104,6 +109,7 @@ def open_family(job: Job, checkpoint: Checkpoint) -> Family:
     Raises:
         ValueError: one of them is not.
     """
+    check_launcher()
     check_device(job.device)
     if job.device.startswith("cuda:") and job.device != "cuda:0" and "LOCAL_RANK" not in os.environ:
         raise ValueError(

@@ -34,6 +34,25 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ValueError(f"--output_dir {folder} {_what_is_in(folder)}")
 
 
+def check_is_kept(folder: Path, starts: Mapping[str, str | None]) -> None:
+    """Refuse to replace a folder that holds what the new run starts from.
+
+    Args:
+        folder: of the run, which `--overwrite` would empty.
+        starts: by the name of the option the model and the adapter that it starts from.
+
+    Raises:
+        ValueError: one of them is this folder, or in it.
+    """
+    for name, start in starts.items():
+        place = Path(start or "").expanduser().resolve()
+        if start and place.exists() and place.is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"--overwrite would replace --{name} {start}, which is in --output_dir {folder} "
+                "and which the run starts from; give another --output_dir."
+            )
+
+
 def _what_is_in(folder: Path) -> str:
     """What a folder in use holds, and what can be done about it: the end of a sentence."""
     if not (folder / RUN_FILE).is_file():

@@ -2,13 +2,15 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common import processes
 from common.folder_lock import working_in
 from common.interruption import Interrupted
+from common.json_files import read_json
 from common.system_faults import is_out_of_memory
 from evaluation.answering import answer_and_log
 from evaluation.provenance import of_model, with_provenance
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_COST = "training_"  # before the names of costs in the log
+
 
 def finetune(job: Job) -> list[Report]:
     """Train one adapter on all tasks of the job and score it on each.
@@ -59,7 +63,6 @@ def finetune(job: Job) -> list[Report]:
 
 
 def _train(prepared: Prepared, trackers: Trackers) -> list[Report]:
-    from finetuning.training.compiled import as_written
     from finetuning.training.faults import explained
     from finetuning.training.following import Following
     from finetuning.training.number_watch import trained
@@ -80,24 +83,55 @@ def _train(prepared: Prepared, trackers: Trackers) -> list[Report]:
             trainer.watch.check_weights(trainer.model, trainer.state, recipe.learning_rate)
             output_folder.save_adapter(trainer.model, job.output_dir)
     processes.gather(None)  # the adapter is there
+    costs = _logged_costs(job.output_dir) if is_finished else trainer.costs()
+    with _folders_of_scores(prepared):
+        return _score(prepared, trainer, costs, following)
+
+
+@contextmanager
+def _folders_of_scores(prepared: Prepared) -> Iterator[None]:
+    """Keep evaluations by other commands out of the folders that are written inside the block."""
+    with ExitStack() as stack:
+        for part in _scored_parts(prepared):
+            assert part.eval_data is not None
+            folder = _evaluation_folder(prepared, part.task, part.eval_data.split)
+            try:
+                stack.enter_context(working_in(folder))
+            except ValueError as error:
+                raise ValueError(
+                    f"The adapter in {prepared.job.output_dir} is trained and saved, but not "
+                    f"scored: another command writes into {folder}; wait for it, then go on by "
+                    "--resume."
+                ) from error
+        yield
+
+
+def _scored_parts(prepared: Prepared) -> list[Part]:
+    """Return the parts that are scored after training."""
+    skips = prepared.recipe.skip_evaluation
+    return [part for part in prepared.parts if part.eval_data is not None and not skips]
+
+
+def _score(
+    prepared: Prepared, trainer: "AnswerTrainer", costs: Mapping[str, Any], following: "Following"
+) -> list[Report]:
+    """Score what was trained, and write all that is told of it."""
+    from finetuning.training.compiled import as_written
+
     if prepared.clip is not None:
         prepared.clip.model.to(trainer.model.device)
     with as_written():
-        scored = [
-            _score_part(prepared, trainer, part)
-            for part in prepared.parts
-            if part.eval_data is not None and not recipe.skip_evaluation
-        ]
-    if not is_first:
+        scored = [_score_part(prepared, trainer, part, costs) for part in _scored_parts(prepared)]
+    if not trainer.is_world_process_zero():
         return []
-    if not is_finished:
-        trainer.log({f"training_{name}": value for name, value in trainer.costs().items()})
+    if costs:
+        trainer.log({f"{_COST}{name}": value for name, value in costs.items()})
     reports = [report for report in scored if report is not None]
     if reports:
         metrics = joint.joint_metrics(reports)
         trainer.log({f"final_{name}": value for name, value in metrics.items()})
         following.end(reports)
-    _write_results(prepared, trainer.state, reports, watched)
+    _write_results(prepared, trainer.state, reports, following.watched)
     return reports
 
 
@@ -195,6 +229,7 @@ def _begin(prepared: Prepared, num_trained: int) -> None:
     with explained(job.output_dir):
         if job.overwrite:
             output_folder.clear(job.output_dir)
+        (job.output_dir / STATE).unlink(missing_ok=True)  # the mark of the end of a run
         output_folder.write_run(job.output_dir, prepared.run)
         # its checkpoints are evaluated with it too
         prepared.loaded.family.save(str(job.output_dir))
@@ -214,7 +249,21 @@ def _is_finished(last: Path, num_planned: int, recipe: Recipe) -> bool:
     return True
 
 
-def _score_part(prepared: Prepared, trainer: "AnswerTrainer", part: Part) -> Report | None:
+def _logged_costs(folder: Path) -> dict[str, Any]:
+    """Return what a finished run's log says of its training; nothing where it has no log."""
+    log = read_json(folder / STATE)["log_history"] if (folder / STATE).is_file() else []
+    lines = [line for line in log if f"{_COST}batch_size" in line]
+    return {
+        name.removeprefix(_COST): value
+        for line in lines[-1:]
+        for name, value in line.items()
+        if name.startswith(_COST)
+    }
+
+
+def _score_part(
+    prepared: Prepared, trainer: "AnswerTrainer", part: Part, costs: Mapping[str, Any]
+) -> Report | None:
     """Score what was trained on one task; the answers go into the run's folder.
 
     Returns:
@@ -238,7 +287,7 @@ def _score_part(prepared: Prepared, trainer: "AnswerTrainer", part: Part) -> Rep
     words = job.again(part.task, dataset.split)
     again = {"command": shlex.join(["palitune", *map(str, words)])} if words else {}
     seed = job.recipe.scoring_seed
-    report = with_provenance(report, seed, {**origin, **again}, training=trainer.costs())
+    report = with_provenance(report, seed, {**origin, **again}, training=costs)
     return score_report(report, MetricsRequest(), prepared.clip)
 
 

@@ -1,5 +1,6 @@
 """The state of the run in a folder, and the command that goes on with it."""
 
+import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 from common.folder_lock import is_locked
 from finetuning.training.checkpoints import newest, read_state
 from models.run_record import RUN_FILE, read_run, trained_on
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ def state_of(folder: Path) -> RunState:
     if "merged_from" in read_run(folder):
         return RunState("merged")
     # written at the very end; before it the newest checkpoint says where a run stands
-    is_finished = (folder / "trainer_state.json").is_file()
+    is_finished = _is_finished(folder)
     place = folder if is_finished else newest(folder)
     progress = {} if place is None else read_state(place)
     state = "finished" if is_finished else "stopped"
@@ -82,13 +85,32 @@ def describe_unfinished(folder: Path, otherwise: str = "") -> str | None:
 def check_came_to_its_end(model_path: str) -> None:
     """Raise ValueError where a name is that of an unfinished run, which has no adapter yet.
 
+    A run that went on after its end has the adapter of that end, which is said.
+
     Args:
         model_path: folder or Hub id of a model.
     """
     folder = Path(model_path).expanduser()
-    if any((folder / name).is_file() for name in ("adapter_config.json", "config.json")):
+    if (folder / "config.json").is_file():
         return
-    last = newest(folder)
+    has_adapter = (folder / "adapter_config.json").is_file()
+    if has_adapter and (not (folder / RUN_FILE).is_file() or _is_finished(folder)):
+        return
+    last, weights = newest(folder), folder / "adapter_model.safetensors"
+    if has_adapter and (last is None or not weights.is_file() or _is_newer(weights, last)):
+        return
     otherwise = "" if last is None else f"take its newest checkpoint, {last}"
-    if unfinished := describe_unfinished(folder, otherwise):
+    unfinished = describe_unfinished(folder, otherwise)
+    if unfinished and has_adapter:
+        logger.warning("Warning: the adapter in %s is of an earlier end: it %s", folder, unfinished)
+    elif unfinished:
         raise ValueError(f"{folder} {unfinished}")
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "trainer_state.json").is_file()
+
+
+def _is_newer(weights: Path, checkpoint: Path) -> bool:
+    """Return True where a run's adapter was written after a checkpoint, and so at its end."""
+    return weights.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from transformers import (
 
 from common.workers import count_workers
 from finetuning.training import checkpoints
-from finetuning.training.arguments import make_arguments
+from finetuning.training.arguments import make_arguments, warn_of_short
 from finetuning.training.compiled import as_written, compile_layers
 from finetuning.training.data_wait import DataWait
 from finetuning.training.examples import (
@@ -110,9 +109,7 @@ class AnswerTrainer(Trainer):
         if self.has_come_to_its_end or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
-        is_sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # they have their own ways
-        model = arguments["model"]
-        with nullcontext(model) if is_sharded else short_walks(model) as self.trained:
+        with short_walks(arguments["model"]) as self.trained:
             super()._run_epoch(**arguments)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -190,6 +187,8 @@ class AnswerTrainer(Trainer):
             "batch_size": plan.batch_size,
             "gradient_accumulation_steps": plan.accumulation,
             "gradient_checkpointing": plan.recompute,
+            # some layers keep theirs all the same
+            "num_layers_kept": plan.num_kept if plan.recompute else None,
             "predicted_peak_memory": peak.total,
             "measured_peak_memory": peak.total - peak.step + self.peak.step,
             "data_wait_share": self.data_wait.share(),
@@ -283,5 +282,6 @@ def make_trainer(
         data_collator=partial(collate, loaded.family),
         callbacks=callbacks,
     )
+    warn_of_short(arguments, trainer.planned_steps(), len(examples))
     trainer.remove_callback(PrinterCallback)  # a bar shows what it would print
     return trainer

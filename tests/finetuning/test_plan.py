@@ -62,6 +62,8 @@ def test_the_peak_of_a_run_is_what_was_predicted(
     assert costs["gradient_checkpointing"] is (recompute == "on")
     layers = trainer.model.get_base_model().model.language_model.layers
     assert layers[0].gradient_checkpointing is (recompute == "on")
+    num_kept = sum(not layer.gradient_checkpointing for layer in layers)
+    assert costs["num_layers_kept"] == (num_kept if recompute == "on" else None)
 
 
 def test_activations_are_recomputed_only_where_memory_is_short(
