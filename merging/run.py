@@ -186,6 +186,7 @@ def _check_exports(candidates: Sequence[Settings], inputs: Inputs, request: Merg
     has_dora = any(adapter.dora for adapter in inputs.adapters)
     if request.output is not None and exports != {"adapter"} and not inputs.base.is_bitsandbytes:
         inputs.base.check_unquantized()
+        inputs.base.check_whole()
     if has_dora:  # its update is of the plain weights
         inputs.base.check_unquantized()
 

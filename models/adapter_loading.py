@@ -40,6 +40,8 @@ def check_adapter(model: Any, folder: Path) -> AdapterFiles:
     if files.config.get("peft_type") == "LORA":
         check_modules(files, _layers(model), str(model.config.model_type))
         check_whole_tensors(files, parameters)
+    else:
+        _check_prompt(files)
     _check_vocabulary(files, parameters)
     for name, tensor in files.beside.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
@@ -151,6 +153,7 @@ def _fill(adapted: Any, files: AdapterFiles, name: str) -> None:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ValueError(f"{_misfit(folder, adapted)}: {reason}.") from error
     own = {key for key, _ in adapted.named_parameters() if f".{name}." in f"{key}."}
+    own = {key for key in own if ".ranknum." not in key}  # of AdaLoRA: its rank, never saved
     for found, problem in (
         (sorted(result.unexpected_keys), "the base has no place for"),
         (sorted(own.intersection(result.missing_keys)), "the file has no values for"),
@@ -227,6 +230,19 @@ def _take_names_of_now(config: Any, files: AdapterFiles, model: Any) -> None:
         values = {name: by_pattern(pattern, then, None) for name, then in now.items()}
         exact = {re.escape(name): value for name, value in values.items() if value is not None}
         setattr(config, option, exact)
+
+
+def _check_prompt(files: AdapterFiles) -> None:
+    """Refuse what PEFT puts before the tokens: here a family alone says what stands where."""
+    from peft import PeftConfig
+
+    with _explained(files.folder):
+        config = PeftConfig.from_pretrained(str(files.folder))
+    if config.is_prompt_learning:
+        raise ValueError(
+            f"Adapter {files.folder} is of type {files.config['peft_type']}, which learns a prompt "
+            "and no layers, and cannot be used here; take one of layers, such as LORA or IA3."
+        )
 
 
 def _check_vocabulary(files: AdapterFiles, parameters: Mapping[str, nn.Parameter]) -> None:

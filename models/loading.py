@@ -20,6 +20,7 @@ from models.quantization import (
     prepare_quantized,
     quantization_config,
 )
+from models.text_tokens import check_rows
 from models.whole_weights import INDEX, load_whole, read_index
 
 logger = logging.getLogger(__name__)
@@ -107,8 +108,8 @@ def load_model(
         beside: name -> folder of further adapters, put beside the checkpoint's.
 
     Raises:
-        ValueError: device or bitsandbytes absent, the checkpoint is not whole, or the adapter does
-            not fit the base.
+        ValueError: device or bitsandbytes absent, the checkpoint is not whole, the tokenizer has
+            tokens without a row in the model, or the adapter does not fit the base.
         RuntimeError: the model was not quantised as asked (see models/quantization.py).
     """
     check_quantization(quantization, checkpoint.stored_in, checkpoint.base)
@@ -116,6 +117,7 @@ def load_model(
     torch_dtype = choose_dtype(dtype, torch_device)
     family = family or load_family(checkpoint)
     check_weights(checkpoint)
+    check_rows(family.tokenizer, family.config, checkpoint.base)
     if checkpoint.adapter is not None:
         from models.adapter_loading import check_adapter, put_adapter, put_beside
 

@@ -64,6 +64,40 @@ def _on_all_cores() -> Iterator[None]:
             os.environ[_THREADS] = before
 
 
+def check_rows(tokenizer: Any, config: Any, place: str) -> None:
+    """Verify that the model has a row for each token that a text can become.
+
+    An image's own may have none: the model puts features in its place. How many rows a model with
+    code of its own has is not known.
+
+    Args:
+        tokenizer: of transformers.
+        config: the model's.
+        place: folder or Hub id of the model, for the message.
+
+    Raises:
+        ValueError: tokens lie beyond the embeddings; says how many and names the last.
+    """
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if rows is None or not type(config).__module__.startswith("transformers."):
+        return
+    featured = {
+        value
+        for name, value in config.to_dict().items()
+        if name.startswith(("image_token", "video_token", "boi_token", "eoi_token"))
+        and isinstance(value, int)
+    }
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    beyond = {t: id_ for t, id_ in vocabulary.items() if id_ >= rows and id_ not in featured}
+    if beyond:
+        last = max(beyond, key=lambda token: beyond[token])
+        raise ValueError(
+            f"The tokenizer in use with {place} has tokens beyond the {rows} embeddings of the "
+            f"model: {len(beyond)}, {last!r} ({beyond[last]}) last; take both from one model, or "
+            "save the model with its embeddings resized to the tokenizer."
+        )
+
+
 class _Ids(list[int]):
     """What a tokenizer without a backend makes of a text."""
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from merging.algebra.stored_tensors import Shard, StoredTensor, read_shard
+from models.base import Family
 from models.checkpoint import read_config
 from models.registry import family_of
-from models.whole_weights import INDEX, read_index
+from models.whole_weights import INDEX, load_whole, read_index
 
 WEIGHTS = "model.safetensors"
 # What a folder holds beside its weights and config.json so that it can be used.
@@ -126,6 +127,21 @@ class Base:
                 "unquantised base; pass that, or export an adapter."
             )
 
+    def check_whole(self) -> None:
+        """Verify by the headers that the files hold each weight of the model, in its shape.
+
+        Raises:
+            ValueError: one is missing or of another shape: who loads a merge over these files
+                would get random numbers there.
+        """
+        family = self._family()
+        load_whole(
+            family.model_class,
+            str(self.folder),
+            is_unused=family.is_unused,
+            device_map={"": "meta"},
+        )
+
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Map canonical names of linear layers and embeddings to their (d_out, d_in).
 
@@ -162,6 +178,10 @@ class Base:
 
     def _skeleton(self) -> Any:
         """The model without weights."""
+        return self._family().empty_model
+
+    def _family(self) -> Family:
+        """What knows the model's layers; it has no code of its own."""
         kind = family_of(str(self.config.get("model_type")), self.name)
         family = kind(str(self.local or self.name), self.revision)
         try:
@@ -171,7 +191,7 @@ class Base:
                 f"{self.name} is a model with its own code, whose layers are not known without "
                 "running it; adapters of such models cannot be merged here."
             ) from error
-        return family.empty_model
+        return family
 
 
 def open_base(name: str, revision: str | None = None) -> Base:

@@ -7,6 +7,7 @@ https://github.com/huggingface/peft; rank-stabilised scaling: https://arxiv.org/
 import math
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -55,10 +56,10 @@ def read_adapter(
     """
     config = read_config_file(folder)
     files = read_adapter_files(folder, model_type)
+    modules, saved = _group(config, files)
     if layers is not None:
         check_modules(files, layers, model_type)
     check_whole_tensors(files, parameters)
-    modules, saved = _group(config, files)
     alphas = {
         name: by_pattern(config.alpha_pattern, files.trained_as[name], config.lora_alpha)
         for name in modules
@@ -71,8 +72,7 @@ def read_adapter(
         )
         for name, module in modules.items()
     }
-    untrained = f"Adapter {folder} changes nothing: every lora_B is zero (untrained?)."
-    return Adapter(
+    adapter = Adapter(
         folder=folder,
         config=config,
         base_model=config.base_model_name_or_path or "",
@@ -93,7 +93,19 @@ def read_adapter(
         dtypes=tuple(sorted({_dtype(t) for m in modules.values() for t in m.values()})),
         sha256=file_hash(files.path),
         num_bytes=files.path.stat().st_size,
-        warnings=() if any(update.b.any() for update in updates.values()) else (untrained,),
+        warnings=(),
+    )
+    untrained = f"Adapter {folder} changes nothing: every update is zero (untrained?)."
+    return adapter if _is_changing(adapter) else replace(adapter, warnings=(untrained,))
+
+
+def _is_changing(adapter: Adapter) -> bool:
+    """Return True where some update is not zero, or there is more than updates."""
+    updates = adapter.updates.values()
+    return (
+        any(update.scale and update.a.any() and update.b.any() for update in updates)
+        or any(bias.any() for bias in adapter.biases.values())
+        or bool(adapter.saved or adapter.dora)
     )
 
 

@@ -311,6 +311,14 @@ def test_an_untrained_adapter_is_merged_with_a_warning(own: Path, tmp_path: Path
         assert all(tensor.isfinite().all() for tensor in load_file(path).values())
 
 
+def test_an_adapter_of_a_convolution_of_the_base_is_refused_as_such(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "conv", r=2, target_modules=["patch_embedding", "q_proj"])
+    result = run(tmp_path, tmp_path / "out", names=["conv"])
+    message = sentence(result.exit_code, result.output)
+    assert "patch_embedding has a lora_A of shape (2, 3, 16, 16)" in message
+    assert "convolutions are not supported yet" in message
+
+
 def test_a_density_that_keeps_nothing_gives_the_base_and_a_warning(
     own: Path, tmp_path: Path
 ) -> None:

@@ -180,6 +180,32 @@ def test_an_untrained_adapter_is_a_warning_that_asks_so(tiny: nn.Module, tmp_pat
     assert str(tmp_path) in warning and "untrained?" in warning
 
 
+@pytest.mark.parametrize("part", ["lora_A", "lora_B", "lora_alpha"])
+def test_an_update_of_zero_changes_nothing_whatever_makes_it_so(tmp_path: Path, part: str) -> None:
+    tensors = {key: (0 if part in key else 1) * tensor for key, tensor in lora().items()}
+    write_files(tmp_path, tensors, lora_alpha=0 if part == "lora_alpha" else 4)
+    (warning,) = read_adapter(tmp_path).warnings
+    assert warning == f"Adapter {tmp_path} changes nothing: every update is zero (untrained?)."
+
+
+@pytest.mark.parametrize(
+    ("more", "config"),
+    [
+        ({"model.head.weight": torch.ones(2)}, {"modules_to_save": ["head"]}),
+        ({f"{Q}.bias": torch.ones(3)}, {"bias": "all"}),
+        ({f"{KEY}.lora_B.bias": torch.ones(3)}, {"lora_bias": True}),
+        ({f"{KEY}.lora_magnitude_vector": torch.ones(3)}, {"use_dora": True}),
+    ],
+    ids=["whole tensor", "bias", "bias of lora_B", "DoRA"],
+)
+def test_beside_an_update_of_zero_something_else_may_change(
+    tmp_path: Path, more: dict[str, Tensor], config: dict[str, Any]
+) -> None:
+    tensors = {key: (0 if "lora_B" in key else 1) * tensor for key, tensor in lora().items()}
+    write_files(tmp_path, tensors | more, **config)
+    assert read_adapter(tmp_path).warnings == ()
+
+
 def test_dora_keeps_its_magnitudes(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = Layers()
