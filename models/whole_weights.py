@@ -53,7 +53,7 @@ def load_whole(
         )
     if surplus:
         logger.warning(
-            "Warning: the model has no place for %d weights of %s, %s first; they are left out.",
+            "Warning: the model has no place for %d weights of %s, %s first; they are not used.",
             len(surplus),
             place,
             min(surplus),
