@@ -5,12 +5,15 @@ COCO's train2014 and val2014 (https://arxiv.org/abs/1602.07332). Karpathy's `val
 parts of val2014, and so is val2017; train2017 and Karpathy's `restval` hold the rest of it.
 """
 
+import logging
 import os
 from collections.abc import Hashable, Iterable
 from functools import cache
 
 from tasks.base import Dataset, ImageRef
 from tasks.images import FileImage
+
+logger = logging.getLogger(__name__)
 
 _FROM_VAL2014 = {
     "vqav2": "VQAv2's val2014 questions are about this split's images (its train2014 ones are not, "
@@ -44,10 +47,16 @@ def overlap_notes(task: str, split: str, trained_on: Iterable[str]) -> tuple[str
     )
 
 
-def num_shared(trained: Dataset, scored: Dataset) -> int:
-    """Count the scored examples with an image that is trained on: the same file."""
+def warn_of_shared(trained: Dataset, scored: Dataset) -> None:
+    """Say how many scored examples have an image that is trained on, the same file, if any."""
     known = {_place(image) for example in trained for image in example.images}
-    return sum(not known.isdisjoint(map(_place, example.images)) for example in scored)
+    num = sum(not known.isdisjoint(map(_place, example.images)) for example in scored)
+    if num:
+        logger.warning(
+            "Warning: %d of the %d scored examples of %s show images that are trained on, so the "
+            "score says little of new images; hold out a part by `palitune split TABLE`.",
+            *(num, len(scored), scored.task.name),
+        )
 
 
 def _place(image: ImageRef) -> Hashable:

@@ -244,7 +244,7 @@ def _difference(folders: list[Path], name: str) -> str:
     if len(parts) > 1 and all(_first_file(folders, part) for part in parts):
         return f" ({name} names {len(parts)} images: write {' | '.join(parts)})"
     for place in (folder / name.replace("\\", "/") for folder in folders):
-        if place.is_symlink():
+        if os.path.islink(place):  # of a name that is too long it says no
             return f" ({place} is a link to {os.readlink(place)}, which leads to no file)"
         files = sorted(place.parent.iterdir()) if place.parent.is_dir() else ()
         for file in filter(Path.is_file, files):

@@ -29,7 +29,7 @@ from models.quantization import check_quantization
 from models.settings import FamilyOptions
 from tasks.base import Dataset, MissingSplit, Task, TaskSource
 from tasks.images import check_dataset
-from tasks.overlap import num_shared
+from tasks.overlap import warn_of_shared
 from tasks.splits import resolve_split
 from tasks.usable import without_bad_images
 
@@ -177,12 +177,8 @@ def load_data(pair: TaskSource, recipe: Recipe) -> tuple[Dataset, Dataset | None
         )
         return train_data, _scored(eval_data, recipe)
     eval_data = _scored(eval_data, recipe)
-    if task.reads_tables and (num := num_shared(train_data, eval_data)):
-        logger.warning(
-            "Warning: %d of the %d scored examples of %s show images that are trained on, so the "
-            "score says little of new images; hold out a part by `palitune split TABLE`.",
-            *(num, len(eval_data), task.name),
-        )
+    if task.reads_tables:
+        warn_of_shared(train_data, eval_data)
     return train_data, eval_data
 
 

@@ -45,7 +45,7 @@ class Adapter:
     dtypes: tuple[str, ...]
     sha256: str
     num_bytes: int
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def beside_low_rank(adapter: Adapter) -> str:

@@ -93,7 +93,6 @@ def read_adapter(
         dtypes=tuple(sorted({_dtype(t) for m in modules.values() for t in m.values()})),
         sha256=file_hash(files.path),
         num_bytes=files.path.stat().st_size,
-        warnings=(),
     )
     untrained = f"Adapter {folder} changes nothing: every update is zero (untrained?)."
     return adapter if _is_changing(adapter) else replace(adapter, warnings=(untrained,))
