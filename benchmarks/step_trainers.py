@@ -1,7 +1,7 @@
 """The trainers of `train_step.py`, on the same model, LoRA, batches and loss."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from finetuning.training.lora import add_lora
 from finetuning.training.recipe import Recipe
 from finetuning.training.trainer import AnswerTrainer, make_trainer
 from models.loading import LoadedModel
+
+Maker = Callable[[LoadedModel, Any, Recipe, Path], Trainer]
 
 
 class StepTimes(TrainerCallback):
@@ -60,18 +62,15 @@ def make_stock(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path)
     )
 
 
-def make_float64(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Trainer:
-    """Make `transformers.Trainer` in float64, but for what models round to float32 themselves."""
-    trainer = make_stock(loaded, examples, recipe, folder)
-    trainer.model.double()
-    return trainer
+def in_float64(make: Maker) -> Maker:
+    """Return what makes a trainer in float64, but for what models round to float32 themselves."""
 
+    def make_double(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Trainer:
+        trainer = make(loaded, examples, recipe, folder)
+        trainer.model.double()
+        return trainer
 
-def make_ours64(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> AnswerTrainer:
-    """Make the trainer of this project in float64, as `make_float64` does the library's."""
-    trainer = make_ours(loaded, examples, recipe, folder)
-    trainer.model.double()
-    return trainer
+    return make_double
 
 
 def make_trl(loaded: LoadedModel, examples: Any, recipe: Recipe, folder: Path) -> Trainer:
@@ -138,10 +137,10 @@ def largest_difference(found: dict[str, torch.Tensor], expected: dict[str, torch
     )
 
 
-MAKERS = {
+MAKERS: dict[str, Maker] = {
     "ours": make_ours,
     "stock": make_stock,
     "trl": make_trl,
-    "float64": make_float64,
-    "ours64": make_ours64,
+    "float64": in_float64(make_stock),
+    "ours64": in_float64(make_ours),
 }

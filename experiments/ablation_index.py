@@ -32,15 +32,15 @@ def write_grid_index(
     """
     output = ablation.folder / INDEX
     by_name = {row["run"]: row for row in rows}
+    pages = {run: _report(ablation.folder / run, output) for run in by_name}
     entries = [
-        _entry(ablation, cell, [by_name[run] for run in cell["runs"]], output) for cell in cells
+        _entry(ablation, cell, [by_name[run] for run in cell["runs"]], pages) for cell in cells
     ]
     missing = [row["run"] for row in rows if row["status"] != "finished"]
     notes = []
     if missing:
         notes.append(f"{len(missing)} of {len(rows)} runs are not finished: {', '.join(missing)}.")
-    finished = [row for row in rows if row["value"] is not None]
-    gone = [row["run"] for row in finished if _report(ablation.folder / row["run"], output) is None]
+    gone = [run for run in by_name if by_name[run]["value"] is not None and pages[run] is None]
     if gone:
         notes.append(
             f"No link leads to the answers of {', '.join(gone)}: they are gone, or of another "
@@ -55,7 +55,10 @@ def write_grid_index(
 
 
 def _entry(
-    ablation: Ablation, cell: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], output: Path
+    ablation: Ablation,
+    cell: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    pages: Mapping[str, str | None],
 ) -> Entry:
     members = [
         Member(
@@ -63,7 +66,7 @@ def _entry(
             value=row["value"],
             interval=row["interval_95"],
             state=row["status"],
-            report=_report(ablation.folder / row["run"], output),
+            report=pages[row["run"]],
         )
         for row in rows
         if row["seed"] is not None
@@ -74,7 +77,7 @@ def _entry(
         state=cell["status"],
         reason=cell["error"] or "",
         figures={"seconds": cell["seconds"]},
-        report=None if members else _report(ablation.folder / rows[0]["run"], output),
+        report=None if members else pages[rows[0]["run"]],
         members=members,
         deviation=cell["sd_over_seeds"],
         is_reference=cell["is_base"],

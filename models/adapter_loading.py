@@ -152,8 +152,11 @@ def _fill(adapted: Any, files: AdapterFiles, name: str) -> None:
     except RuntimeError as error:  # sizes differ
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ValueError(f"{_misfit(folder, adapted)}: {reason}.") from error
-    own = {key for key, _ in adapted.named_parameters() if f".{name}." in f"{key}."}
-    own = {key for key in own if ".ranknum." not in key}  # of AdaLoRA: its rank, never saved
+    own = {
+        key
+        for key, _ in adapted.named_parameters()
+        if f".{name}." in f"{key}." and ".ranknum." not in key  # AdaLoRA's rank is never saved
+    }
     for found, problem in (
         (sorted(result.unexpected_keys), "the base has no place for"),
         (sorted(own.intersection(result.missing_keys)), "the file has no values for"),
